@@ -1,0 +1,15 @@
+-- One invoice, without its lines.
+--
+--   invoice_id  bigint  the invoice
+--
+-- Locks: none.
+-- psql -v invoice_id=1 -f sql/queries/invoices/get_invoice.sql
+SELECT
+    id,
+    user_id,
+    status,
+    total,
+    (SELECT currency FROM shop) AS currency,
+    created_at
+FROM invoices
+WHERE id = :'invoice_id'::bigint;

@@ -1,0 +1,17 @@
+-- Locks an invoice for a change of status, and tells which states may follow.
+--
+--   invoice_id  bigint  the invoice
+--
+-- Locks: the row of the invoice, FOR UPDATE, until the transaction ends.
+-- psql -v invoice_id=1 -f sql/queries/invoices/lock_invoice.sql
+SELECT
+    i.user_id,
+    i.status,
+    array(
+        SELECT t.to_status FROM invoice_transitions AS t
+        WHERE t.from_status = i.status
+        ORDER BY t.to_status
+    ) AS allowed
+FROM invoices AS i
+WHERE i.id = :'invoice_id'::bigint
+FOR UPDATE OF i;

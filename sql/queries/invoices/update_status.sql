@@ -1,0 +1,12 @@
+-- Moves an invoice from one state to another; returns its id, or no row when it is no longer in the first.
+--
+--   invoice_id   bigint  the invoice
+--   from_status  text    state it must be in
+--   to_status    text    state it enters
+--
+-- Locks: the row of the invoice.
+-- psql -v invoice_id=1 -v from_status=pending -v to_status=paid -f sql/queries/invoices/update_status.sql
+UPDATE invoices
+SET status = :'to_status'::text
+WHERE id = :'invoice_id'::bigint AND status = :'from_status'::text
+RETURNING id;

@@ -1,0 +1,19 @@
+-- Adds a product to the catalogue.
+--
+--   name   text     1 to 200 characters, no space at either end
+--   price  numeric  price of one piece in the currency of the shop
+--   stock  integer  pieces that can be sold, 0 to 1,000,000,000
+--
+-- Locks: the new row.
+-- psql -v name='Cat tree, oak' -v price=89.90 -v stock=12 -f sql/queries/products/create_product.sql
+INSERT INTO products (name, price, stock)
+VALUES (:'name'::text, :'price'::numeric, :'stock'::integer)
+RETURNING
+    id,
+    name,
+    price,
+    (SELECT currency FROM shop) AS currency,
+    stock,
+    version,
+    created_at,
+    updated_at;

@@ -1,0 +1,20 @@
+-- One page of the products on sale, in id order.
+--
+--   after  bigint   the last id of the page before; 0 for the first page
+--   limit  integer  rows at most
+--
+-- Locks: none.
+-- psql -v after=0 -v limit=50 -f sql/queries/products/list_products.sql
+SELECT
+    id,
+    name,
+    price,
+    (SELECT currency FROM shop) AS currency,
+    stock,
+    version,
+    created_at,
+    updated_at
+FROM products
+WHERE id > :'after'::bigint AND deleted_at IS NULL
+ORDER BY id
+LIMIT :'limit'::integer;

@@ -1,0 +1,10 @@
+-- Adds an account; an email that is known in any case breaks the index users_email_key.
+--
+--   email     text  address as typed, at most 254 characters
+--   password  text  Argon2id hash (PHC string), never the password itself
+--
+-- Locks: the new row.
+-- psql -v email=ana@example.com -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -f sql/queries/users/create_user.sql
+INSERT INTO users (email, password)
+VALUES (:'email'::text, :'password'::text)
+RETURNING id, email, role, created_at;

@@ -1,0 +1,9 @@
+-- What a login is checked against: the account with this email, in whatever case it is typed.
+--
+--   email  text  address as typed
+--
+-- Locks: none.
+-- psql -v email=Ana@example.com -f sql/queries/users/get_credentials.sql
+SELECT id, password, role
+FROM users
+WHERE lower(email) = lower(:'email'::text);

@@ -1,0 +1,12 @@
+-- Replaces an account's password hash, if it is still the one that was read; returns the account's id, or no row.
+--
+--   user_id       bigint  the account
+--   old_password  text    hash it must still have
+--   password      text    new Argon2id hash (PHC string)
+--
+-- Locks: the row of the account.
+-- psql -v user_id=1 -v old_password='$argon2id$old' -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -f sql/queries/users/update_password.sql
+UPDATE users
+SET password = :'password'::text
+WHERE id = :'user_id'::bigint AND password = :'old_password'::text
+RETURNING id;

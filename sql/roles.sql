@@ -1,0 +1,42 @@
+-- The two roles of a Petstore database, and what belongs to the database itself. Can be run again at any time.
+--
+--   petstore_owner   owns the schema: DDL, migrations, bulk loads, maintenance
+--   petstore_app     what the service connects as: exactly what its queries need (granted in schema.sql), nothing more
+--
+-- Run as a superuser (or CREATEROLE and owner of the database), inside the database meant for Petstore:
+--
+--   createdb pet_ecommerce
+--   psql -d pet_ecommerce -f sql/roles.sql
+--
+-- Neither role has a password: give them one (\password petstore_app) or use peer, cert or any other method of pg_hba.conf.
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'petstore_owner') THEN
+        CREATE ROLE petstore_owner LOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'petstore_app') THEN
+        CREATE ROLE petstore_app LOGIN;
+    END IF;
+END
+$$;
+
+COMMENT ON ROLE petstore_owner IS 'Owns the Petstore schema: DDL, migrations, bulk loads.';
+COMMENT ON ROLE petstore_app IS 'What the Petstore service connects as: what its queries need, nothing more.';
+
+-- A plain psql finds the tables too: the path is set on the database for everybody, and on the roles wherever they go.
+ALTER ROLE petstore_owner SET search_path = m2_be_project;
+ALTER ROLE petstore_app SET search_path = m2_be_project;
+
+-- ALTER DATABASE takes no expression for its name, hence format().
+DO $$
+BEGIN
+    EXECUTE format('ALTER DATABASE %I SET search_path = m2_be_project, public', current_database());
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO petstore_owner', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO petstore_app', current_database());
+END
+$$;
+
+-- PostgreSQL 14 still lets everybody create tables in public.
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
