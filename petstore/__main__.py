@@ -1,0 +1,88 @@
+"""The command line: `petstore serve`, and what operators need beside it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from petstore import __version__, db, interrupts, tokens
+from petstore.commands import create_admin, generate_keys, migrate, psql, seed, set_password
+from petstore.console import Refused, say
+from petstore.embedded import EmbeddedError
+from petstore.serving import serve
+from petstore.settings import Settings, SettingsError, load_settings
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; what cannot be done is said in words, with status 2."""
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    interrupts.install()
+    try:
+        settings = load_settings()
+        logging.getLogger("petstore").setLevel(logging.INFO if settings.access_log else logging.WARNING)
+        options.command(settings, options)
+    except (SettingsError, Refused, EmbeddedError, tokens.KeyFault) as error:
+        _fail(str(error))
+    except db.Error as error:
+        _fail(f"the database {'refused' if error.sqlstate else 'cannot be used'}: {str(error).strip()}")
+    except OSError as error:
+        _fail(f"{error.filename or 'the system refused'}: {error.strerror or error}")
+    except interrupts.Interrupted as interrupt:
+        _fail("interrupted", interrupt.status)
+
+
+def _fail(text: str, status: int = 2) -> NoReturn:
+    for line in text.splitlines():
+        say(line)
+    raise SystemExit(status)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = _parser()
+    if arguments[:1] == ["psql"] and not {"-h", "--help"} & set(arguments[1:2]):  # the rest is psql's, not argparse's
+        owner = arguments[1:2] == ["--owner"]
+        return argparse.Namespace(command=psql, owner=owner, rest=arguments[2 if owner else 1 :])
+    return parser.parse_args(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="petstore", description="A pet shop's backend.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function: Callable[[Settings, argparse.Namespace], None]) -> argparse.ArgumentParser:
+        sentence = (function.__doc__ or "").splitlines()[0]
+        added = commands.add_parser(function.__name__.replace("_", "-"), help=sentence, description=sentence, allow_abbrev=False)
+        added.set_defaults(command=function)
+        return added
+
+    serving = command(serve)
+    serving.add_argument("--setup", action="store_true", help="make first what is missing: servers, key, schema, demo")
+    serving.add_argument("--demo", action="store_true", help="put the demo catalogue into an empty database")
+    serving.add_argument("--reset", action="store_true", help="throw the embedded database's data away first")
+    command(migrate)
+    loading = command(seed)
+    for what in ("products", "users", "invoices"):
+        loading.add_argument(f"--{what}", type=_count, default=0, metavar="N", help=f"so many {what} for load tests")
+    command(create_admin).add_argument("email", metavar="EMAIL")
+    command(set_password).add_argument("email", metavar="EMAIL")
+    keys = command(generate_keys)
+    keys.add_argument("--bits", type=int, default=tokens.MINIMUM_BITS, help="size of the RSA key")
+    keys.add_argument("--replace", action="store_true", help="in place of the present key, which ends every login")
+    command(psql).add_argument("--owner", action="store_true", help="as the owner of the schema; the first argument")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text.replace("_", "").replace(",", ""))
+    if number < 0:
+        raise ValueError
+    return number
+
+
+if __name__ == "__main__":
+    main()

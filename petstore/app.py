@@ -1,0 +1,73 @@
+"""The application: every route on one screen, with its facts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from bottle import Bottle, HTTPError, response
+
+from petstore import errors
+from petstore.calls import Services
+from petstore.front import WSGI, front
+from petstore.plugins import ROLES, Gate, problem_response
+from petstore.routes import invoices, products, purchases, system, users
+from petstore.validation import SCHEMAS
+
+
+def create_app(services: Services) -> WSGI:
+    """The WSGI application."""
+    return front(create_router(services))
+
+
+def create_router(services: Services) -> Bottle:
+    """The route table. auth: anyone, user or admin; body: its JSON Schema; query: the parameters it takes."""
+    app = Bottle()
+    app.install(Gate(services))
+    app.default_error_handler = _router_error
+
+    app.post("/register", callback=users.register, auth="anyone", body="account_new")
+    app.post("/login", callback=users.login, auth="anyone", body="credentials")
+    app.get("/me", callback=users.me, auth="user")
+
+    app.get("/products", callback=products.read, auth="anyone", query=("id", "limit", "after"))
+    app.post("/create_product", callback=products.create, auth="admin", body="product_new")
+    app.route("/modify_product", "PATCH", products.modify, auth="admin", query=("id",), body="product_changes")
+    app.delete("/delete_product", callback=products.delete, auth="admin", query=("id",))
+
+    app.post("/purchase_product", callback=purchases.purchase, auth="user", body="purchase")
+
+    app.get("/invoices", callback=invoices.list_own, auth="user", query=("limit", "after"))
+    app.get("/invoices/<invoice_id>", callback=invoices.read, auth="user")
+    app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change, auth="admin", body="invoice_change")
+
+    app.get("/livez", callback=system.livez, auth="anyone")
+    app.get("/readyz", callback=system.readyz, auth="anyone")
+
+    for route in app.routes:
+        _check_facts(route.method, route.rule, route.config)
+    return app
+
+
+def _check_facts(method: str, rule: str, facts: dict[str, Any]) -> None:
+    """A route that forgot its facts does not start."""
+    if facts.get("auth") not in ROLES:
+        raise ValueError(f"{method} {rule}: auth must be one of {', '.join(ROLES)}")
+    if facts.get("body") not in (None, *SCHEMAS):
+        raise ValueError(f"{method} {rule}: there is no petstore/schemas/{facts['body']}.json")
+
+
+def _router_error(error: HTTPError) -> bytes:
+    """What the router itself refuses, in the one form of all errors."""
+    problem: errors.Problem
+    if error.status_code == 405:
+        allowed = set(re.findall("[A-Z]+", error.headers["Allow"]))
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        problem = errors.MethodNotAllowed(headers={"Allow": ", ".join(sorted(allowed))})
+    elif error.status_code == 404:
+        problem = errors.NotFound("There is nothing at this path.")
+    else:
+        problem = errors.InternalError()
+    problem_response(problem).apply(response)
+    return bytes(response.body)

@@ -1,0 +1,151 @@
+"""What operators need beside `serve`. Each command takes the settings and its options; what cannot be done is Refused."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from petstore import db, embedded, errors, passwords, seeding, tokens, validation
+from petstore.cache import Cache, CacheDown
+from petstore.console import Refused, say
+from petstore.repository import system, users
+from petstore.serving import make_schema
+from petstore.settings import Settings
+
+
+def migrate(settings: Settings, options: argparse.Namespace) -> None:
+    """Make roles and schema in an empty database (PETSTORE_OWNER_URL: a superuser, or petstore_owner after roles.sql)."""
+    if not settings.owner_url:
+        raise Refused("set PETSTORE_OWNER_URL to the database, as a superuser (or as petstore_owner after sql/roles.sql)")
+    made = db.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits)
+    say(f"schema version {db.SCHEMA_VERSION} made, amounts in {settings.currency}" if made else "the schema is there already")
+
+
+def seed(settings: Settings, options: argparse.Namespace) -> None:
+    """Add the demo catalogue, or products, users and invoices for load tests; then clear the cache."""
+    counts = {"products": options.products, "users": options.users, "invoices": options.invoices}
+    if any(counts.values()) and settings.database_url and not settings.owner_url:
+        raise Refused("set PETSTORE_OWNER_URL: loading needs the rights of petstore_owner")
+    with _shop(settings) as (found, conn, shop):
+        try:
+            if any(counts.values()):
+                seeding.load(conn, minor_digits=shop.minor_digits, **counts)
+            else:
+                added = seeding.seed_demo(conn, shop.minor_digits)
+                say(f"{added} demo products added" if added else "every demo product is on sale already")
+        except seeding.NothingToSell as error:
+            raise Refused(str(error)) from None
+        finally:  # an interrupted load has added something, too
+            _clear_cache(found, shop.identity)
+
+
+def _clear_cache(settings: Settings, identity: str) -> None:
+    if settings.redis_url is None:
+        return
+    cache = Cache(settings.redis_url, lambda: identity)
+    try:
+        say(f"cache cleared, {cache.clear()} keys")
+    except CacheDown:
+        say("the cache could not be reached: lists may be up to 10 minutes old")
+    finally:
+        cache.close()
+
+
+def create_admin(settings: Settings, options: argparse.Namespace) -> None:
+    """Add an admin, or make the account with this email one; the password comes from a prompt or standard input."""
+    _check_input(email=options.email)
+    phc = passwords.hash_password(_new_password())
+    with _shop(settings) as (_, conn, _shop_facts):
+        user = users.save_admin(conn, email=options.email, password=phc)
+        say(f"{user.email} is admin (user {user.id})")
+
+
+def set_password(settings: Settings, options: argparse.Namespace) -> None:
+    """Give an account a new password, from a prompt or standard input."""
+    with _shop(settings) as (_, conn, _shop_facts):
+        known = users.get_credentials(conn, email=options.email)
+        if known is None:
+            raise Refused(f"there is no account {options.email}")
+        phc = passwords.hash_password(_new_password())
+        if users.update_password(conn, user_id=known.id, old_password=known.password, password=phc) is None:
+            raise Refused(f"the password of {options.email} was changed at the same time; try again")
+        say(f"{options.email} has a new password")
+
+
+@contextmanager
+def _shop(settings: Settings) -> Iterator[tuple[Settings, db.Connection, system.Shop]]:
+    """A connection to the shop, as its owner where that is possible."""
+    with embedded.attached(settings, say) as found:
+        make_schema(found)
+        with db.connect(found.owner_url or found.database_url or "") as conn:
+            shop = system.get_shop(conn) if db.schema_exists(conn) else None
+            if shop is None or shop.version != db.SCHEMA_VERSION:
+                found_version = f"schema version {shop.version}" if shop else "no Petstore schema"
+                raise Refused(f"the database has {found_version}, this needs {db.SCHEMA_VERSION}: run `petstore migrate`")
+            yield found, conn, shop
+
+
+def _new_password() -> str:
+    try:
+        if sys.stdin.isatty():
+            password = getpass.getpass("New password: ")
+            if getpass.getpass("Once more: ") != password:
+                raise Refused("the two are not the same")
+        else:
+            password = sys.stdin.readline().rstrip("\r\n")
+    except (EOFError, UnicodeDecodeError):
+        raise Refused("that is not a password") from None
+    _check_input(password=password)
+    return password
+
+
+def _check_input(**given: str) -> None:
+    """What registering asks of an email and a password holds here too."""
+    try:
+        validation.validate("account_new", {"email": "ana@example.com", "password": "8 letters", **given})
+    except errors.Invalid as problem:
+        raise Refused("; ".join(f"{fault['pointer'][1:]} {fault['detail']}" for fault in problem.errors)) from None
+
+
+def generate_keys(settings: Settings, options: argparse.Namespace) -> None:
+    """Make the key that signs tokens; the present one stays, unless --replace is given."""
+    if not tokens.MINIMUM_BITS <= options.bits <= tokens.MINIMUM_BITS * 4:
+        raise Refused(f"--bits must be from {tokens.MINIMUM_BITS} to {tokens.MINIMUM_BITS * 4}")
+    path = settings.keys / tokens.KEY_FILE
+    if options.replace and path.exists():
+        with tempfile.TemporaryDirectory(dir=settings.keys, prefix=".new-") as folder:
+            tokens.generate_key(Path(folder), options.bits).replace(path)
+    else:
+        tokens.generate_key(settings.keys, options.bits)
+    say(f"a new signing key: {path}")
+
+
+def psql(settings: Settings, options: argparse.Namespace) -> None:
+    """Run psql on the service's database, as petstore_app or, with --owner, as its owner; other arguments go to psql."""
+    with embedded.attached(settings, say) as found:
+        url = found.owner_url if options.owner else found.database_url
+        if not url:
+            raise Refused("set PETSTORE_OWNER_URL, which --owner asks for")
+        url, environment = _without_password(url)
+        signal.signal(signal.SIGINT, lambda *_: None)  # psql's own business: it ends a query
+        status = subprocess.call([embedded.find_psql(), "-d", url, *options.rest], env=environment)
+    raise SystemExit(status if status >= 0 else 128 - status)
+
+
+def _without_password(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without its password, which everybody could read off the list of processes, and an environment that has it."""
+    parts = urlsplit(url)
+    user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
+    if not colon:
+        return url, dict(os.environ)
+    netloc = f"{user}@{parts.netloc.rpartition('@')[2]}"
+    return parts._replace(netloc=netloc).geturl(), {**os.environ, "PGPASSWORD": unquote(password)}

@@ -1,0 +1,142 @@
+"""Programs that we start: each is ended with us, whatever signal comes when, and none is left over from a run that was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from petstore import interrupts
+
+START_SECONDS = 60  # a crash recovery may take a while
+STOP_SECONDS = 20
+Command = Sequence[str | Path]
+
+logger = logging.getLogger(__name__)
+
+
+class EmbeddedError(Exception):
+    """An embedded server cannot run; the text says why and what to do."""
+
+
+def run(command: Command, **how: Any) -> tuple[int, str]:
+    """Run a program to its end; its exit status, and what it printed. An interrupt ends it with all that it started."""
+    process: subprocess.Popen[str] | None = None
+    try:
+        with interrupts.held():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+                **how,
+            )
+        printed, _ = process.communicate()
+        return process.returncode, printed
+    except BaseException:
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        raise
+
+
+class Server:
+    """A program that serves until it is stopped, with a private folder for its socket. Its log says so when it ends by itself."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self._name, self._log = name, log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._stopping = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the socket is: a short path, as sockets need, for this account alone."""
+        if self._folder is None:
+            raise EmbeddedError(f"{self._name} is not running")
+        return self._folder
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def make_folder(self, give: Callable[[Path], None] = lambda folder: None) -> None:
+        """Make the folder; `give` may hand it to the account that the server runs as."""
+        with interrupts.held():
+            self._folder = Path(tempfile.mkdtemp(prefix=f"petstore-{self._name.lower()}-", dir=_short_temporary()))
+            give(self._folder)
+
+    def start(self, command: Command, **how: Any) -> None:
+        """Start the program, apart from our terminal's Ctrl-C."""
+        with self._log.open("ab") as log, interrupts.held():
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **how
+            )
+        threading.Thread(target=self._watch, args=(self._process,), name=f"{self._name}-watch", daemon=True).start()
+
+    def wait_until(self, answers: Callable[[], bool]) -> None:
+        """Return when the server answers; raise EmbeddedError with its last words when it does not."""
+        deadline = time.monotonic() + START_SECONDS
+        while not answers():
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+                self._stopping = True
+                last = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
+                raise EmbeddedError(f"{self._name} did not start; the end of {self._log} says:\n{last}")
+            time.sleep(0.02)
+
+    def stop(self, gently: int, firmly: int) -> None:
+        """End the program and remove the folder."""
+        self._stopping = True
+        with interrupts.held():
+            if self._process is not None and self._process.poll() is None:
+                self._process.send_signal(gently)
+                try:
+                    self._process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    self._process.send_signal(firmly)
+                    self._process.wait()
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        status = process.wait()
+        if not self._stopping:
+            logger.error("%s has ended by itself (status %d): see %s, then start again", self._name, status, self._log)
+
+
+def stop_orphan(pid: str, folder: Path, how: int) -> None:
+    """End a server that outlived its parent (kill -9, say). It is known by its working directory, not by its number alone."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while pid.isdigit() and time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/cwd").resolve(strict=True) != folder.resolve():
+                return
+            os.kill(int(pid), how)
+        except OSError:
+            return
+        time.sleep(0.1)
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a file that may not be there."""
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _short_temporary() -> str:
+    """The folder for temporary files, or /tmp: a socket's path has 107 bytes at most, and everybody must get to it."""
+    folder = tempfile.gettempdir()
+    open_to_all = all(path.stat().st_mode & 0o001 for path in (Path(folder), *Path(folder).parents))
+    return folder if re.fullmatch(r"[A-Za-z0-9/._-]{1,60}", folder) and open_to_all else "/tmp"  # noqa: S108 - mkdtemp() makes it

@@ -1,0 +1,128 @@
+"""The way into a handler: body limits, token and role, query, JSON and its schema, in the contract's order; and out again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from bottle import HTTPResponse, Route, request
+
+from petstore import errors, validation
+from petstore.cache import Document
+from petstore.calls import Answer, Call, Services
+from petstore.tokens import User
+
+MAX_BODY = 262_144  # bytes
+ROLES = {"anyone": (), "user": ("user", "admin"), "admin": ("admin",)}  # a route's `auth` → the roles that may pass
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Call], "Document | Answer"]
+
+
+class Gate:
+    """The one plugin: makes a Call of the request, and an HTTP response of what the handler returns or raises."""
+
+    name, api = "gate", 2
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def apply(self, handler: Handler, route: Route) -> Callable[..., HTTPResponse]:
+        auth, body, query = route.config["auth"], route.config.get("body"), route.config.get("query", ())
+        cache_control = _cache_control(route.method, auth)
+
+        def guarded(**path: str) -> HTTPResponse:
+            try:
+                call = Call(self._services, path, *self._checked(auth, body, query))
+                response = self._respond(call, handler(call))
+                response.set_header("Cache-Control", cache_control)
+            except errors.Problem as problem:
+                response = problem_response(problem)
+            except Exception:
+                logger.exception("request %s failed", request_id())
+                response = problem_response(errors.InternalError())
+            return response
+
+        return guarded
+
+    def _checked(self, auth: str, body: str | None, query: tuple[str, ...]) -> tuple[dict[str, str], Any, User | None]:
+        raw = _read_body()
+        caller = self._authenticate() if auth != "anyone" else None
+        if caller and caller.role not in ROLES[auth]:
+            raise errors.Forbidden()
+        parameters = validation.parse_query(request.environ.get("QUERY_STRING", ""), query)
+        value = None
+        if body is not None:
+            value = validation.parse_json(raw)
+            validation.validate(body, value)
+        return parameters, value, caller
+
+    def _authenticate(self) -> User:
+        header = request.environ.get("HTTP_AUTHORIZATION")
+        if header is None:
+            raise errors.Unauthorized()
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise errors.Unauthorized("The Authorization header must be: Bearer, a space, the access token.")
+        return self._services.tokens.verify(token)
+
+    @staticmethod
+    def _respond(call: Call, result: Document | Answer) -> HTTPResponse:
+        if isinstance(result, Answer):
+            content = b"" if result.value is None else call.encode(result.value)
+            response = HTTPResponse(content, result.status, {**result.headers})
+        else:
+            unchanged = _etag_matches(request.environ.get("HTTP_IF_NONE_MATCH"), result.etag)
+            response = HTTPResponse(b"" if unchanged else result.body, 304 if unchanged else 200, {"ETag": result.etag})
+            if result.cache is not None:
+                response.set_header("X-Cache", result.cache)
+        response.content_type = "application/json"
+        return response
+
+
+def problem_response(problem: errors.Problem) -> HTTPResponse:
+    """An error answer."""
+    response = HTTPResponse(errors.render(problem, request_id()), problem.status, problem.headers)
+    response.content_type = errors.PROBLEM_JSON
+    response.set_header("Cache-Control", "no-store")
+    return response
+
+
+def request_id() -> str:
+    """The id that petstore.front gave this request."""
+    return str(request.environ["petstore.request_id"])
+
+
+def _cache_control(method: str, auth: str) -> str:
+    if method != "GET":
+        return "no-store"
+    return "no-cache" if auth == "anyone" else "private, no-cache"
+
+
+def _read_body() -> bytes:
+    environ = request.environ
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    raw: bytes = b"" if length > MAX_BODY else environ["wsgi.input"].read(MAX_BODY + 1)
+    if max(length, len(raw)) > MAX_BODY:
+        raise errors.TooLarge()
+    if (raw or environ.get("CONTENT_TYPE")) and not _is_json(environ):
+        raise errors.UnsupportedMediaType()
+    return raw
+
+
+def _is_json(environ: dict[str, Any]) -> bool:
+    kind, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    return (
+        kind.strip().lower() == "application/json"
+        and charset in ("", "charset=utf-8", "charset=utf8")
+        and environ.get("HTTP_CONTENT_ENCODING", "identity").lower() == "identity"
+    )
+
+
+def _etag_matches(header: str | None, etag: str) -> bool:
+    """RFC 9110, 13.1.2: weak comparison; our tags have no comma inside."""
+    tags = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
+    return "*" in tags or etag in tags

@@ -1,0 +1,90 @@
+"""The repository: one function per query file, of the same name. And the proof that queries, functions and schema agree."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import ModuleType, UnionType
+from typing import Any
+
+from petstore.db import SCHEMA_VERSION, Connection, Description, WrongDatabase, describe, schema_exists
+from petstore.queries import QUERIES
+from petstore.repository import invoices, products, purchases, system, users
+
+MODULES: tuple[ModuleType, ...] = (users, products, purchases, invoices, system)
+
+# SQL type → the annotation that a parameter or a dataclass field must have. A parameter that may be NULL goes out as text.
+_PYTHON: Mapping[str, Any] = {
+    "bigint": int,
+    "integer": int,
+    "text": str,
+    "numeric": Decimal,
+    "boolean": bool,
+    "timestamp with time zone": datetime,
+    "bigint[]": list[int],
+    "integer[]": list[int],
+    "text[]": list[str],
+}
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    """Every repository function, by the name of its query."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}/{name}": function
+        for module in MODULES
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+    }
+
+
+def verify_database(conn: Connection, whole: bool = True, *, currency: str, minor_digits: int) -> str:
+    """The identity of the database, if it is one that this version and these settings fit; else raise WrongDatabase.
+
+    whole: also prepare and describe every query, which runs none of them.
+    """
+    if not schema_exists(conn):
+        raise WrongDatabase("the database has no Petstore schema that its role may use: make it with `petstore migrate`")
+    shop = system.get_shop(conn)
+    found = (shop.version, shop.currency, shop.minor_digits) if shop else None
+    expected = (SCHEMA_VERSION, currency, minor_digits)
+    if shop is None or found != expected:
+        raise WrongDatabase(f"the database has (schema version, currency, minor digits) {found}, this service needs {expected}")
+    for name, function in functions().items() if whole else ():
+        faults = compare(function, describe(conn, QUERIES[name]))
+        if faults:
+            raise WrongDatabase(f"sql/queries/{name}.sql does not fit its function: {'; '.join(faults)}")
+    return shop.identity
+
+
+def compare(function: Callable[..., Any], described: Description) -> list[str]:
+    """In what a repository function differs from what PostgreSQL says of its query: parameters, columns, types."""
+    hints = typing.get_type_hints(function)
+    returned = _row_type(hints.pop("return"))
+    hints.pop("conn")
+    faults = _differences("parameter", hints, described.parameters, nullable_as_text=True)
+    if is_dataclass(returned):
+        members = typing.get_type_hints(returned)
+        faults += _differences("column", {f.name: members[f.name] for f in fields(returned)}, described.columns)
+    return faults
+
+
+def _row_type(annotation: Any) -> Any:
+    for inner in typing.get_args(annotation):
+        if is_dataclass(inner):
+            return inner
+    return annotation
+
+
+def _differences(kind: str, python: Mapping[str, Any], sql: Mapping[str, str], nullable_as_text: bool = False) -> list[str]:
+    faults = [f"{kind} {name} is on one side only" for name in python.keys() ^ sql.keys()]
+    for name in python.keys() & sql.keys():
+        annotation = python[name]
+        nullable = isinstance(annotation, UnionType) and type(None) in annotation.__args__
+        fits = sql[name] == "text" if nullable and nullable_as_text else _PYTHON.get(sql[name]) == annotation
+        if not fits:
+            faults.append(f"{kind} {name} is {annotation} here and {sql[name]} in PostgreSQL")
+    return sorted(faults)

@@ -1,0 +1,24 @@
+"""Whether the service lives and is ready."""
+
+from __future__ import annotations
+
+from petstore import errors
+from petstore.calls import Answer, Call
+from petstore.db import WrongDatabase
+
+
+def livez(call: Call) -> Answer:
+    """The process answers."""
+    return Answer(200, {"status": "ok"})
+
+
+def readyz(call: Call) -> Answer:
+    """The database is reachable and is the right one. Without Redis the service is degraded, and ready."""
+    cache = call.cache.check()
+    try:
+        call.db.check()
+    except WrongDatabase as error:
+        raise errors.Unavailable(f"Not ready: {error}.", database="wrong", cache=cache) from error
+    except errors.Problem as problem:
+        raise errors.Unavailable("Not ready: the database cannot be reached.", database="down", cache=cache) from problem
+    return Answer(200, {"status": "degraded" if cache == "down" else "ready", "database": "ok", "cache": cache})

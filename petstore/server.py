@@ -1,0 +1,149 @@
+"""waitress in front: bounded connections, headers, bodies and waiting; errors in the API's form; a stop that drains."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import resource
+import socket
+import time
+
+from waitress import wasyncore
+from waitress.server import BaseWSGIServer, create_server
+
+from petstore.channel import AHEAD, Channel
+from petstore.front import WSGI
+from petstore.plugins import MAX_BODY
+from petstore.settings import Settings
+
+MAX_HEADERS = 16_384  # bytes
+DRAIN_SECONDS = 10  # that a stop waits for requests under way: more than the 3 s any of them may take
+_BEGUN_SECONDS = 1  # that a stop waits for the rest of a request whose beginning is here
+_IDLE_SECONDS = 60  # that a connection may stay open with nothing asked after an answer
+_SWEEP_SECONDS = 0.5
+_POLL_SECONDS = 0.2
+
+logger = logging.getLogger(__name__)
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests than threads is no event
+
+
+class Server:
+    """The service on its socket. `run()` serves until `stop()` is called (from a signal handler, say) and has drained."""
+
+    def __init__(self, app: WSGI, settings: Settings) -> None:
+        self._read_seconds = settings.read_seconds
+        self._stopping = False
+        self._server: BaseWSGIServer = create_server(
+            app,
+            sockets=[_listen(*settings.listen)],
+            threads=settings.threads,
+            connection_limit=_affordable(settings) + 2,  # it counts the listening socket and its own pipe
+            # The application answers 413 itself, in the order that the contract gives; this is for what is far beyond.
+            max_request_body_size=2 * MAX_BODY,
+            inbuf_overflow=4 * MAX_BODY,  # never reached: temporary files would be open files beyond the limit
+            max_request_header_size=MAX_HEADERS,
+            asyncore_use_poll=True,  # select() ends at file number 1,024
+            ident=None,
+            expose_tracebacks=False,
+            clear_untrusted_proxy_headers=True,
+        )
+        self._server.channel_class = Channel
+        self._server.add_task = self._add_task
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens: the port is a real one also when 0 was asked for."""
+        return str(self._server.effective_host), int(self._server.effective_port)
+
+    def stop(self) -> None:
+        """Finish what is running or queued, take nothing new. Safe in a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        sweep_at = 0.0
+        while not self._stopping:
+            self._poll(_POLL_SECONDS)
+            if time.monotonic() >= sweep_at:
+                self._close_overdue()
+                sweep_at = time.monotonic() + _SWEEP_SECONDS
+        self._drain()
+
+    def _poll(self, seconds: float) -> None:
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._server._map, count=1)
+
+    def _add_task(self, channel: Channel) -> None:
+        # waitress would let a thread wait for a client that asks and asks and never reads.
+        if channel.total_outbufs_len >= AHEAD:
+            channel.held = True
+        else:
+            self._server.task_dispatcher.add_task(channel)
+
+    def _close_overdue(self) -> None:
+        """A byte every two seconds must not hold a connection, nor answers that nobody takes."""
+        idle = 0 if self._server.in_connection_overflow else _IDLE_SECONDS  # others wait to get in
+        limits = {"send": self._read_seconds, "take": self._read_seconds, "serve": math.inf, "idle": idle}
+        now = time.monotonic()
+        for channel in self._channels():
+            stage, seconds = channel.waited(now)
+            if seconds > limits[stage]:
+                channel.hang_up()
+
+    def _channels(self) -> list[Channel]:
+        return list(self._server.active_channels.values())
+
+    def _drain(self) -> None:
+        self._close_door()
+        started = time.monotonic()
+        while self._under_way(time.monotonic() - started):
+            self._poll(_POLL_SECONDS)  # a thread that has answered wakes it
+        for channel in self._channels():
+            channel.hang_up()
+        dispatcher = self._server.task_dispatcher
+        dispatcher.shutdown(timeout=1)
+        if not dispatcher.threads:  # one that hangs would write to whatever file gets the number next
+            self._server.trigger.close()
+
+    def _close_door(self) -> None:
+        """Take in who has connected already, then listen no more."""
+        connected = -1
+        while connected < len(self._server._map) < self._server.adj.connection_limit:
+            connected = len(self._server._map)
+            self._server.handle_accept()
+        wasyncore.dispatcher.close(self._server)
+
+    def _under_way(self, seconds: float) -> bool:
+        """Whether there is anything that a stop, begun so long ago, still waits for."""
+        if seconds > DRAIN_SECONDS:
+            return False
+        if self._busy(seconds):
+            return True
+        self._poll(0)  # takes what has arrived, now that no answer stands before it
+        return self._busy(seconds)
+
+    def _busy(self, seconds: float) -> bool:
+        channels = self._channels()
+        begun = seconds < _BEGUN_SECONDS and any(channel.request or channel.lingering for channel in channels)
+        return begun or any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server((str(address[0]), port), family=family, backlog=1024)
+
+
+def _affordable(settings: Settings) -> int:
+    """The connections that the settings allow, or fewer where the limit of open files (RLIMIT_NOFILE) cannot be raised so far."""
+    others = settings.pool_size + settings.threads + 64  # database, Redis, logs
+    wanted = settings.connections + others
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < wanted:
+        higher = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):  # macOS refuses what its hard limit seems to allow
+            resource.setrlimit(resource.RLIMIT_NOFILE, (higher, hard))
+            soft = higher
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return settings.connections
+    fitting = max(soft - others, 16)
+    logger.warning("the limit of %d open files leaves room for %d connections, not %d", soft, fitting, settings.connections)
+    return fitting

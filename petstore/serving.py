@@ -1,0 +1,136 @@
+"""`petstore serve`: from the settings to a service on its socket, and to its end."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+
+from petstore import __version__, db, embedded, errors, interrupts, passwords, seeding, tokens
+from petstore.app import create_app
+from petstore.cache import Cache
+from petstore.calls import Services
+from petstore.console import Refused, say
+from petstore.repository import products, users, verify_database
+from petstore.server import Server
+from petstore.settings import Settings
+
+
+def serve(settings: Settings, options: argparse.Namespace) -> None:
+    """Serve the API. --setup makes first whatever is missing: servers, key, schema, demo catalogue."""
+    if options.reset and settings.database_url:
+        raise Refused("--reset is for the embedded database; PETSTORE_DATABASE_URL names another, which is left alone")
+    if not options.setup and settings.database_url is None:
+        raise Refused("PETSTORE_DATABASE_URL is not set; `petstore serve --setup` brings a database of its own")
+    own_database = settings.database_url is None
+    with ExitStack() as stack:
+        if options.setup:
+            settings = stack.enter_context(embedded.services(settings, say, reset=options.reset))
+            _make_key(settings)
+            make_schema(settings)
+        services = stack.enter_context(_services(settings))
+        reachable = _check_at_start(services, own_database)
+        server = _listen(services)  # before the demo: its password must not be made for a service that cannot start
+        if reachable and (options.demo or (options.setup and own_database)):
+            _seed_if_empty(settings)
+        interrupts.call(server.stop)
+        _announce(services, server)
+        server.run()
+        interrupts.ignore()  # the rest of the stop is quick, and must be whole
+    say("stopped")
+
+
+def make_schema(settings: Settings) -> None:
+    """Make roles and schema where the owner's URL is known and they are missing. A database that is down is left for later."""
+    if settings.owner_url is None:
+        return
+    try:
+        if db.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits):
+            say(f"schema made, amounts in {settings.currency}")
+    except db.Error as error:
+        if error.sqlstate is not None:
+            raise
+        say(f"whether there is a schema could not be seen: {str(error).strip()}")
+
+
+def _make_key(settings: Settings) -> None:
+    if not (settings.keys / tokens.KEY_FILE).exists():
+        say(f"a new signing key: {tokens.generate_key(settings.keys)}")
+
+
+@contextmanager
+def _services(settings: Settings) -> Iterator[Services]:
+    key = tokens.load_key(settings.keys)
+    verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
+    database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
+    cache = Cache(settings.redis_url, lambda: database.identity)
+    issuer = tokens.Tokens(key, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
+    database.open()
+    try:
+        yield Services(settings, database, cache, issuer)
+    finally:
+        cache.close()
+        database.close()
+
+
+def _check_at_start(services: Services, own_database: bool) -> bool:
+    """Whether the database answers. A wrong one stops the start; with one that is down, the service gets ready when it is up."""
+    try:
+        services.db.check()
+        return True
+    except db.WrongDatabase as error:
+        hint = "\n--reset throws away what PETSTORE_HOME holds and begins anew" if own_database else ""
+        raise Refused(f"{error}{hint}") from None
+    except errors.Unavailable:
+        say("the database cannot be reached yet; serving, and ready as soon as it is")
+        return False
+
+
+def _listen(services: Services) -> Server:
+    host, port = services.settings.listen
+    try:
+        return Server(create_app(services), services.settings)
+    except OSError as error:
+        raise Refused(f"cannot listen on {host}:{port}: {error.strerror}; name another address in PETSTORE_LISTEN") from None
+
+
+def _seed_if_empty(settings: Settings) -> None:
+    """Put in the demo catalogue and one admin, whose password is shown if it was made here."""
+    with db.connect(settings.owner_url or settings.database_url or "") as conn, interrupts.held():
+        with conn.transaction():
+            seeding.lock(conn)  # of two services that start at once, one seeds
+            if not seeding.is_empty(conn):
+                return
+            count = seeding.seed_demo(conn, settings.minor_digits)
+            password = settings.admin_password or secrets.token_urlsafe(12)
+            users.save_admin(conn, email=settings.admin_email, password=passwords.hash_password(password))
+        say(f"{count} demo products, and the admin {settings.admin_email}")
+        if settings.admin_password is None:
+            say(f"the admin's password, shown this once: {password}")
+
+
+def _announce(services: Services, server: Server) -> None:
+    host, port = server.address
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    say(f"version {__version__} serves on {url}, Ctrl-C stops it")
+    with suppress(errors.Problem), services.db.connection() as conn:
+        goods = products.list_products(conn, after=0, limit=100)
+        print(_first_steps(url, next((product.id for product in goods if product.stock > 1), None)), flush=True)
+
+
+def _first_steps(url: str, product_id: int | None) -> str:
+    """Three lines to paste: look, register, and buy (or see one's profile, where nothing is on sale)."""
+    email, password = f"ana-{secrets.token_hex(3)}@example.com", secrets.token_urlsafe(9)
+    body = f'{{"email":"{email}","password":"{password}"}}'
+    json = "-H 'Content-Type: application/json'"
+    login = f"""curl -s {url}/login {json} -d '{body}' | sed 's/.*"access_token":"\\([^"]*\\).*/\\1/'"""
+    token = f'-H "Authorization: Bearer $({login})"'
+    purchase = f"""{url}/purchase_product {json} {token} -d '{{"products":[{{"product_id":{product_id},"quantity":2}}]}}'"""
+    return (
+        "\nTry it:\n\n"
+        f"curl -s '{url}/products?limit=3'\n"
+        f"curl -s {url}/register {json} -d '{body}'\n"
+        f"curl -s {purchase if product_id else f'{url}/me {token}'}\n"
+    )

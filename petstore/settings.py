@@ -1,0 +1,162 @@
+"""Every setting of the service, read once from the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import iso4217
+
+
+class SettingsError(Exception):
+    """What is wrong with the environment: every fault, a line each."""
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = {"localhost": "127.0.0.1"}.get(host, host.removeprefix("[").removesuffix("]"))
+    try:
+        ip_address(host)
+        if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+            raise ValueError
+    except ValueError:
+        raise ValueError("must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080") from None
+    return host, int(port)
+
+
+# The libraries repeat a URL that they cannot read, password and all: so what they would refuse is refused here, in our words.
+_AUTHORITY = r"([^@/?#\s]*@)?{host}(,{host})*".format(host=r"([^@/?#\s\[\],:]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?")
+_URL = re.compile(r"[a-z]+://" + _AUTHORITY + r"(/[^?#\s]*)?(\?[^?#\s&=]+=[^?#\s&=]*(&[^?#\s&=]+=[^?#\s&=]*)*)?")
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must begin with {' or '.join(scheme + '://' for scheme in schemes)}")
+        if not _URL.fullmatch(text) or re.search("%(?![0-9A-Fa-f]{2})|%00", text):
+            raise ValueError("is not a URL; in a name or password, write %40 for @, %2F for /, and so on for : ? # % and space")
+        return text
+
+    return parse
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("must be on or off")
+    return text == "on"
+
+
+def _currency(text: str) -> str:
+    try:
+        exponent = iso4217.Currency(text).exponent
+    except ValueError:
+        exponent = None
+    if exponent is None:
+        raise ValueError("must be the ISO 4217 code of a currency, such as USD, EUR or JPY")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.isprintable() or len(text) > 200:
+        raise ValueError("must be printable and at most 200 characters")
+    return text
+
+
+def _email(text: str) -> str:
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", text) or not text.isprintable() or len(text) > 254:
+        raise ValueError("must be an email address")
+    return text
+
+
+def _password(text: str) -> str:
+    if not 8 <= len(text) <= 256 or re.search("[\ud800-\udfff]", text):
+        raise ValueError("must have 8 to 256 characters, in UTF-8")
+    return text
+
+
+def _setting(default: Any, parse: Callable[[str], Any], meaning: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "meaning": meaning})
+
+
+_postgres_url = _url("postgresql", "postgres")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment, parsed. Field `pool_size` is the variable `PETSTORE_POOL_SIZE`, and so on for all."""
+
+    listen: tuple[str, int] = _setting(("127.0.0.1", 8080), _listen, "address and port to serve on")
+    database_url: str | None = _setting(
+        None, _postgres_url, "PostgreSQL, as petstore_app; unset: an embedded server in PETSTORE_HOME"
+    )
+    owner_url: str | None = _setting(
+        None, _postgres_url, "the same database as petstore_owner (or a superuser): makes the schema, loads test data"
+    )
+    redis_url: str | None = _setting(
+        None, _url("redis", "rediss", "unix"), "Redis for the cache; unset: an embedded server, or no cache"
+    )
+    home: Path = _setting(Path("var"), Path, "folder of the embedded servers' data")
+    keys: Path = _setting(Path("keys"), Path, "folder that holds private.pem, which signs tokens")
+    currency: str = _setting("USD", _currency, "ISO 4217 code; fixed when the schema is made, checked at start")
+    issuer: str = _setting("petstore", _name, "claim `iss` of the tokens")
+    audience: str = _setting("petstore", _name, "claim `aud` of the tokens")
+    token_seconds: int = _setting(900, _number(1, 86_400), "life of an access token, in seconds")
+    threads: int = _setting(8, _number(1, 256), "requests worked on at the same time")
+    pool_size: int = _setting(8, _number(1, 256), "database connections at most")
+    connections: int = _setting(1000, _number(16, 20_000), "open client connections at most")
+    read_seconds: int = _setting(10, _number(1, 600), "time a client has to send a whole request, in seconds")
+    access_log: bool = _setting(True, _switch, "one line per request on standard error: on or off")
+    admin_email: str = _setting("admin@petstore.example", _email, "the admin that comes with the demo catalogue")
+    admin_password: str | None = _setting(
+        None, _password, "that admin's password, 8 to 256 characters; unset: a random one, printed once"
+    )
+
+    @property
+    def minor_digits(self) -> int:
+        """Digits after the point in the shop's currency (ISO 4217)."""
+        return int(iso4217.Currency(self.currency).exponent or 0)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a settings field."""
+    return "PETSTORE_" + name.upper()
+
+
+# Read by the tests or the scripts, not by the service.
+OTHER_VARIABLES = ("PETSTORE_TEST_DATABASE_URL", "PETSTORE_TEST_REDIS_URL")
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Parse the environment; raise SettingsError with ALL that is wrong. An empty variable counts as unset."""
+    known = {variable(f.name): f for f in fields(Settings)}
+    values: dict[str, Any] = {}
+    faults = []
+    for name, text in sorted(environ.items()):
+        if not name.startswith("PETSTORE_") or not text:
+            continue
+        if name in known:
+            try:
+                values[known[name].name] = known[name].metadata["parse"](text)
+            except ValueError as error:
+                faults.append(f"{name} {error}")
+        elif name not in OTHER_VARIABLES:
+            near = get_close_matches(name.removeprefix("PETSTORE_"), [f.name.upper() for f in fields(Settings)], n=1)
+            faults.append(f"{name} is not a setting" + (f"; did you mean PETSTORE_{near[0]}?" if near else ""))
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return Settings(**values)

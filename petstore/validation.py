@@ -1,0 +1,258 @@
+"""Input: JSON bodies read strictly, checked by their JSON Schema; ids, limits and cursors of paths and queries; money."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from importlib import resources
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
+
+from petstore import errors
+
+DEPTH = 32  # levels of nesting in a body
+MAX_ID = 2**63 - 1
+MAX_PRICE = 999_999_999
+MAX_LIMIT, DEFAULT_LIMIT = 100, 50
+MAX_FAULTS = 20  # listed in one answer
+_MAX_DIGITS = 40  # of an integer: enough to tell every number in bounds from every one out of them
+
+
+# ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_json(body: bytes) -> Any:
+    """Read a body as JSON (RFC 8259), UTF-8, without NaN, duplicate keys or deep nesting. Numbers with a point are Decimal."""
+    if not body:
+        raise errors.MalformedJSON("The body is empty; this request takes a JSON object.")
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_float=_decimal,
+            parse_int=_integer,
+        )
+    except UnicodeDecodeError:
+        raise errors.MalformedJSON("The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise errors.MalformedJSON(f"Line {error.lineno}, column {error.colno}: {error.msg}.") from None
+    except RecursionError:
+        _too_deep()
+    if body.count(b"[") + body.count(b"{") > DEPTH:
+        _check_depth(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise errors.MalformedJSON("An object names the same member twice.")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise errors.MalformedJSON(f"{name} is not JSON.")
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return Decimal("Infinity") if "e-" not in text.lower() else Decimal("1E-999999")
+
+
+def _integer(text: str) -> int:
+    return int(text[: _MAX_DIGITS + 1])
+
+
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level := [container for container in level if isinstance(container, (dict, list))]:
+        depth += 1
+        if depth > DEPTH:
+            _too_deep()
+        level = [child for container in level for child in (container.values() if isinstance(container, dict) else container)]
+
+
+def _too_deep() -> NoReturn:
+    raise errors.MalformedJSON(f"The body is nested deeper than {DEPTH} levels.")
+
+
+# ── JSON Schema ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _is_integer(_checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_checker: Any, value: Any) -> bool:
+    return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
+
+
+def _is_string(_checker: Any, value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    # As in ECMA 262, which JSON Schema means: `$` is the very end, `\d` is ASCII.
+    if isinstance(value, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value, re.ASCII):
+        yield ValidationError("")
+
+
+def _text(_validator: Any, types: Any, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    if not any(_validator.is_type(value, kind) for kind in ([types] if isinstance(types, str) else types)):
+        yield ValidationError("")
+    elif isinstance(value, str) and re.search("[\x00\ud800-\udfff]", value):
+        yield ValidationError("must not contain NUL characters or lone surrogates")
+
+
+_Validator = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {"pattern": _pattern, "type": _text},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number, "string": _is_string}
+    ),
+)
+
+SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    path.name.removesuffix(".json"): json.loads(path.read_text("utf-8"))
+    for path in sorted(resources.files("petstore.schemas").iterdir(), key=lambda path: path.name)
+    if path.name.endswith(".json")
+}
+_VALIDATORS = {name: _Validator(schema) for name, schema in SCHEMAS.items()}
+
+
+def validate(schema: str, value: Any) -> None:
+    """Raise Invalid with every fault (20 at most) that petstore/schemas/<schema>.json finds. Never repeats a value."""
+    faults: list[errors.Fault] = []
+    for error in _VALIDATORS[schema].iter_errors(value):
+        faults.extend(_faults(error))
+        if len(faults) >= MAX_FAULTS or error.validator == "maxItems":  # do not walk through a list that is too long
+            break
+    if faults:
+        raise errors.Invalid(errors=faults[:MAX_FAULTS])
+
+
+def _faults(error: ValidationError) -> Iterator[errors.Fault]:
+    path, schema, instance = list(error.absolute_path), _any(error.schema), _any(error.instance)
+    if error.validator == "additionalProperties":
+        known = ", ".join(schema["properties"])
+        for name in instance:
+            if name not in schema["properties"]:
+                yield {"pointer": _pointer([*path, name]), "detail": f"is not a member here; there are: {known}"}
+    elif error.validator == "required":
+        for name in schema["required"]:
+            if name not in instance and error.message.startswith(repr(name)):
+                yield {"pointer": _pointer([*path, name]), "detail": "is missing"}
+    else:
+        yield {"pointer": _pointer(path), "detail": error.message if error.message.startswith("must") else _detail(error)}
+
+
+def _any(value: Any) -> Any:
+    """jsonschema's stubs do not say that these are always set on an error that came from a validator."""
+    return value
+
+
+_DETAILS = {
+    "enum": "must be one of: {}",
+    "minLength": "must have at least {} characters",
+    "maxLength": "must have at most {} characters",
+    "minItems": "must have at least {} items",
+    "maxItems": "must have at most {} items",
+    "minProperties": "must have at least {} member",
+    "minimum": "must be at least {}",
+    "maximum": "must be at most {}",
+}
+
+
+def _detail(error: ValidationError) -> str:
+    schema: Any = error.schema
+    wanted: Any = error.validator_value
+    if error.validator == "type":
+        kinds = [wanted] if isinstance(wanted, str) else wanted
+        return "must be " + " or ".join(f"{'an' if kind[0] in 'aio' else 'a'} {kind}" for kind in kinds)
+    if error.validator == "pattern":
+        return f"must be {schema['description']}"
+    if error.validator == "enum":
+        wanted = ", ".join(map(str, wanted))
+    return _DETAILS[str(error.validator)].format(wanted)
+
+
+def _pointer(path: list[str | int]) -> str:
+    """A JSON Pointer (RFC 6901), cut where a member name of the request is absurdly long."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1")[:100] for step in path)
+
+
+def money(pointer: str, value: str | int | Decimal, minor_digits: int) -> Decimal:
+    """An amount that its schema accepted, exact to the currency's digits; more digits by value: 422."""
+    amount = Decimal(value)
+    if amount > MAX_PRICE:
+        raise errors.invalid(pointer, f"must be at most {MAX_PRICE}")
+    rounded = amount.quantize(Decimal(1).scaleb(-minor_digits))
+    if rounded != amount:
+        raise errors.invalid(pointer, f"must have at most {minor_digits} digits after the point")
+    return abs(rounded)  # -0 is 0
+
+
+# ── paths and queries ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_query(query_string: str, allowed: tuple[str, ...]) -> dict[str, str]:
+    """The parameters of a query; unknown, repeated or empty ones are a 400 that names them."""
+    try:
+        pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=20)
+    except ValueError:
+        raise errors.BadRequest("The query string cannot be read.") from None
+    parameters: dict[str, str] = {}
+    for name, value in pairs:
+        shown = name[:50]
+        if name not in allowed:
+            there_are = f"there are: {', '.join(allowed)}" if allowed else "there are none"
+            raise errors.BadRequest(f"Unknown query parameter {shown!a}; {there_are}.")
+        if name in parameters:
+            raise errors.BadRequest(f"Query parameter {shown!a} is given twice.")
+        if not value:
+            raise errors.BadRequest(f"Query parameter {shown!a} is empty.")
+        parameters[name] = value
+    return parameters
+
+
+def positive_id(text: str, name: str = "id") -> int:
+    """A positive integer below 2^63, in plain ASCII digits."""
+    if not re.fullmatch("[1-9][0-9]{0,18}", text) or int(text) > MAX_ID:
+        raise errors.BadRequest(f"{name} must be a positive whole number below 2^63.")
+    return int(text)
+
+
+def page_limit(text: str | None) -> int:
+    """Items of a page: 1 to 100, default 50."""
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch("[1-9][0-9]{0,2}", text) or int(text) > MAX_LIMIT:
+        raise errors.BadRequest(f"limit must be a whole number from 1 to {MAX_LIMIT}.")
+    return int(text)
+
+
+def make_cursor(scope: str, last_id: int) -> str:
+    """An opaque position in the list that `scope` (its name and filters) tells."""
+    return base64.urlsafe_b64encode(f"{scope}:{last_id}".encode()).rstrip(b"=").decode()
+
+
+def read_cursor(scope: str, text: str) -> int:
+    """The last id that a page ended with; a cursor of another list or other filters: 400."""
+    try:
+        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+        found, _, last_id = raw.rpartition(":")
+        if found == scope and make_cursor(found, positive_id(last_id)) == text:
+            return int(last_id)
+    except (ValueError, binascii.Error, errors.BadRequest):
+        pass
+    raise errors.BadRequest("after is not a cursor of this list: take it from `next` of the page before, with the same filters.")

@@ -1,0 +1,157 @@
+"""Makes .venv with what the project needs, and runs a command in it. Plain Python 3 of any age: it has to say what is missing.
+
+By hand: python3 scripts/_bootstrap.py EXTRAS ARGUMENTS, such as python3 scripts/_bootstrap.py dev -m mypy
+"""
+
+import configparser
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+PYTHON = os.path.join(VENV, "bin", "python")
+STAMP = os.path.join(VENV, "petstore.stamp")  # a hash of what was asked for, and the extras
+OLDEST, NEWEST = 10, 14  # of Python 3
+
+
+def run(arguments, extras="embedded"):
+    """Replace this process by `.venv/bin/python ARGUMENTS`, after installing petstore[extras] where that is due."""
+    _find_newer_python()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    with open(os.path.join(ROOT, "setup.cfg")) as setup:
+        fcntl.flock(setup, fcntl.LOCK_EX)  # of two commands that start at once, one installs
+        _install(set(extras.split(",")))
+    for name, folder in (("PETSTORE_HOME", "var"), ("PETSTORE_KEYS", "keys")):
+        os.environ[name] = os.environ.get(name) or os.path.join(ROOT, folder)
+    os.execv(PYTHON, [PYTHON] + arguments)
+
+
+def petstore(*arguments):
+    """Replace this process by a `petstore` command, with the arguments of the command line after it."""
+    run(["-m", "petstore"] + list(arguments) + sys.argv[1:])
+
+
+def _find_newer_python():
+    """Go on under a newer interpreter where this one is too old and another is on PATH."""
+    if sys.version_info >= (3, OLDEST):
+        return
+    for minor in range(NEWEST, OLDEST - 1, -1):
+        newer = shutil.which("python3.%d" % minor)
+        if newer and subprocess.call([newer, "-c", ""], stderr=subprocess.DEVNULL) == 0:
+            os.execv(newer, [newer] + sys.argv)
+    _fail("Python 3.%d or newer is needed; this is %s (%s)" % (OLDEST, sys.version.split()[0], sys.executable))
+
+
+def _install(extras):
+    """Bring .venv up to date. The stamp tells what is in it, so that nothing is asked of pip the second time."""
+    have = _read(STAMP).split() if os.path.exists(PYTHON) else []
+    if have[:1] == [_wanted()] and extras <= set(have[1:]):
+        return
+    if not have or have[0].split("-")[0] != _python():
+        _make_venv()
+    extras = sorted(extras | set(have[1:]))
+    _say("installing what petstore[%s] needs, which takes a while the first time" % ",".join(extras))
+    if _pip(_requirements(extras)):
+        _fail("pip could not install that; its words are above. Is PyPI to be reached, and %s writable?" % ROOT)
+    _link_project()
+    _write_stamp([_wanted()] + extras)
+
+
+def _make_venv():
+    _say("making .venv with Python %d.%d" % sys.version_info[:2])
+    shutil.rmtree(VENV, ignore_errors=True)
+    status, output = _call([sys.executable, "-m", "venv", VENV], stderr=subprocess.STDOUT)
+    if status:
+        shutil.rmtree(VENV, ignore_errors=True)
+        sys.stderr.write(output)
+        _fail("this Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv")
+    _write_stamp([_python() + "-empty"])
+
+
+def _requirements(extras):
+    """The lines of setup.cfg, which is where they are kept."""
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(os.path.join(ROOT, "setup.cfg"))
+    lines = setup["options"]["install_requires"].splitlines()
+    for extra in extras:
+        lines += setup["options.extras_require"][extra].splitlines()
+    return [line for line in lines if line]
+
+
+def _pip(requirements):
+    """Install, naming each package as its turn comes; the exit status."""
+    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"] + requirements
+    status, _ = _call(command, lambda line: line.startswith("Collecting") and _say("  " + re.split("[ <>=!~]+", line)[1]))
+    return status
+
+
+def _call(command, show=lambda line: None, **how):
+    """Run a program, showing each line of its output; its exit status and output. A signal to us ends it, too."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True, start_new_session=True, **how)
+    output = ""
+    try:
+        for line in process.stdout:
+            output += line
+            show(line)
+        return process.wait(), output
+    except BaseException:
+        _say("interrupted")
+        os.killpg(process.pid, signal.SIGINT)  # so that pip removes its temporary files
+        process.communicate()
+        raise
+
+
+def _wanted():
+    """What the environment depends on: the Python it was made with, the requirements, and where the project lies."""
+    text = ROOT + _read(os.path.join(ROOT, "setup.cfg"))
+    return _python() + "-" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _python():
+    """The interpreter behind .venv: another one, after an upgrade of the system, has another folder for its packages."""
+    return hashlib.sha256(os.path.realpath(PYTHON).encode()).hexdigest()[:12]
+
+
+def _link_project():
+    """What an editable install does, in no time: the checkout is importable, and there is a command."""
+    _, folder = _call([PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
+    with open(os.path.join(folder.strip(), "petstore.pth"), "w") as file:
+        file.write(ROOT + "\n")
+    command = os.path.join(VENV, "bin", "petstore")
+    with open(command, "w") as file:
+        file.write('#!/bin/sh\nexec "$(dirname "$0")/python" -m petstore "$@"\n')
+    shutil.copymode(os.path.join(VENV, "bin", "pip"), command)
+
+
+def _write_stamp(words):
+    with open(STAMP, "w") as file:
+        file.write(" ".join(words) + "\n")
+
+
+def _read(path):
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        return file.read()
+
+
+def _say(text):
+    sys.stderr.write("petstore: %s\n" % text)
+    sys.stderr.flush()
+
+
+def _fail(text):
+    _say(text)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    run(sys.argv[2:], extras=sys.argv[1])

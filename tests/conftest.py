@@ -1,0 +1,243 @@
+"""A real PostgreSQL and a real Redis for every test, made for the session and thrown away after it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from petstore import db, tokens
+from petstore.app import create_app
+from petstore.cache import Cache
+from petstore.calls import Services
+from petstore.embedded import Postgres, Redis
+from petstore.queries import SQL_FOLDER
+from petstore.repository import verify_database
+from petstore.server import Server
+from petstore.settings import Settings
+from petstore.tokens import Tokens
+from tests.client import Client
+from tests.factories import Factory
+
+# A throwaway database need not survive a power cut.
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+TABLES = "users, products, invoices, invoice_details, invoice_events"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A PostgreSQL server on which tests may make databases. url(role, database): as postgres, petstore_owner, petstore_app."""
+
+    url: Callable[[str, str], str]
+    name: str
+
+    @contextmanager
+    def database(self, name: str, template: str = "template1") -> Iterator[str]:
+        """A database for the block; its name."""
+        full = f"{self.name}_{name}"
+        with db.connect(self.url("postgres", self.name)) as conn:
+            conn.execute(f'DROP DATABASE IF EXISTS "{full}" WITH (FORCE)')
+            conn.execute(f'CREATE DATABASE "{full}" TEMPLATE "{template}"')
+            if template != "template1":
+                with db.connect(self.url("postgres", full)) as made:  # rights and settings of a database are not copied with it
+                    made.execute((SQL_FOLDER / "roles.sql").read_bytes())
+            try:
+                yield full
+            finally:
+                conn.execute(f'DROP DATABASE "{full}" WITH (FORCE)')
+
+
+def _external(url: str) -> Cluster:
+    parts = urlsplit(url)
+    name = parts.path.lstrip("/")
+    if "_test" not in name:
+        pytest.exit(f"PETSTORE_TEST_DATABASE_URL names {name!r}: tests run only on a database with _test in its name", 2)
+
+    def as_role(role: str, database: str) -> str:
+        # One login, a superuser's, which takes on the role: so no role of the server needs a password from us.
+        options = "" if role == "postgres" else f"options={quote(f'-c role={role}')}"
+        return parts._replace(path=f"/{database}", query="&".join(filter(None, (parts.query, options)))).geturl()
+
+    return Cluster(as_role, name)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The server: PETSTORE_TEST_DATABASE_URL, or one of our own."""
+    url = os.environ.get("PETSTORE_TEST_DATABASE_URL")
+    if url:
+        yield _external(url)
+        return
+    with open_folder() as folder:
+        server = Postgres(folder, options=FAST)
+        try:
+            server.start()
+            server.create_database("petstore_test")
+            yield Cluster(server.url, "petstore_test")
+        finally:
+            server.stop()
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that others may enter too: a server that root starts runs as somebody else, and pytest's are closed."""
+    with tempfile.TemporaryDirectory(prefix="petstore-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of our own, or PETSTORE_TEST_REDIS_URL."""
+    url = os.environ.get("PETSTORE_TEST_REDIS_URL")
+    if url:
+        yield url
+        return
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def template(cluster: Cluster) -> Iterator[str]:
+    """An empty shop in US dollars, to copy."""
+    with cluster.database("template") as name:
+        db.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
+        yield name
+
+
+@pytest.fixture(scope="session")
+def database(cluster: Cluster, template: str) -> Iterator[str]:
+    """The database that the tests of one session share."""
+    with cluster.database("shared", template) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a signing key."""
+    return tokens.generate_key(tmp_path_factory.mktemp("keys")).parent
+
+
+@pytest.fixture(scope="session")
+def settings(cluster: Cluster, database: str, redis_url: str, keys: Path) -> Settings:
+    """Those of the shared service."""
+    return Settings(
+        listen=("127.0.0.1", 0),
+        database_url=cluster.url("petstore_app", database),
+        owner_url=cluster.url("petstore_owner", database),
+        redis_url=redis_url,
+        keys=keys,
+        read_seconds=2,
+    )
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[tuple[Services, Server]]:
+    """The service in a thread of its own, on a free port, for the block."""
+    with ExitStack() as stack:
+        verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
+        database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
+        stack.callback(database.close)
+        cache = Cache(settings.redis_url, lambda: database.identity)
+        stack.callback(cache.close)
+        issuer = Tokens(
+            tokens.load_key(settings.keys),
+            issuer=settings.issuer,
+            audience=settings.audience,
+            seconds=settings.token_seconds,
+        )
+        services = Services(settings, database, cache, issuer)
+        database.open()
+        server = Server(create_app(services), settings)
+        thread = threading.Thread(target=server.run, name="server")
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(server.stop)
+        yield services, server
+
+
+@pytest.fixture(scope="session")
+def service(settings: Settings) -> Iterator[tuple[Services, Server]]:
+    """The shared service."""
+    with running(settings) as both:
+        both[0].db.check()
+        yield both
+
+
+@pytest.fixture(scope="session")
+def _owner(cluster: Cluster, database: str) -> Iterator[Any]:
+    with db.connect(cluster.url("petstore_owner", database)) as conn:
+        yield conn
+
+
+@pytest.fixture
+def make(_owner: Any, service: tuple[Services, Server]) -> Factory:
+    """An empty shop, and a factory of rows in it."""
+    _owner.execute(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
+    service[0].cache.clear()
+    return Factory(_owner)
+
+
+@pytest.fixture
+def clients(service: tuple[Services, Server]) -> Iterator[Callable[..., Client]]:
+    """Makes clients of the shared service: clients(), or clients(user) with a token of that user's."""
+    made = []
+
+    def client(user: Any = None) -> Client:
+        token = service[0].tokens.issue(tokens.User(user.id, user.role)) if user else None
+        made.append(Client(service[1].address, token))
+        return made[-1]
+
+    yield client
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def anyone(make: Factory, clients: Callable[..., Client]) -> Client:
+    """Somebody without a token."""
+    return clients()
+
+
+@pytest.fixture
+def admin(make: Factory, clients: Callable[..., Client]) -> Client:
+    """An admin."""
+    return clients(make.user("admin@example.com", role="admin"))
+
+
+@pytest.fixture
+def ana(make: Factory) -> Any:
+    """A customer."""
+    return make.user("Ana@example.com")
+
+
+@pytest.fixture
+def buyer(ana: Any, clients: Callable[..., Client]) -> Client:
+    """Ana's client."""
+    return clients(ana)
+
+
+@pytest.fixture
+def conn(cluster: Cluster, database: str, make: Factory) -> Iterator[Any]:
+    """A connection as petstore_app in a transaction that is rolled back, in an empty shop."""
+    with db.connect(cluster.url("petstore_app", database)) as connection, connection.transaction(force_rollback=True):
+        yield connection
+
+
+@pytest.fixture
+def with_settings(settings: Settings) -> Callable[..., Any]:
+    """Runs a second service with some settings changed: `with with_settings(redis_url=None) as (services, server)`."""
+    return lambda **changes: running(replace(settings, **changes))

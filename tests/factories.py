@@ -1,0 +1,67 @@
+"""Arranges rows by SQL, as the owner of the schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from petstore.passwords import hash_password
+from petstore.repository.users import User
+
+PASSWORD = "correct horse battery"
+_PHC = hash_password(PASSWORD)
+
+
+@dataclass
+class Factory:
+    """Makes rows through one connection."""
+
+    conn: Any
+    made: int = 0
+
+    def user(self, email: str | None = None, role: str = "user", password: str = _PHC) -> User:
+        """A user whose password is PASSWORD."""
+        self.made += 1
+        row = self.conn.execute(
+            "INSERT INTO users (email, password, role) VALUES (%s, %s, %s) RETURNING id, email, role, created_at",
+            (email or f"user{self.made}@example.com", password, role),
+        ).fetchone()
+        return User(*row)
+
+    def product(self, name: str | None = None, price: str = "12.50", stock: int = 10, deleted: bool = False) -> int:
+        """A product; its id."""
+        self.made += 1
+        row = self.conn.execute(
+            "INSERT INTO products (name, price, stock, deleted_at) VALUES (%s, %s, %s, CASE WHEN %s THEN now() END) RETURNING id",
+            (name or f"Product {self.made}", Decimal(price), stock, deleted),
+        ).fetchone()
+        return int(row[0])
+
+    def invoice(self, user_id: int, lines: dict[int, int] | None = None, status: str = "pending") -> int:
+        """An invoice with pieces by product, at today's names and prices; its id. Stock is left alone."""
+        invoice_id = self.scalar("INSERT INTO invoices (user_id, total, status) VALUES (%s, 0, %s) RETURNING id", user_id, status)
+        for product_id, quantity in (lines or {}).items():
+            self.conn.execute(
+                "INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity)"
+                " SELECT %s, id, name, price, %s FROM products WHERE id = %s",
+                (invoice_id, quantity, product_id),
+            )
+        self.conn.execute(
+            "UPDATE invoices SET total = coalesce((SELECT sum(line_total) FROM invoice_details WHERE invoice_id = %s), 0)"
+            " WHERE id = %s",
+            (invoice_id, invoice_id),
+        )
+        return int(invoice_id)
+
+    def scalar(self, sql: str, *parameters: Any) -> Any:
+        """The first column of the first row."""
+        return self.conn.execute(sql, parameters).fetchone()[0]
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Every row."""
+        return self.conn.execute(sql, parameters).fetchall()
+
+    def stock(self, product_id: int) -> int:
+        """Pieces in stock now."""
+        return int(self.scalar("SELECT stock FROM products WHERE id = %s", product_id))

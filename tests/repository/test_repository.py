@@ -1,0 +1,226 @@
+"""Every query, on a real database, beside a second row that must not match."""
+
+from decimal import Decimal
+
+import psycopg
+import pytest
+
+from petstore.db import Connection, describe
+from petstore.queries import QUERIES
+from petstore.repository import compare, functions, invoices, products, purchases, system, users
+
+LATEST = 2**63 - 1
+PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
+
+
+def test_every_query_has_one_function_of_its_name_and_every_function_a_query():
+    assert set(functions()) == set(QUERIES)
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES))
+def test_parameters_and_columns_of_a_query_are_those_of_its_function(conn, name):
+    assert compare(functions()[name], describe(conn, QUERIES[name])) == []
+
+
+def other_parameter(conn: Connection, *, product_id: str) -> products.Product | None: ...
+def other_everything(conn: Connection, *, id: int) -> users.User | None: ...
+
+
+def test_a_difference_between_query_and_function_is_named(conn):
+    described = describe(conn, QUERIES["products/get_product"])
+    (fault,) = compare(other_parameter, described)
+    assert fault.startswith("parameter product_id is")
+    faults = compare(other_everything, described)
+    for name in ("parameter id", "parameter product_id", "column email", "column stock"):
+        assert f"{name} is on one side only" in faults
+
+
+def test_the_shop_says_what_it_is(conn):
+    shop = system.get_shop(conn)
+    assert (shop.version, shop.currency, shop.minor_digits) == (1, "USD", 2)
+    assert shop.identity.count("-") == 4
+
+
+def test_users_are_found_by_id_and_by_email_in_any_case(conn):
+    ana = users.create_user(conn, email="Ana@example.com", password=PHC)
+    bob = users.create_user(conn, email="bob@example.com", password=PHC)
+    assert users.get_user(conn, user_id=ana.id) == ana
+    assert users.get_user(conn, user_id=bob.id + 1) is None
+    assert users.get_credentials(conn, email="ANA@EXAMPLE.COM") == users.Credentials(ana.id, PHC, "user")
+    assert users.get_credentials(conn, email="ana") is None
+    assert users.get_credentials(conn, email="an_@example.com") is None
+
+
+def test_saving_an_admin_makes_one_or_promotes_one(conn):
+    bob = users.create_user(conn, email="bob@example.com", password=PHC)
+    ana = users.create_user(conn, email="Ana@example.com", password=PHC)
+    assert users.save_admin(conn, email="ana@EXAMPLE.com", password=PHC + "2").id == ana.id
+    assert users.get_credentials(conn, email="ana@example.com") == users.Credentials(ana.id, PHC + "2", "admin")
+    assert users.save_admin(conn, email="new@example.com", password=PHC).role == "admin"
+    assert users.get_user(conn, user_id=bob.id).role == "user"
+
+
+def test_a_password_is_replaced_only_if_it_is_still_the_one_that_was_read(conn):
+    ana = users.create_user(conn, email="ana@example.com", password=PHC)
+    bob = users.create_user(conn, email="bob@example.com", password=PHC)
+    assert users.update_password(conn, user_id=ana.id, old_password=PHC + "x", password=PHC + "2") is None
+    assert users.update_password(conn, user_id=ana.id, old_password=PHC, password=PHC + "2") == ana.id
+    assert users.get_credentials(conn, email="ana@example.com").password == PHC + "2"
+    assert users.get_credentials(conn, email="bob@example.com") == users.Credentials(bob.id, PHC, "user")
+
+
+def test_products_come_change_and_go(conn):
+    one, two = (products.create_product(conn, name=name, price=Decimal("1.50"), stock=5) for name in ("One", "Two"))
+    assert products.get_product(conn, product_id=one.id) == one
+    changed = products.update_product(conn, product_id=one.id, name="New", price=None, stock=None)
+    assert (changed.name, changed.price, changed.stock, changed.version) == ("New", Decimal("1.50"), 5, 2)
+    assert products.list_products(conn, after=0, limit=10) == [changed, two]
+    assert products.list_products(conn, after=one.id, limit=10) == [two]
+    assert products.list_products(conn, after=0, limit=1) == [changed]
+    assert products.delete_product(conn, product_id=one.id) == one.id
+    assert products.delete_product(conn, product_id=one.id) is None
+    assert products.update_product(conn, product_id=one.id, name="X", price=None, stock=None) is None
+    assert products.get_product(conn, product_id=one.id) is None
+    assert products.list_products(conn, after=0, limit=10) == [two]
+
+
+def test_a_purchase_locks_takes_and_writes_only_what_it_names(conn):
+    ana = users.create_user(conn, email="ana@example.com", password=PHC)
+    one, two, gone = (products.create_product(conn, name=n, price=Decimal("1.50"), stock=5) for n in ("One", "Two", "Gone"))
+    products.delete_product(conn, product_id=gone.id)
+    products.update_product(conn, product_id=one.id, name=None, price=None, stock=4)  # its row moves behind the others
+    products.update_product(conn, product_id=one.id, name=None, price=None, stock=5)
+    conn.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")  # nor does an index order them
+    locked = purchases.lock_products(conn, product_ids=[two.id, gone.id, one.id, LATEST])
+    assert locked == [purchases.LockedProduct(p.id, Decimal("1.50"), 5) for p in (one, two)]  # in id order
+    assert purchases.take_stock(conn, product_ids=[one.id], quantities=[2]) == 1
+    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [3, 5]
+    invoice = purchases.create_invoice(conn, user_id=ana.id, total=Decimal("3.00"))
+    details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=[one.id], quantities=[2])
+    assert details == [invoices.InvoiceDetail(one.id, "One", Decimal("1.50"), 2, Decimal("3.00"))]
+    other = purchases.create_invoice(conn, user_id=ana.id, total=Decimal("0.00"))
+    assert invoices.list_invoice_details(conn, invoice_id=invoice.id) == details
+    assert invoices.list_invoice_details(conn, invoice_id=other.id) == []
+    assert invoices.get_invoice(conn, invoice_id=invoice.id) == invoice
+    assert invoices.get_invoice(conn, invoice_id=LATEST) is None
+
+
+def test_invoices_of_one_customer_newest_first(conn):
+    ana, bob = (users.create_user(conn, email=f"{name}@example.com", password=PHC) for name in ("ana", "bob"))
+    mine = [purchases.create_invoice(conn, user_id=ana.id, total=Decimal(n)) for n in range(3)]
+    purchases.create_invoice(conn, user_id=bob.id, total=Decimal(9))
+    assert invoices.list_invoices(conn, user_id=ana.id, before=LATEST, limit=9) == mine[::-1]
+    assert invoices.list_invoices(conn, user_id=ana.id, before=mine[2].id, limit=1) == [mine[1]]
+
+
+def test_a_change_of_status_and_its_goods(conn):
+    ana = users.create_user(conn, email="ana@example.com", password=PHC)
+    one, two = (products.create_product(conn, name=n, price=Decimal("1.50"), stock=5) for n in ("One", "Two"))
+    first, second = (purchases.create_invoice(conn, user_id=ana.id, total=Decimal(3)) for _ in range(2))
+    purchases.create_invoice_details(conn, invoice_id=first.id, product_ids=[one.id], quantities=[2])
+    purchases.create_invoice_details(conn, invoice_id=second.id, product_ids=[two.id], quantities=[4])
+    assert invoices.lock_invoice(conn, invoice_id=first.id) == invoices.LockedInvoice(ana.id, "pending", ["cancelled", "paid"])
+    assert invoices.lock_invoice(conn, invoice_id=LATEST) is None
+    step = {"invoice_id": first.id, "from_status": "pending", "to_status": "cancelled"}
+    assert invoices.update_status(conn, **step | {"from_status": "paid"}) is None
+    assert invoices.update_status(conn, **step) == first.id
+    assert invoices.create_event(conn, **step, actor_id=ana.id, restock=True, reason=None) is True
+    assert invoices.return_stock(conn, invoice_id=first.id) == 1
+    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [7, 5]
+    assert invoices.get_invoice(conn, invoice_id=second.id).status == "pending"
+    assert invoices.lock_invoice(conn, invoice_id=first.id).allowed == []
+    paid = {"invoice_id": second.id, "from_status": "pending", "to_status": "paid"}
+    assert invoices.create_event(conn, **paid, actor_id=ana.id, restock=True, reason="why") is False
+
+
+BROKEN = [
+    ("INSERT INTO users (email, password) VALUES ('x', '{phc}')", "users_email_form"),
+    ("INSERT INTO users (email, password) VALUES (repeat('a', 250) || '@b.cd', '{phc}')", "users_email_form"),
+    ("INSERT INTO users (email, password) VALUES ('a@b.c', 'plain text')", "users_password_is_a_hash"),
+    ("INSERT INTO users (email, password, role) VALUES ('a@b.c', '{phc}', 'root')", "users_role_known"),
+    ("INSERT INTO users (email, password) VALUES ('A@b.c', '{phc}'), ('a@B.c', '{phc}')", "users_email_key"),
+    ("INSERT INTO products (name, price, stock) VALUES ('', 1, 1)", "products_name_length"),
+    ("INSERT INTO products (name, price, stock) VALUES (repeat('x', 201), 1, 1)", "products_name_length"),
+    ("INSERT INTO products (name, price, stock) VALUES (' x', 1, 1)", "products_name_trimmed"),
+    ("INSERT INTO products (name, price, stock) VALUES ('x', -0.01, 1)", "amount_range"),
+    ("INSERT INTO products (name, price, stock) VALUES ('x', 'NaN', 1)", "amount_range"),
+    ("INSERT INTO products (name, price, stock) VALUES ('x', 'Infinity', 1)", "amount_range"),
+    ("INSERT INTO products (name, price, stock) VALUES ('x', 19.999, 1)", "amount_minor_digits"),
+    ("INSERT INTO products (name, price, stock) VALUES ('x', 999999999.01, 1)", "products_price_range"),
+    ("INSERT INTO products (name, price, stock) VALUES ('x', 1, -1)", "products_stock_range"),
+    ("INSERT INTO products (name, price, stock) VALUES ('x', 1, 1000000001)", "products_stock_range"),
+    ("UPDATE products SET version = 0", "products_version_positive"),
+    ("INSERT INTO invoices (user_id, total) VALUES (999, 1)", "invoices_user_id_fkey"),
+    ("INSERT INTO invoices (user_id, total, status) VALUES (1, 1, 'sold')", "invoices_status_fkey"),
+    ("INSERT INTO invoices (user_id, total) VALUES (1, 1.001)", "amount_minor_digits"),
+    ("INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (1, 1, 'x', 1, 0)",
+     "invoice_details_quantity_range"),
+    ("INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (1, 1, 'x', 1, 1)",
+     "invoice_details_one_line_per_product"),
+    ("INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (9, 1, 'x', 1, 1)",
+     "invoice_details_invoice_id_fkey"),
+    ("INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (1, 9, 'x', 1, 1)",
+     "invoice_details_product_id_fkey"),
+    ("INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (1, 2, '', 1, 1)",
+     "invoice_details_name_length"),
+    ("INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (1, 2, 'x', 1000000000, 1)",
+     "invoice_details_unit_price_range"),
+    ("INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked) VALUES (1, 'delivered', 'pending', 1, false)",
+     "invoice_events_transition_fkey"),
+    ("INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked) VALUES (1, 'paid', 'refunded', 1, true)",
+     "invoice_events_once"),
+    ("INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked) VALUES (9, 'paid', 'shipped', 1, false)",
+     "invoice_events_invoice_id_fkey"),
+    ("INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked) VALUES (1, 'shipped', 'refunded', 9, true)",
+     "invoice_events_actor_id_fkey"),
+    ("INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked, reason)"
+     " VALUES (1, 'shipped', 'refunded', 1, true, repeat('x', 501))", "invoice_events_reason_length"),
+    ("INSERT INTO shop (id, currency, minor_digits) VALUES (2, 'USD', 2)", "shop_single_row"),
+    ("UPDATE shop SET currency = 'usd'", "shop_currency_iso_4217"),
+    ("UPDATE shop SET minor_digits = 5", "shop_minor_digits_range"),
+    ("UPDATE schema_version SET version = 0", "schema_version_positive"),
+    ("UPDATE invoice_transitions SET to_status = from_status", "invoice_transitions_moves"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "constraint"), BROKEN)
+def test_the_database_itself_refuses_what_is_out_of_bounds(make, ana, statement, constraint):
+    product_id, _ = make.product(), make.product()
+    invoice_id = make.invoice(ana.id, {product_id: 1}, status="paid")
+    make.conn.execute(
+        "INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked) VALUES (%s, 'paid', 'shipped', %s, false)",
+        (invoice_id, ana.id),
+    )
+    with pytest.raises(psycopg.errors.IntegrityError) as refusal, make.conn.transaction(force_rollback=True):
+        make.conn.execute(statement.replace("{phc}", PHC))
+    assert refusal.value.diag.constraint_name == constraint
+
+
+def test_every_constraint_has_a_name_of_ours_and_one_of_the_tests_above_breaks_it(make):
+    named = {
+        name
+        for (name,) in make.rows(
+            "SELECT conname FROM pg_constraint WHERE connamespace = 'm2_be_project'::regnamespace AND contype IN ('c', 'f', 'u')"
+        )
+        if not name.endswith("_not_null")
+    }
+    assert named - {constraint for _, constraint in BROKEN} == {
+        "invoice_transitions_from_status_fkey",  # rows that schema.sql itself writes, and nobody else may
+        "invoice_transitions_to_status_fkey",
+    }
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM users", "DELETE FROM products", "DELETE FROM invoices", "DELETE FROM invoice_details",
+        "DELETE FROM invoice_events", "UPDATE invoice_events SET reason = ''", "UPDATE invoice_details SET quantity = 1",
+        "UPDATE invoices SET total = 0", "UPDATE invoices SET user_id = 1", "UPDATE users SET email = 'x@y.z'",
+        "UPDATE products SET created_at = now()", "UPDATE shop SET currency = 'EUR'", "INSERT INTO schema_version VALUES (2)",
+        "DELETE FROM invoice_transitions", "TRUNCATE users CASCADE", "CREATE TABLE x ()", "CREATE TABLE public.x ()",
+        "CREATE TEMPORARY TABLE x ()",
+    ],
+)  # fmt: skip
+def test_the_application_role_may_do_no_more_than_its_queries_need(conn, statement):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), conn.transaction():
+        conn.execute(statement)

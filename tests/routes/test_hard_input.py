@@ -1,0 +1,204 @@
+"""What no body, path or query may turn into a 500 or let through: the contract's hard JSON edges, on every route."""
+
+import json
+import random
+from urllib.parse import quote
+
+import pytest
+
+from petstore.app import create_router
+
+ROUTES = [(route.method, route.rule, dict(route.config)) for route in create_router(None).routes]
+WITH_BODY = [(method, rule, facts["body"]) for method, rule, facts in ROUTES if facts.get("body")]
+GOOD = {
+    "account_new": {"email": "new@example.com", "password": "long enough"},
+    "credentials": {"email": "new@example.com", "password": "long enough"},
+    "product_new": {"name": "Cat tree", "price": "1.00", "stock": 1},
+    "product_changes": {"name": "Cat tree", "price": "1.00", "stock": 1},
+    "purchase": {"products": [{"product_id": 1, "quantity": 1}]},
+    "invoice_change": {"status": "refunded", "reason": "why", "restock": True},
+}
+UNREADABLE = [
+    b"",
+    b" ",
+    b"{",
+    b"{}{}",
+    b"nul",
+    b"{'a':1}",
+    b'{"a":1,}',
+    b'{"a":NaN}',
+    b'{"a":Infinity}',
+    b'{"a":-Infinity}',
+    b'{"a":01}',
+    b'{"a":+1}',
+    b'{"a":1.}',
+    b'{"a":"\n"}',
+    b'{"a":"\x00"}',
+    b'{"a":"\\x41"}',
+    b'{"a":1,"a":1}',
+    b'{"a":{"b":1,"b":2}}',
+    b'{"a":1,"\\u0061":1}',
+    b'{"a":"\xff"}',
+    b'{"a":"\xed\xa0\x80"}',
+    b"\xef\xbb\xbf{}",
+    '{"a":1}'.encode("utf-16"),
+    b"[" * 33 + b"]" * 33,
+    b'{"a":' * 33 + b"1" + b"}" * 33,
+    b"[" * 100_000,
+    b"[" * 100_000 + b"]" * 100_000,
+    b'{"a":' * 40_000 + b"1" + b"}" * 40_000,
+]
+INVALID = [
+    b"[]",
+    b"null",
+    b"true",
+    b"0",
+    b'"x"',
+    b"1" * 5000,
+    b"-" + b"1" * 100_000,
+    b"1e999999999",
+    b"-1e-999999999",
+    b"1e99999999999999999999",
+    b"1e-99999999999999999999",
+    b'{"\\u0000":1}',
+    b'{"\\ud800":1}',
+    b'{"' + b"x" * 200_000 + b'":1}',
+    b'{"__proto__":{}}',
+    b"[" * 32 + b"]" * 32,
+    b'{"a":' * 32 + b"1" + b"}" * 32,
+    b"{" + b",".join(b'"%d":1' % n for n in range(20_000)) + b"}",
+]
+VALUES = [
+    None, True, False, [], {}, "", " ", "x", "\x00", "a\x00b", "\ud800", "a\udfffb", "x" * 10_000, 0, -1, 1, 2**31, 2**63, 10**30,
+    10**400, 1.0, 1.5, -0.0, 1e308, "1", "NaN", "٤", "4\n", [None], [[]], {"": ""}, ["x"] * 2000, {"id": 1}, "'; DROP TABLE users; --",
+]  # fmt: skip
+
+
+def target(rule):
+    """A path that fits the route, so that only the body can be wrong."""
+    return rule.replace("<invoice_id>", "1") + ("?id=1" if rule in ("/modify_product", "/delete_product") else "")
+
+
+@pytest.fixture
+def whole_shop(make, admin):
+    """An admin in a shop where everything named 1 exists; how its rows may not change."""
+    make.product()
+    make.invoice(1, {1: 1}, status="paid")
+
+    def state():
+        return [make.rows(f"SELECT * FROM {table} ORDER BY 1") for table in ("users", "products", "invoices", "invoice_events")]
+
+    return admin, state
+
+
+@pytest.mark.parametrize(("method", "rule", "schema"), WITH_BODY)
+def test_a_body_that_is_not_json_is_400_and_one_that_is_not_valid_422(whole_shop, method, rule, schema):
+    admin, state = whole_shop
+    path = target(rule)
+    before = state()
+    for raw in UNREADABLE:
+        answer = admin.request(method, path, raw=raw)
+        assert answer.status == 400, raw[:50]
+        assert answer.json()["type"] == "/problems/malformed-json"
+    for raw in INVALID:
+        answer = admin.request(method, path, raw=raw)
+        assert answer.status == 422, raw[:50]
+        assert 1 <= len(answer.json()["errors"]) <= 20
+        assert len(answer.body) < 10_000
+    assert state() == before
+
+
+@pytest.mark.parametrize(("method", "rule", "schema"), WITH_BODY)
+def test_no_value_of_any_member_is_a_500_and_what_is_refused_changes_nothing(whole_shop, method, rule, schema):
+    admin, state = whole_shop
+    for member in [*GOOD[schema], "unknown", "\ud800"]:
+        for value in VALUES:
+            before = state()
+            answer = admin.request(method, target(rule), GOOD[schema] | {member: value})
+            assert answer.status in (200, 201, 401, 409, 422), (member, value)
+            if answer.status >= 400:
+                assert state() == before, (member, value)
+            else:
+                assert member in GOOD[schema]
+
+
+@pytest.mark.parametrize("member", ["product_id", "quantity"])
+def test_no_value_in_a_line_of_a_purchase_is_a_500(whole_shop, member):
+    admin, _ = whole_shop
+    for value in VALUES:
+        answer = admin.post("/purchase_product", {"products": [{"product_id": 1, "quantity": 1} | {member: value}]})
+        assert answer.status == (201 if value == 1 and type(value) is int else 422), value
+
+
+@pytest.mark.parametrize(("method", "rule", "facts"), ROUTES)
+def test_no_query_and_no_path_is_a_500(whole_shop, method, rule, facts):
+    admin, state = whole_shop
+    before = state()
+    strange = [
+        "",
+        "0",
+        "-1",
+        "1.0",
+        "+1",
+        "٤",
+        "\x00",
+        "\n",
+        "x" * 5000,
+        "9" * 5000,
+        "%",
+        "ü",
+        "'",
+        "--",
+        "[]",
+        "1e3",
+        "0x1",
+        "NaN",
+    ]
+    for value in strange:
+        for name in (*facts.get("query", ()), "unknown", value):
+            path = rule.replace("<invoice_id>", "1") + f"?{quote(name)}={quote(value)}"
+            assert admin.request(method, path).status in (400, 404), path
+        if "<invoice_id>" in rule:
+            path = rule.replace("<invoice_id>", quote(value, safe=""))
+            body = GOOD["invoice_change"] if method == "PATCH" else ...
+            answer = admin.patch(path, body) if method == "PATCH" else admin.get(path)
+            assert answer.status in (400, 404), path
+    assert state() == before
+
+
+@pytest.mark.parametrize(("method", "rule", "schema"), WITH_BODY)
+def test_a_body_of_another_type_is_415(whole_shop, method, rule, schema):
+    admin, state = whole_shop
+    before, raw = state(), json.dumps(GOOD[schema]).encode()
+    for kind in (
+        "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json; charset=latin-1",
+        "application/json, application/json", "application/jsonx", "application/json; charset=utf-8; charset=utf-7",
+    ):  # fmt: skip
+        assert admin.request(method, target(rule), raw=raw, headers={"Content-Type": kind}).status == 415, kind
+    packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert admin.request(method, target(rule), raw=raw, headers=packed).status == 415
+    assert state() == before
+
+
+def test_a_charset_parameter_is_fine(anyone):
+    for kind in ("application/json; charset=utf-8", 'application/json;charset="UTF-8"', "Application/JSON ; Charset=UTF-8"):
+        answer = anyone.request("POST", "/login", raw=b"{}", headers={"Content-Type": kind})
+        assert answer.status == 422, kind
+
+
+def test_a_body_that_nobody_asked_for_is_held_to_the_same_limits(whole_shop):
+    admin, _ = whole_shop
+    assert admin.request("GET", "/products", raw=b"x", headers={"Content-Type": "text/plain"}).status == 415
+    assert admin.request("DELETE", "/delete_product?id=1", raw=b"x" * 262_145).status == 413
+    assert admin.request("GET", "/products", raw=b"{}").status == 200
+
+
+def test_random_bytes_are_never_a_500(whole_shop):
+    admin, _ = whole_shop
+    chance = random.Random(7)
+    for _ in range(400):
+        method, rule, schema = chance.choice(WITH_BODY)
+        raw = bytearray(json.dumps(GOOD[schema]).encode())
+        for _ in range(chance.randint(1, 6)):
+            raw[chance.randrange(len(raw))] = chance.randrange(256)
+        assert admin.request(method, target(rule), raw=bytes(raw)).status in (200, 201, 400, 401, 409, 422), raw

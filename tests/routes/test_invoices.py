@@ -1,0 +1,211 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+STATUSES = ["pending", "paid", "shipped", "delivered", "cancelled", "refunded"]
+ALLOWED = {
+    ("pending", "paid"),
+    ("pending", "cancelled"),
+    ("paid", "shipped"),
+    ("paid", "refunded"),
+    ("shipped", "delivered"),
+    ("shipped", "refunded"),
+    ("delivered", "refunded"),
+}
+
+
+def change(client, invoice_id, status, **more):
+    return client.patch(f"/admin/invoices/{invoice_id}", {"status": status, **more})
+
+
+def test_a_customer_sees_the_own_invoices_newest_first_without_details(make, ana, buyer):
+    ids = [make.invoice(ana.id) for _ in range(3)]
+    make.invoice(make.user().id)
+    answer = buyer.get("/invoices")
+    assert [item["id"] for item in answer.json()["items"]] == ids[::-1]
+    assert answer.json()["next"] is None
+    assert set(answer.json()["items"][0]) == {"id", "user_id", "status", "total", "currency", "created_at"}
+    assert answer["Cache-Control"] == "private, no-cache"
+
+
+def test_invoice_pages_are_stable_while_new_ones_arrive(make, ana, buyer):
+    ids = [make.invoice(ana.id) for _ in range(5)]
+    page = buyer.get("/invoices?limit=2").json()
+    seen = [item["id"] for item in page["items"]]
+    make.invoice(ana.id)
+    while page["next"]:
+        page = buyer.get(f"/invoices?limit=2&after={page['next']}").json()
+        seen += [item["id"] for item in page["items"]]
+    assert seen == ids[::-1]
+
+
+def test_a_cursor_of_another_list_or_another_customer_is_refused(make, ana, buyer, clients):
+    for _ in range(2):
+        make.product()
+        make.invoice(ana.id)
+    of_products = buyer.get("/products?limit=1").json()["next"]
+    of_ana = buyer.get("/invoices?limit=1").json()["next"]
+    assert buyer.get(f"/invoices?after={of_products}").status == 400
+    assert buyer.get(f"/products?after={of_ana}").status == 400
+    assert clients(make.user()).get(f"/invoices?after={of_ana}").status == 400
+    assert buyer.get(f"/invoices?after={of_ana}").status == 200
+
+
+def test_the_list_is_cached_for_each_customer_alone(make, ana, buyer, clients):
+    bob = make.user()
+    make.invoice(ana.id)
+    assert [buyer.get("/invoices")["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    answer = clients(bob).get("/invoices")
+    assert (answer["X-Cache"], answer.json()["items"]) == ("MISS", [])
+
+
+@pytest.mark.parametrize("query", ["id=1", "status=paid", "limit=0", "limit=101", "after=", "after=x", "limit=5&limit=5"])
+def test_a_query_of_the_invoice_list_that_cannot_be_read_is_refused(buyer, query):
+    assert buyer.get(f"/invoices?{query}").status == 400
+
+
+def test_an_invoice_is_for_its_owner_and_admins_and_nobody_else(make, ana, buyer, admin, clients, anyone):
+    invoice_id = make.invoice(ana.id, {make.product("Tree", "3.00"): 2})
+    own = buyer.get(f"/invoices/{invoice_id}")
+    assert (own.status, own.json()["total"], own["Cache-Control"]) == (200, "6.00", "private, no-cache")
+    assert [detail["name"] for detail in own.json()["details"]] == ["Tree"]
+    assert admin.get(f"/invoices/{invoice_id}").body == own.body
+    stranger = clients(make.user())
+    hidden, missing = stranger.get(f"/invoices/{invoice_id}"), stranger.get("/invoices/999")
+    assert hidden.status == missing.status == 404
+    assert hidden.json() | {"request_id": ""} == missing.json() | {"request_id": ""}
+    assert anyone.get(f"/invoices/{invoice_id}").status == 401
+
+
+def test_an_invoice_has_an_etag_that_follows_its_status(make, ana, buyer, admin):
+    invoice_id = make.invoice(ana.id)
+    etag = buyer.get(f"/invoices/{invoice_id}")["ETag"]
+    assert buyer.get(f"/invoices/{invoice_id}", headers={"If-None-Match": etag}).status == 304
+    change(admin, invoice_id, "paid")
+    assert buyer.get(f"/invoices/{invoice_id}", headers={"If-None-Match": etag}).status == 200
+
+
+@pytest.mark.parametrize("invoice_id", ["0", "-1", "+4", "4.0", "x", "%D9%A4", "9" * 30, str(2**63), "1%00", "04"])
+def test_an_invoice_id_must_be_a_positive_number(buyer, admin, invoice_id):
+    assert buyer.get(f"/invoices/{invoice_id}").status == 400
+    assert change(admin, invoice_id, "paid").status == 400
+
+
+@pytest.mark.parametrize("wanted", STATUSES)
+@pytest.mark.parametrize("current", STATUSES)
+def test_an_invoice_moves_only_where_it_may(make, ana, admin, current, wanted):
+    invoice_id, other = make.invoice(ana.id, status=current), make.invoice(ana.id, status=current)
+    answer = change(admin, invoice_id, wanted)
+    status = make.scalar("SELECT status FROM invoices WHERE id = %s", invoice_id)
+    events = make.rows("SELECT invoice_id, from_status, to_status FROM invoice_events")
+    if current == wanted:
+        assert (answer.status, status, events) == (200, current, [])
+    elif (current, wanted) in ALLOWED:
+        assert (answer.status, answer.json()["status"], status) == (200, wanted, wanted)
+        assert events == [(invoice_id, current, wanted)]
+    else:
+        assert (answer.status, status, events) == (409, current, [])
+        assert answer.json()["type"] == "/problems/transition-not-allowed"
+        assert answer.json()["current"] == current
+        assert answer.json()["allowed"] == sorted(to for origin, to in ALLOWED if origin == current)
+    assert make.scalar("SELECT status FROM invoices WHERE id = %s", other) == current
+
+
+@pytest.mark.parametrize(
+    ("start", "status", "more", "returned"),
+    [
+        ("pending", "cancelled", {}, 3),
+        ("paid", "refunded", {}, 3),
+        ("shipped", "refunded", {"restock": True}, 3),
+        ("delivered", "refunded", {"restock": False}, 0),
+        ("pending", "paid", {}, 0),
+        ("paid", "shipped", {}, 0),
+    ],
+)
+def test_cancelling_and_refunding_put_the_goods_back_once(make, ana, admin, start, status, more, returned):
+    product_id, other = make.product(stock=10), make.product(stock=10)
+    invoice_id = make.invoice(ana.id, {product_id: 3}, status=start)
+    make.invoice(ana.id, {other: 2}, status=start)
+    for _ in range(2):
+        assert change(admin, invoice_id, status, **more).status == 200
+    assert (make.stock(product_id), make.stock(other)) == (10 + returned, 10)
+    assert make.rows("SELECT restocked FROM invoice_events") == [(returned > 0,)]
+
+
+def test_of_many_who_cancel_at_once_one_puts_the_goods_back(make, ana, admin, clients):
+    product_id = make.product(stock=10)
+    invoice_id = make.invoice(ana.id, {product_id: 3})
+    token = admin.token
+
+    def cancel(_):
+        client = clients()
+        client.token = token
+        return change(client, invoice_id, "cancelled").status
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(cancel, range(12))) == {200}
+    assert make.stock(product_id) == 13
+
+
+def test_goods_of_a_deleted_product_go_back_too(make, ana, admin):
+    product_id = make.product(stock=0)
+    invoice_id = make.invoice(ana.id, {product_id: 3})
+    admin.delete(f"/delete_product?id={product_id}")
+    assert change(admin, invoice_id, "cancelled").status == 200
+    assert make.stock(product_id) == 3
+
+
+def test_goods_that_do_not_fit_into_stock_are_a_conflict_and_nothing_changes(make, ana, admin):
+    product_id = make.product(stock=1_000_000_000)
+    invoice_id = make.invoice(ana.id, {product_id: 1})
+    answer = change(admin, invoice_id, "cancelled")
+    assert (answer.status, answer.json()["type"]) == (409, "/problems/stock-limit")
+    assert make.rows("SELECT status FROM invoices") == [("pending",)]
+    assert make.rows("SELECT * FROM invoice_events") == []
+
+
+def test_the_reason_and_who_gave_it_are_kept_with_the_change(make, ana, admin):
+    invoice_id = make.invoice(ana.id)
+    change(admin, invoice_id, "cancelled", reason="Changed her mind 🐈")
+    boss = make.scalar("SELECT id FROM users WHERE role = 'admin'")
+    assert make.rows("SELECT actor_id, reason FROM invoice_events") == [(boss, "Changed her mind 🐈")]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/status"),
+        ({"status": "sold"}, "/status"),
+        ({"status": None}, "/status"),
+        ({"status": ["paid"]}, "/status"),
+        ({"status": "paid\n"}, "/status"),
+        ({"status": "paid", "reason": "x" * 501}, "/reason"),
+        ({"status": "paid", "reason": ""}, "/reason"),
+        ({"status": "paid", "reason": "a\x00b"}, "/reason"),
+        ({"status": "paid", "restock": False}, "/restock"),
+        ({"status": "cancelled", "restock": False}, "/restock"),
+        ({"status": "refunded", "restock": 0}, "/restock"),
+        ({"status": "paid", "total": "0.01"}, "/total"),
+    ],
+)
+def test_a_change_out_of_bounds_is_refused_with_the_place(make, ana, admin, body, pointer):
+    invoice_id = make.invoice(ana.id, status="pending")
+    answer = admin.patch(f"/admin/invoices/{invoice_id}", body)
+    assert (answer.status, answer.pointers()) == (422, [pointer])
+
+
+def test_an_unknown_invoice_is_not_found(admin):
+    assert change(admin, 999, "paid").status == 404
+
+
+def test_a_change_shows_in_the_owners_next_list_and_restocking_in_the_catalogue(make, ana, buyer, admin):
+    product_id = make.product(stock=1)
+    invoice_id, other = make.invoice(ana.id, {product_id: 1}), make.invoice(ana.id)
+    reads = ("/invoices", "/products")
+    for path in reads:
+        buyer.get(path)
+    change(admin, other, "paid")
+    assert [buyer.get(path)["X-Cache"] for path in reads] == ["MISS", "HIT"]
+    change(admin, invoice_id, "cancelled")
+    assert [buyer.get(path)["X-Cache"] for path in reads] == ["MISS", "MISS"]
+    assert buyer.get("/products").json()["items"][0]["stock"] == 2

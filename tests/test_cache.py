@@ -1,0 +1,232 @@
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+import redis
+
+from petstore import cache as caching
+from petstore.cache import BYPASS, HIT, MISS, Cache, CacheDown, Document, cached, document
+from petstore.embedded import Redis
+from tests.test_faults import eventually
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A Redis that a test may break."""
+    one = Redis(tmp_path)
+    one.start()
+    yield one
+    with suppress(ProcessLookupError):
+        os.kill(one.pid, signal.SIGCONT)
+    one.stop()
+
+
+@pytest.fixture
+def make_cache(server):
+    made = []
+
+    def make(url=None, namespace="one"):
+        made.append(Cache(url or server.url, lambda: namespace))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def raw(server):
+    with redis.Redis.from_url(server.url) as client:
+        yield client
+
+
+class Call:
+    """What a cached function needs."""
+
+    def __init__(self, cache):
+        self.cache, self.asked = cache, 0
+
+    def encode(self, value):
+        return repr(value).encode()
+
+
+@cached("things", ttl=60)
+def read(call, *, number):
+    call.asked += 1
+    return {"number": number, "asked": call.asked}
+
+
+@cached("things:{owner}", ttl=60)
+def read_own(call, *, owner):
+    call.asked += 1
+    return call.asked
+
+
+def test_the_second_read_is_a_hit_with_the_same_bytes(make_cache):
+    call = Call(make_cache())
+    first, second, other = read(call, number=1), read(call, number=1), read(call, number=2)
+    assert [answer.cache for answer in (first, second, other)] == [MISS, HIT, MISS]
+    assert (first.body, first.etag) == (second.body, second.etag)
+    assert call.asked == 2
+
+
+def test_invalidating_a_prefix_reaches_every_cache_and_no_other_prefix(make_cache):
+    writer, reader = make_cache(), Call(make_cache())
+    read(reader, number=1), read_own(reader, owner=1), read_own(reader, owner=2)
+    writer.invalidate("things:1")
+    assert read(reader, number=1).cache == HIT
+    assert read_own(reader, owner=1).cache == MISS
+    assert read_own(reader, owner=2).cache == HIT
+    writer.invalidate("things", "things:2")
+    assert read(reader, number=1).cache == MISS
+    assert read_own(reader, owner=1).cache == HIT
+    assert read_own(reader, owner=2).cache == MISS
+
+
+def test_what_raises_is_not_cached(make_cache):
+    call = Call(make_cache())
+
+    @cached("things", ttl=60)
+    def failing(call, *, number):
+        call.asked += 1
+        raise LookupError(number)
+
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            failing(call, number=1)
+    assert call.asked == 2
+
+
+def test_an_entry_lives_for_its_ttl(make_cache, raw):
+    read(Call(make_cache()), number=1)
+    (entry,) = raw.keys("*entry*")
+    assert 55 <= raw.ttl(entry) <= 60
+    raw.delete(entry)
+    assert read(Call(make_cache()), number=1).cache == MISS
+
+
+def test_two_databases_in_one_redis_do_not_see_each_other(make_cache):
+    one, two = Call(make_cache(namespace="one")), Call(make_cache(namespace="two"))
+    assert [read(one, number=1).cache, read(two, number=1).cache] == [MISS, MISS]
+    two.cache.invalidate("things")
+    assert read(one, number=1).cache == HIT
+    one.cache.clear()
+    assert [read(one, number=1).cache, read(two, number=1).cache] == [MISS, MISS]
+    assert [read(one, number=1).cache, read(two, number=1).cache] == [HIT, HIT]
+
+
+def test_a_lost_generation_makes_a_miss_and_never_comes_back(make_cache, raw):
+    call = Call(make_cache())
+    read(call, number=1)
+    (entry,), (generation,) = raw.keys("*entry*"), raw.keys("*generation*")
+    old, first = raw.get(entry), raw.get(generation)
+    raw.delete(generation)
+    assert read(call, number=1).cache == MISS
+    assert raw.get(generation) != first
+    call.cache.invalidate("things")
+    raw.set(entry, old)  # what a slow reader of long ago might still write
+    assert read(call, number=1).cache == MISS
+
+
+def test_a_slow_reader_cannot_store_over_a_write(make_cache):
+    """The reader asks the database, a write commits and invalidates, then the reader stores what it saw."""
+    reader, writer = make_cache(), make_cache()
+    _, generation = reader.read("things", "key")
+    writer.invalidate("things")
+    reader.store("things", "key", generation, document(b"old"), 60)
+    assert reader.read("things", "key")[0] is None
+
+
+def test_under_a_race_no_read_is_older_than_the_last_finished_write(make_cache):
+    """One writer, eight readers; `truth` is the database, changed before the invalidation as a commit is."""
+    truth, finished, stale, reads = [0], [0], [], [0]
+    stop = threading.Event()
+    cache = make_cache()
+
+    @cached("race", ttl=60)
+    def look(call):
+        seen = truth[0]
+        time.sleep(0.0005)
+        return seen
+
+    def reader():
+        while not stop.is_set():
+            before = finished[0]
+            seen = int(look(Call(cache)).body)
+            reads[0] += 1
+            if seen < before:
+                stale.append((seen, before))
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(8):
+            pool.submit(reader)
+        for number in range(1, 400):
+            truth[0] = number
+            cache.invalidate("race")
+            finished[0] = number
+            time.sleep(0.001)
+        stop.set()
+    assert reads[0] > 500
+    assert stale == []
+
+
+def test_with_redis_frozen_one_read_waits_a_fifth_of_a_second_and_the_rest_do_not(make_cache, server):
+    call = Call(make_cache())
+    read(call, number=1)
+    os.kill(server.pid, signal.SIGSTOP)
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        assert read(call, number=1).cache == BYPASS
+        times.append(time.perf_counter() - started)
+    call.cache.invalidate("things")
+    assert times[0] < 0.4
+    assert max(times[1:]) < 0.1
+    assert call.cache.state == "down"
+    os.kill(server.pid, signal.SIGCONT)
+    eventually(lambda: call.cache.state == "ok")
+    assert read(call, number=1).cache == MISS  # the invalidation that Redis did not hear was made up for
+    assert read(call, number=1).cache == HIT
+
+
+def test_with_redis_gone_everything_bypasses_and_it_is_used_again_when_it_is_back(make_cache, server):
+    call = Call(make_cache())
+    read(call, number=1)
+    server.stop()
+    assert [read(call, number=1).cache for _ in range(3)] == [BYPASS] * 3
+    with pytest.raises(CacheDown):
+        call.cache.clear()
+
+
+def test_no_redis_at_all_is_a_bypass(make_cache):
+    for cache in (Cache(None, lambda: "one"), make_cache("redis://127.0.0.1:1/0"), make_cache(namespace=None)):
+        call = Call(cache)
+        assert [read(call, number=1).cache for _ in range(2)] == [BYPASS, BYPASS]
+        cache.invalidate("things")
+        cache.close()
+
+
+def test_clearing_leaves_what_is_not_ours(make_cache, raw):
+    raw.set("somebody", "else")
+    call = Call(make_cache())
+    read(call, number=1)
+    assert call.cache.clear() == 2
+    assert raw.keys("*") == [b"somebody"]
+
+
+def test_an_entry_that_somebody_spoiled_is_a_miss(make_cache, raw):
+    call = Call(make_cache())
+    read(call, number=1)
+    (entry,) = raw.keys("*entry*")
+    raw.set(entry, b"spoiled")
+    assert read(call, number=1).cache == MISS
+
+
+def test_a_document_is_bytes_and_a_strong_etag_of_just_them():
+    assert document(b"x") == document(b"x") == Document(b"x", document(b"x").etag)
+    assert document(b"x").etag != document(b"y").etag
+    assert caching.SECONDS == 0.2

@@ -1,0 +1,191 @@
+"""What the service does when what it stands on is broken: it answers, says so, and recovers by itself."""
+
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from petstore import db
+from petstore.db import describe
+from petstore.embedded import Postgres, Redis
+from petstore.queries import QUERIES
+from tests.client import Client
+from tests.conftest import FAST, open_folder
+
+
+def eventually(condition, seconds=10):
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    server = Redis(tmp_path)
+    server.start()
+    yield server
+    with suppress(ProcessLookupError):
+        os.kill(server.pid, signal.SIGCONT)
+    server.stop()
+
+
+@pytest.fixture
+def folder():
+    with open_folder() as one:
+        yield one
+
+
+@pytest.mark.parametrize("how", ["frozen", "gone"])
+def test_with_redis_frozen_or_gone_every_request_answers_and_readyz_says_degraded(make, with_settings, own_redis, how):
+    product_id, user = make.product(), make.user(role="admin")
+    with (
+        with_settings(redis_url=own_redis.url) as (services, server),
+        Client(server.address, services.tokens.issue(user)) as client,
+    ):
+        services.db.check()
+        assert [client.get("/products")["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+        assert client.get("/readyz").json()["cache"] == "ok"
+        os.kill(own_redis.pid, signal.SIGSTOP) if how == "frozen" else own_redis.stop()
+        times = []
+        for _ in range(10):
+            started = time.perf_counter()
+            answer = client.get("/products")
+            times.append(time.perf_counter() - started)
+            assert (answer.status, answer["X-Cache"]) == (200, "BYPASS")
+        assert times[0] < 0.5
+        assert sorted(times)[-2] < 0.2
+        ready = client.get("/readyz")
+        assert (ready.status, ready.json()["status"], ready.json()["cache"]) == (200, "degraded", "down")
+        assert client.patch(f"/modify_product?id={product_id}", {"stock": 3}).status == 200
+        assert client.post("/purchase_product", {"products": [{"product_id": product_id, "quantity": 1}]}).status == 201
+        assert client.get("/invoices")["X-Cache"] == "BYPASS"
+        assert client.get("/products").json()["items"][0]["stock"] == 2
+
+
+def test_readyz_asks_redis_itself(make, with_settings, own_redis):
+    with with_settings(redis_url=own_redis.url) as (services, server), Client(server.address) as client:
+        services.db.check()
+        own_redis.stop()
+        assert client.get("/readyz").json() == {"status": "degraded", "database": "ok", "cache": "down"}
+
+
+def test_without_redis_the_cache_is_off_and_the_service_ready(make, with_settings):
+    make.product()
+    with with_settings(redis_url=None) as (_, server), Client(server.address) as client:
+        assert client.get("/products")["X-Cache"] == "BYPASS"
+        assert client.get("/readyz").json() == {"status": "ready", "database": "ok", "cache": "off"}
+
+
+def test_a_database_that_is_down_is_a_503_with_retry_after_and_live_all_the_same(with_settings):
+    with socket.socket() as closed:  # bound, never listening: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        url = f"postgresql://petstore_app@127.0.0.1:{closed.getsockname()[1]}/pet_ecommerce"
+        with with_settings(database_url=url) as (_, server), Client(server.address) as client:
+            for path in ("/products", "/products?id=1", "/readyz"):
+                started = time.perf_counter()
+                answer = client.get(path)
+                assert (answer.status, answer["Retry-After"]) == (503, "1")
+                assert time.perf_counter() - started < 2
+            assert client.get("/readyz").json()["database"] == "down"
+            assert client.get("/livez").status == 200
+
+
+@pytest.mark.slow
+def test_a_database_that_comes_and_goes_is_used_as_soon_as_it_is_there(with_settings, tmp_path, folder):
+    postgres = Postgres(folder, options=FAST)
+    address = tmp_path / "address"  # stays the same while the server's own socket folder is a new one at each start
+
+    def start():
+        postgres.start()
+        address.unlink(missing_ok=True)
+        address.symlink_to(parse_qs(urlsplit(postgres.url("postgres")).query)["host"][0])
+
+    try:
+        start()
+        postgres.create_database()
+        db.create_schema(postgres.url("postgres"), currency="USD", minor_digits=2)
+        postgres.stop()
+        url = f"postgresql://petstore_app@/pet_ecommerce?host={address}"
+        with with_settings(database_url=url) as (_, server), Client(server.address) as client:
+            for _ in range(3):
+                assert client.get("/readyz").status == 503
+                time.sleep(3)  # long enough for a back-off to have grown
+                start()
+                started = time.monotonic()
+                eventually(lambda: client.get("/readyz").status == 200, 2)
+                assert client.get("/products").status == 200
+                assert time.monotonic() - started < 2
+                postgres.stop()
+    finally:
+        postgres.stop()
+
+
+def test_a_pool_that_is_used_up_is_a_503_within_its_deadline(make, with_settings):
+    with with_settings(pool_size=1) as (services, server), Client(server.address) as client:
+        with services.db.connection():
+            started = time.perf_counter()
+            answer = client.get("/products")
+            assert (answer.status, answer["Retry-After"]) == (503, "1")
+            assert 0.9 < time.perf_counter() - started < 2
+        assert client.get("/products").status == 200
+
+
+def test_a_lock_that_is_held_too_long_is_a_503_and_nothing_is_bought(make, ana, buyer):
+    product_id = make.product()
+    with make.conn.transaction():
+        make.conn.execute("SELECT FROM products WHERE id = %s FOR UPDATE", (product_id,))
+        started = time.perf_counter()
+        answer = buyer.post("/purchase_product", {"products": [{"product_id": product_id, "quantity": 1}]})
+        assert (answer.status, answer["Retry-After"]) == (503, "1")
+        assert time.perf_counter() - started < 3
+    assert make.stock(product_id) == 10
+    assert make.scalar("SELECT count(*) FROM invoices") == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "repair"),
+    [
+        ("ALTER TABLE products RENAME COLUMN stock TO pieces", "ALTER TABLE products RENAME COLUMN pieces TO stock"),
+        ("ALTER TABLE users ALTER COLUMN role TYPE varchar(10)", "ALTER TABLE users ALTER COLUMN role TYPE text"),
+        ("UPDATE shop SET currency = 'EUR'", "UPDATE shop SET currency = 'USD'"),
+        ("UPDATE shop SET minor_digits = 3", "UPDATE shop SET minor_digits = 2"),
+        ("REVOKE SELECT ON shop FROM petstore_app", "GRANT SELECT ON shop TO petstore_app"),
+        ("REVOKE USAGE ON SCHEMA m2_be_project FROM petstore_app", "GRANT USAGE ON SCHEMA m2_be_project TO petstore_app"),
+    ],
+)
+def test_a_database_that_does_not_fit_is_not_used(make, with_settings, damage, repair):
+    make.conn.execute(damage)
+    try:
+        with with_settings() as (services, server), Client(server.address) as client:
+            with pytest.raises(db.WrongDatabase):
+                services.db.check()
+            assert client.get("/readyz").status == 503
+            assert client.get("/products").status == 503
+    finally:
+        make.conn.execute(repair)
+
+
+def test_an_error_of_ours_is_a_500_that_tells_the_client_nothing(make, buyer, caplog):
+    make.conn.execute("ALTER TABLE products RENAME COLUMN price TO cost")
+    try:
+        answer = buyer.get("/products?id=1")
+    finally:
+        make.conn.execute("ALTER TABLE products RENAME COLUMN cost TO price")
+    assert answer.status == 500
+    for secret in (b"column", b"price", b"SELECT", b"Traceback", b"psycopg"):
+        assert secret not in answer.body
+    assert 'column "price" does not exist' in caplog.text
+
+
+def test_describing_a_query_runs_nothing(conn):
+    before = conn.execute("SELECT count(*) FROM users").fetchone()
+    described = describe(conn, QUERIES["users/create_user"])
+    assert described.parameters == {"email": "text", "password": "text"}
+    assert described.columns == {"id": "bigint", "email": "text", "role": "text", "created_at": "timestamp with time zone"}
+    assert conn.execute("SELECT count(*) FROM users").fetchone() == before

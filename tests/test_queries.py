@@ -1,0 +1,112 @@
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from petstore.embedded import EmbeddedError, find_psql
+from petstore.queries import QUERIES, SQL_FOLDER, parse_query
+
+FILES = sorted((SQL_FOLDER / "queries").glob("*/*.sql"))
+
+
+def parsed(text):
+    query = parse_query("a/b", text)
+    return query.sql.removeprefix("/* a/b */ "), query.parameters
+
+
+def test_parameters_become_psycopgs_and_keep_their_casts():
+    assert parsed("SELECT :'a'::bigint, :'b_2'::text, :'a'::bigint;\n") == (
+        "SELECT %(a)s::bigint, %(b_2)s::text, %(a)s::bigint",
+        ("a", "b_2"),
+    )
+
+
+@pytest.mark.parametrize(
+    "left_alone",
+    [
+        "'it''s :''a'' here'",
+        "' :'",
+        "'100 :x'",
+        '"odd :name"',
+        "$$ :'a' $$",
+        "$body$ :'a' $$ :'b' $body$",
+        "'a'::text",
+        "x::int",
+        "a[1:2]",
+    ],
+)
+def test_what_only_looks_like_a_parameter_is_left_alone(left_alone):
+    assert parsed(f"SELECT {left_alone}") == (f"SELECT {left_alone}", ())
+
+
+def test_percent_signs_are_doubled_everywhere():
+    assert parsed("SELECT 10 % 3, '%', :'a'::int")[0] == "SELECT 10 %% 3, '%%', %(a)s::int"
+
+
+def test_comments_are_left_out_and_their_quotes_open_nothing():
+    sql, parameters = parsed("-- don't :'x'\nSELECT 1 /* isn't\n:'y' */ , :'z'::int -- '\n")
+    assert (re.sub(r"\s+", " ", sql), parameters) == ("SELECT 1 , %(z)s::int", ("z",))
+
+
+def test_the_numbered_form_has_one_number_per_name():
+    query = parse_query("a/b", "SELECT :'b'::int, :'a'::int, :'b'::int, '%'")
+    assert query.numbered() == "/* a/b */ SELECT $1::int, $2::int, $1::int, '%'"
+
+
+def test_the_name_goes_with_the_statement():
+    assert all(query.sql.startswith(f"/* {name} */ ") for name, query in QUERIES.items())
+
+
+# ── the files, as a DBA meets them ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_file_begins_with_its_contract(path):
+    """A sentence, each parameter with its type, the locks, the line that runs it; then one statement."""
+    text = path.read_text("utf-8")
+    header = re.match(r"(?:--.*\n)+", text)[0]
+    lines = [line.removeprefix("--").strip() for line in header.splitlines()]
+    query = QUERIES[f"{path.parent.name}/{path.stem}"]
+    assert lines[0][0].isupper()
+    assert lines[0].endswith(".")
+    listed = re.findall(r"^--   ([a-z_]+) +([a-z]+(?:\[\])?)  +\S", header, re.MULTILINE)
+    assert {name for name, _ in listed} == set(query.parameters)
+    for name, kind in listed:
+        spelled = kind.replace("[]", " []")
+        assert f":'{name}'::{spelled}" in text or re.search(rf"nullif\(:'{name}'::text, ''\)(::{spelled})?", text), name
+    assert any(line.startswith("Locks: ") for line in lines)
+    assert lines[-1].startswith("psql ")
+    assert lines[-1].endswith(f"-f sql/queries/{path.parent.name}/{path.name}")
+    assert set(re.findall(r"-v ([a-z_]+)=", lines[-1])) == set(query.parameters)
+    assert text.rstrip().endswith(";")
+    assert query.sql.count(";") == 0
+    assert not re.search(r"select\s+\*", text, re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def psql():
+    try:
+        return shutil.which("psql") or find_psql()
+    except EmbeddedError:
+        pytest.skip("there is no psql here")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, psql, path):
+    """In a shop where whatever the lines name is there."""
+    user = make.user("bob@example.com")
+    for _ in range(4):
+        make.product(stock=10)
+    make.invoice(user.id)
+    line = re.findall(r"^-- (psql .*)$", path.read_text("utf-8"), re.MULTILINE)[-1]
+    _, *arguments = shlex.split(line)
+    done = subprocess.run(
+        [psql, "-X", "-d", cluster.url("petstore_app", database), "-v", "ON_ERROR_STOP=1", *arguments],
+        cwd=SQL_FOLDER.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
