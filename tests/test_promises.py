@@ -1,0 +1,176 @@
+"""What the repository says of itself, kept true by the machine."""
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from petstore import app, errors
+from petstore.app import create_router
+from petstore.settings import OTHER_VARIABLES, Settings, variable
+from petstore.validation import SCHEMAS
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "petstore"
+README = (ROOT / "README.md").read_text("utf-8")
+
+# Who may import what, from the top down: a module may import from the layers below its own, and inside its own package.
+LAYERS = [
+    {"__main__"},
+    {"commands"},
+    {"serving"},
+    {"server", "seeding", "embedded"},
+    {"app", "channel"},
+    {"routes"},
+    {"plugins", "front"},
+    {"calls"},
+    {"cache", "passwords", "tokens", "validation", "repository"},
+    {"db"},
+    {"queries", "errors", "settings", "interrupts", "console"},
+]
+
+
+def imports(path):
+    """The modules that a file imports, as dotted names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer(module):
+    return next((number for number, names in enumerate(LAYERS) if module.split(".")[1] in names), None)
+
+
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "petstore.__init__"])
+def test_imports_go_down_the_layers_only(module):
+    own = layer(module)
+    assert own is not None, f"{module} has no place in LAYERS"
+    for name in imports(MODULES[module]):
+        top, *rest = name.split(".")
+        if top == "petstore" and rest[0] not in ("__version__", module.split(".")[1]):
+            assert layer(name) is not None, name
+            assert layer(name) > own, f"{module} imports {name}"
+
+
+def test_one_module_alone_knows_each_library():
+    owners = {
+        "psycopg": {"petstore.db"},
+        "psycopg_pool": {"petstore.db"},
+        "redis": {"petstore.cache"},
+        "bottle": {"petstore.app", "petstore.plugins"},
+        "jwt": {"petstore.tokens"},
+        "waitress": {"petstore.server", "petstore.channel"},
+        "jsonschema": {"petstore.validation"},
+        "iso4217": {"petstore.settings"},
+    }
+    for library, owner in owners.items():
+        assert {name for name, path in MODULES.items() if any(i.split(".")[0] == library for i in imports(path))} == owner
+
+
+def test_routes_know_no_other_resources_handlers():
+    """They share the names of cache prefixes, and nothing else."""
+    for module in (name for name in MODULES if name.startswith("petstore.routes.")):
+        shared = {name for name in imports(MODULES[module]) if name.startswith("petstore.routes.")}
+        assert shared <= {"petstore.routes.products.CACHE"}
+
+
+def test_a_route_without_facts_does_not_start():
+    for facts in ({}, {"auth": "everyone"}, {"auth": "user", "body": "no_such_schema"}):
+        with pytest.raises(ValueError, match="GET /x"):
+            app._check_facts("GET", "/x", facts)
+
+
+def test_every_route_stands_in_the_readme():
+    for route in create_router(None).routes:
+        path = route.rule.replace("<invoice_id>", "X")
+        assert re.search(rf"\| `{route.method} {re.escape(path)}[`? ]", README), f"{route.method} {path}"
+
+
+def test_every_setting_stands_in_the_readme_with_its_default():
+    table = dict(re.findall(r"^\| `(PETSTORE_[A-Z_]+)` \| ([^|]*) \|", README, re.MULTILINE))
+    assert set(table) == {variable(field.name) for field in fields(Settings)} | set(OTHER_VARIABLES)
+    for field in fields(Settings):
+        shown = table[variable(field.name)].strip().strip("`")
+        default = field.default
+        if isinstance(default, tuple):
+            default = f"{default[0]}:{default[1]}"
+        elif isinstance(default, bool):
+            default = "on" if default else "off"
+        assert shown == ("–" if default is None else str(default)), field.name
+
+
+def test_every_module_script_and_query_folder_stands_in_the_code_tour_or_beside_one_that_does():
+    for path in [*PACKAGE.glob("*.py"), *(p for p in PACKAGE.iterdir() if p.is_dir() and p.name not in ("__pycache__", "sql"))]:
+        if path.name not in ("__init__.py",):
+            assert f"{path.stem}" in README, path
+    for script in (ROOT / "scripts").iterdir():
+        if script.is_file() and not script.name.startswith("_"):
+            assert f"scripts/{script.name}" in README, script
+
+
+def test_every_error_has_a_title_and_a_slug_of_its_own():
+    def below(kind):
+        return [kind, *(sub for child in kind.__subclasses__() for sub in below(child))]
+
+    kinds = below(errors.Problem)[1:]
+    slugs = [kind.slug for kind in kinds]
+    assert len(set(slugs)) == len(slugs)
+    for kind in kinds:
+        assert re.fullmatch("[a-z]+(-[a-z]+)*", kind.slug)
+        assert kind.__doc__
+        assert kind.title()[0].isupper()
+        assert f"`{kind.slug}`" in README, f"{kind.slug} is not in the README's table of errors"
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_every_json_schema_is_valid_and_closed(name):
+    schema = SCHEMAS[name]
+    Draft202012Validator.check_schema(schema)
+    assert schema["additionalProperties"] is False
+    assert schema["title"]
+    assert schema["description"]
+
+    def walk(node):
+        if isinstance(node, dict):
+            if "pattern" in node:
+                assert node["description"], "a pattern is explained to a client by its description"
+            if node.get("type") == "string":
+                assert "maxLength" in node or node["description"]
+            if node.get("type") == "array":
+                assert list(node).index("maxItems") < list(node).index("items"), "a list that is too long is not walked through"
+            for child in node.values():
+                walk(child)
+
+    walk(schema)
+
+
+def test_every_json_schema_is_the_body_of_a_route():
+    assert {route.config.get("body") for route in create_router(None).routes} - {None} == set(SCHEMAS)
+
+
+def test_modules_and_functions_stay_small():
+    for name, path in MODULES.items():
+        text = path.read_text("utf-8")
+        assert text.count("\n") <= 300, f"{name} has {text.count(chr(10))} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 40, f"{name}.{node.name}"
+
+
+def test_every_public_function_and_class_says_what_it_is():
+    for name, path in MODULES.items():
+        tree = ast.parse(path.read_text("utf-8"))
+        assert ast.get_docstring(tree) or (path.name == "__init__.py" and not tree.body), name
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{name}.{node.name}"
