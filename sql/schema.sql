@@ -11,6 +11,16 @@
 
 BEGIN;
 
+-- Emails are unique without regard to case, in all alphabets: the database must know their letters.
+DO $$
+BEGIN
+    IF current_setting('server_encoding') <> 'UTF8' OR lower('ÄŽΩ') <> 'äžω' THEN
+        RAISE EXCEPTION 'this database does not know letters beyond ASCII'
+            USING HINT = 'Make it with: createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8 (or your own UTF-8 locale).';
+    END IF;
+END
+$$;
+
 SET LOCAL ROLE petstore_owner;
 
 CREATE SCHEMA m2_be_project;
@@ -51,8 +61,14 @@ GRANT SELECT ON shop TO petstore_app;
 
 INSERT INTO shop (currency, minor_digits)
 SELECT
-    coalesce(nullif(current_setting('petstore.currency', true), ''), 'USD'),
-    coalesce(nullif(current_setting('petstore.minor_digits', true), ''), '2')::integer;
+    coalesce(given.currency, 'USD'),
+    -- Of a currency that is given, the digits must be too: NULL is refused.
+    CASE WHEN given.currency IS NULL THEN 2 ELSE given.minor_digits END
+FROM (
+    SELECT
+        nullif(current_setting('petstore.currency', true), '') AS currency,
+        nullif(current_setting('petstore.minor_digits', true), '')::integer AS minor_digits
+) AS given;
 
 -- An amount of money: exact, never negative, never NaN (which sorts above every number, so the upper bound keeps it out),
 -- with no more digits than the currency has. A CHECK cannot read shop, so the number of digits is written into it here.
@@ -79,7 +95,10 @@ CREATE TABLE users (
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT users_pkey PRIMARY KEY (id),
     CONSTRAINT users_email_form CHECK (char_length(email) BETWEEN 3 AND 254 AND email LIKE '_%@_%'),
-    CONSTRAINT users_password_is_a_hash CHECK (password LIKE '$argon2id$%' AND char_length(password) <= 255),
+    -- The cost is bounded too: whoever checks a password has to spend m KiB and t passes on it.
+    CONSTRAINT users_password_is_a_hash CHECK (
+        password ~ '^\$argon2id\$v=19\$m=[0-9]{1,6},t=[0-9]{1,2},p=[0-9]{1,2}\$[A-Za-z0-9+/]{1,86}\$[A-Za-z0-9+/]{1,86}$'
+    ),
     CONSTRAINT users_role_known CHECK (role IN ('user', 'admin'))
 );
 COMMENT ON TABLE users IS 'Everybody who can log in.';
@@ -90,7 +109,7 @@ COMMENT ON COLUMN users.role IS 'user: buys. admin: keeps the catalogue and the 
 CREATE UNIQUE INDEX users_email_key ON users (lower(email));
 COMMENT ON INDEX users_email_key IS 'One account per address, however its letters are cased; also what login looks up.';
 
-GRANT SELECT, INSERT, UPDATE (password, role) ON users TO petstore_app;
+GRANT SELECT, INSERT (email, password, role), UPDATE (password, role) ON users TO petstore_app;
 
 
 -- ── catalogue ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,14 +141,17 @@ COMMENT ON COLUMN products.deleted_at IS 'NULL while on sale.';
 CREATE INDEX products_on_sale ON products (id) WHERE deleted_at IS NULL;
 COMMENT ON INDEX products_on_sale IS 'Pages of the catalogue, without walking over what was deleted.';
 
-GRANT SELECT, INSERT, UPDATE (name, price, stock, version, updated_at, deleted_at) ON products TO petstore_app;
+GRANT
+SELECT, INSERT (name, price, stock), UPDATE (name, price, stock, version, updated_at, deleted_at)
+ON products TO petstore_app;
 
 
 -- ── invoices ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE invoice_statuses (
     status text NOT NULL,
-    CONSTRAINT invoice_statuses_pkey PRIMARY KEY (status)
+    CONSTRAINT invoice_statuses_pkey PRIMARY KEY (status),
+    CONSTRAINT invoice_statuses_form CHECK (status ~ '^[a-z]{1,20}$')
 );
 COMMENT ON TABLE invoice_statuses IS 'The states of an invoice.';
 GRANT SELECT ON invoice_statuses TO petstore_app;
@@ -176,7 +198,7 @@ COMMENT ON COLUMN invoices.total IS 'Sum of the line totals; never changes.';
 CREATE INDEX invoices_of_user ON invoices (user_id, id DESC);
 COMMENT ON INDEX invoices_of_user IS 'A customer''s invoices, newest first.';
 
-GRANT SELECT, INSERT, UPDATE (status) ON invoices TO petstore_app;
+GRANT SELECT, INSERT (user_id, total), UPDATE (status) ON invoices TO petstore_app;
 
 CREATE TABLE invoice_details (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -198,7 +220,8 @@ COMMENT ON TABLE invoice_details IS 'The lines of an invoice, one per product, w
 COMMENT ON COLUMN invoice_details.unit_price IS 'Price of one piece at the moment of purchase.';
 COMMENT ON COLUMN invoice_details.quantity IS 'Pieces bought: at most 100 request lines of 10,000.';
 
-GRANT SELECT, INSERT ON invoice_details TO petstore_app;
+-- No index on product_id: products are never deleted, so nothing looks for their lines, and every purchase would pay for it.
+GRANT SELECT, INSERT (invoice_id, product_id, name, unit_price, quantity) ON invoice_details TO petstore_app;
 
 CREATE TABLE invoice_events (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -223,6 +246,8 @@ COMMENT ON COLUMN invoice_events.reason IS 'In the words of who asked; NULL when
 COMMENT ON CONSTRAINT invoice_events_once ON invoice_events
 IS 'No state is left twice (the transitions have no circle), so nothing can be put back into stock twice.';
 
-GRANT SELECT, INSERT ON invoice_events TO petstore_app;
+GRANT
+SELECT, INSERT (invoice_id, from_status, to_status, actor_id, restocked, reason)
+ON invoice_events TO petstore_app;
 
 COMMIT;

@@ -1,4 +1,4 @@
--- Moves an invoice from one state to another; returns its id, or no row when it is no longer in the first.
+-- Moves an invoice from one state to another; does nothing when it is no longer in the first.
 --
 --   invoice_id   bigint  the invoice
 --   from_status  text    state it must be in
@@ -8,5 +8,4 @@
 -- psql -v invoice_id=1 -v from_status=pending -v to_status=paid -f sql/queries/invoices/update_status.sql
 UPDATE invoices
 SET status = :'to_status'::text
-WHERE id = :'invoice_id'::bigint AND status = :'from_status'::text
-RETURNING id;
+WHERE id = :'invoice_id'::bigint AND status = :'from_status'::text;
