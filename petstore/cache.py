@@ -2,10 +2,11 @@
 
 Every prefix has a generation: a random token in Redis, replaced by each invalidation. A reader notes the generation before it
 asks the database and stores its answer under it; an answer is good only while its generation is the current one. So what a slow
-reader stores after a write is never served, whatever the order of events, and a lost generation makes a miss, not a lie.
+reader stores after a write is never served, whatever the order of events, and a lost generation makes a miss, not a lie. A Redis
+that comes back with an old snapshot brings old generations and entries back together: give the cache one that keeps nothing.
 
 With Redis down or frozen, every read is answered from the database: the first call to notice waits 0.2 s at most, the rest do not
-ask. A thread asks twice a second and, before the cache is used again, does the invalidations that were missed.
+ask. A thread asks ten times a second and, before the cache is used again, does the invalidations that were missed.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 SECONDS = 0.2  # the most that one call to Redis may take
-PROBE_SECONDS = 0.5  # how often a Redis that is down is asked again
+PROBE_SECONDS = 0.1  # how often a Redis that is down is asked again
 
 HIT, MISS, BYPASS = "HIT", "MISS", "BYPASS"
+
+# What redis-py raises: its own errors, and others' for a host name or an answer that makes no sense to it.
+_FAULTS = (redis.RedisError, OSError, ValueError, TypeError)
 
 logger = logging.getLogger(__name__)
 
@@ -83,16 +87,18 @@ class Cache:
         self._wake.set()
         if self._redis is not None and self._probe_thread is not None:
             self._probe_thread.join()
+            if self._missed:
+                self._try_again()  # the last chance for other processes to hear of our writes
             self._redis.close()
 
     def read(self, prefix: str, key: str) -> tuple[Document | None, str | None]:
         """What is stored, and the generation to store under after a miss. None, None: do not use the cache."""
         try:
             with self._reaching() as (client, space):
-                generation, entry = _bytes(client.mget(f"{space}generation:{prefix}", f"{space}entry:{prefix}:{key}"))
+                generation, entry = _mget(client, f"{space}generation:{prefix}", f"{space}entry:{prefix}:{key}")
                 if generation is None:
                     client.set(f"{space}generation:{prefix}", _new_generation(), nx=True)
-                    (generation,) = _bytes(client.mget(f"{space}generation:{prefix}"))
+                    (generation,) = _mget(client, f"{space}generation:{prefix}")
         except CacheDown:
             return None, None
         if generation is None:  # lost again within a millisecond: a Redis that thrashes is no cache
@@ -140,7 +146,7 @@ class Cache:
             raise CacheDown
         try:
             yield self._redis, f"petstore:{namespace}:"
-        except redis.RedisError as error:
+        except _FAULTS as error:
             if self._up:
                 logger.warning("cache down, answering from the database: %s", error)
             self._up = False
@@ -168,13 +174,12 @@ class Cache:
                 self._missed.clear()
                 self._up = True
             logger.warning("cache up again, %d missed invalidations done", len(missed))
-        except redis.RedisError:
+        except _FAULTS:
             pass
 
 
-def _bytes(values: Any) -> list[bytes | None]:
-    """What MGET gives to a client that decodes nothing."""
-    return list(values)
+def _mget(client: redis.Redis, *keys: str) -> list[bytes | None]:
+    return cast("list[bytes | None]", client.mget(*keys))
 
 
 def _new_generation() -> str:

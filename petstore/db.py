@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import select
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -73,7 +75,8 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int, verify: Callable[[Connection, bool], str]) -> None:
         self._verify = verify
-        self.identity: str | None = None
+        self._verified = False
+        self.identity: str | None = None  # stays what it was while the database is not fit: a write under way still has a cache
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
             min_size=min(2, pool_size),
@@ -102,9 +105,9 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection in autocommit mode, for reads. psycopg's errors leave it as problems."""
-        with translated_errors(), self._pool.connection() as conn:
-            if self.identity is None:
-                self.identity = self._verify(conn, True)
+        with translated_errors(), self._borrowed() as conn:
+            if not self._verified:
+                self._check(conn)
             yield conn
 
     @contextmanager
@@ -115,12 +118,24 @@ class Database:
 
     def check(self) -> None:
         """Ask the database again what it is; raise WrongDatabase, or the problem that keeps it from answering."""
-        with translated_errors(wrong_database=False), self._pool.connection() as conn:
-            try:
-                self.identity = self._verify(conn, self.identity is None)
-            except WrongDatabase:
-                self.identity = None
-                raise
+        with translated_errors(wrong_database=False), self._borrowed() as conn:
+            self._check(conn)
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Connection]:
+        # Not by the pool's own `check=`: it sleeps between one dead connection and the next, while the database is up.
+        deadline = time.monotonic() + POOL_SECONDS
+        while not _is_open(conn := self._pool.getconn(deadline - time.monotonic())):
+            self._pool.putconn(conn)  # which replaces it
+        try:
+            yield conn
+        finally:
+            self._pool.putconn(conn)
+
+    def _check(self, conn: Connection) -> None:
+        whole, self._verified = not self._verified, False
+        self.identity = self._verify(conn, whole)
+        self._verified = True
 
 
 @contextmanager
@@ -152,6 +167,16 @@ def _configure(conn: Connection) -> None:
     conn.adapters.register_dumper(int, _Bigint)
 
 
+def _is_open(conn: Connection) -> bool:
+    """Whether the server has not closed a connection while it lay in the pool (after a restart, say). Costs no round trip."""
+    readable = select.poll()
+    readable.register(conn.fileno(), select.POLLIN)
+    if readable.poll(0):  # an idle connection has nothing to say: this is a notice, or the end
+        with suppress(psycopg.OperationalError):
+            conn.execute("")
+    return not conn.closed
+
+
 def connect(url: str, **options: Any) -> AbstractContextManager[Connection]:
     """One connection of its own, in autocommit mode, for tools; without the deadlines of the service."""
     conn: Connection = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS, **options)
@@ -175,8 +200,10 @@ def describe(conn: Connection, query: Query) -> Description:
     pgconn = conn.pgconn
     for result in (pgconn.prepare(b"", query.numbered().encode()), described := pgconn.describe_prepared(b"")):
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
-            reason = (result.get_error_message() or "").strip()
-            raise WrongDatabase(f"sql/queries/{query.name}.sql does not fit the database: {reason}")
+            error = psycopg.errors.error_from_result(result)
+            if not (error.sqlstate or "").startswith("42"):  # not the query's fault: a lock, a time-out, a lost connection
+                raise error
+            raise WrongDatabase(f"sql/queries/{query.name}.sql does not fit the database: {error.diag.message_primary}")
     return Description(
         parameters={name: _type(conn, described.param_type(i)) for i, name in enumerate(query.parameters)},
         columns={(described.fname(i) or b"").decode(): _type(conn, described.ftype(i)) for i in range(described.nfields)},
@@ -208,6 +235,7 @@ def _type(conn: Connection, oid: int) -> str:
 def create_schema(url: str, *, currency: str, minor_digits: int) -> bool:
     """Make roles and schema where there are none yet; False if the schema was there. `url`: owner or superuser."""
     with connect(url) as conn:
+        conn.execute("SELECT pg_advisory_lock(hashtext('petstore schema'))")  # of two who start at once, one makes it
         if conn.execute("SELECT to_regnamespace('m2_be_project')").fetchone() != (None,):
             return False
         may_create_roles = "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user"

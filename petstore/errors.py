@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 Fault = Mapping[str, Any]  # {"pointer": "/products/0/quantity", "detail": "must be at least 1"}, and facts beside them
@@ -161,10 +161,16 @@ def invalid(pointer: str, detail: str) -> Invalid:
     return Invalid(errors=[{"pointer": pointer, "detail": detail}])
 
 
+def account_gone() -> Unauthorized:
+    """A 401 for a good token whose user is no more."""
+    return Unauthorized("The account of this token no longer exists.", error="invalid_token")
+
+
 # What a broken constraint means to a client. Any other constraint is a bug of ours: 500.
-BY_CONSTRAINT: Mapping[str, type[Problem]] = {
+BY_CONSTRAINT: Mapping[str, Callable[[], Problem]] = {
     "users_email_key": EmailTaken,
-    "invoices_user_id_fkey": Unauthorized,  # the token's user is gone
+    "invoices_user_id_fkey": account_gone,
+    "invoice_events_actor_id_fkey": account_gone,
     "products_stock_range": StockLimit,  # the request's own bounds were checked before: only a sum can get here
 }
 

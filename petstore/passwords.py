@@ -43,7 +43,7 @@ def verify_password(password: str, phc: str | None) -> bool:
 def needs_rehash(phc: str) -> bool:
     """Whether the hash was made with weaker parameters than today's."""
     match = _PARAMETERS.match(phc)
-    return match is None or tuple(map(int, match.groups())) < (MEMORY_KIB, PASSES, LANES)
+    return match is None or any(int(old) < new for old, new in zip(match.groups(), (MEMORY_KIB, PASSES, LANES), strict=True))
 
 
 def _argon2id() -> Argon2id:

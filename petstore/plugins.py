@@ -39,6 +39,8 @@ class Gate:
                 response = self._respond(call, handler(call))
                 response.set_header("Cache-Control", cache_control)
             except errors.Problem as problem:
+                if problem.status == 500:
+                    logger.exception("request %s failed", request_id())
                 response = problem_response(problem)
             except Exception:
                 logger.exception("request %s failed", request_id())
@@ -64,6 +66,7 @@ class Gate:
         if header is None:
             raise errors.Unauthorized()
         scheme, _, token = header.partition(" ")
+        token = token.lstrip(" ")
         if scheme.lower() != "bearer" or not token:
             raise errors.Unauthorized("The Authorization header must be: Bearer, a space, the access token.")
         return self._services.tokens.verify(token)
@@ -107,14 +110,14 @@ def _read_body() -> bytes:
     raw: bytes = b"" if length > MAX_BODY else environ["wsgi.input"].read(MAX_BODY + 1)
     if max(length, len(raw)) > MAX_BODY:
         raise errors.TooLarge()
-    if (raw or environ.get("CONTENT_TYPE")) and not _is_json(environ):
+    if raw and not _is_json(environ):
         raise errors.UnsupportedMediaType()
     return raw
 
 
 def _is_json(environ: dict[str, Any]) -> bool:
     kind, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
+    charset = parameters.strip("; \t").lower().replace('"', "")
     return (
         kind.strip().lower() == "application/json"
         and charset in ("", "charset=utf-8", "charset=utf8")

@@ -32,7 +32,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
             make_schema(settings)
         services = stack.enter_context(_services(settings))
         reachable = _check_at_start(services, own_database)
-        server = _listen(services)  # before the demo: its password must not be made for a service that cannot start
+        server = _open_server(services)  # before the demo: its password must not be made for a service that cannot start
         if reachable and (options.demo or (options.setup and own_database)):
             _seed_if_empty(settings)
         interrupts.call(server.stop)
@@ -88,7 +88,7 @@ def _check_at_start(services: Services, own_database: bool) -> bool:
         return False
 
 
-def _listen(services: Services) -> Server:
+def _open_server(services: Services) -> Server:
     host, port = services.settings.listen
     try:
         return Server(create_app(services), services.settings)

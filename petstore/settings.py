@@ -93,6 +93,18 @@ def _setting(default: Any, parse: Callable[[str], Any], meaning: str) -> Any:
     return field(default=default, metadata={"parse": parse, "meaning": meaning})
 
 
+def _redis_url(text: str) -> str:
+    _url("redis", "rediss", "unix")(text)
+    if not re.fullmatch(r"unix://[^?]+(\?db=[0-9]{1,5})?|rediss?://[^/?]*(/[0-9]{0,5})?", text):
+        raise ValueError(
+            "must be redis://HOST:PORT/NUMBER or unix:///PATH?db=NUMBER; other options could undo the cache's deadlines"
+        )
+    port = re.search(r":([0-9]+)(/[0-9]*)?$", text)
+    if port and int(port[1]) > 65535:
+        raise ValueError("has a port above 65535")
+    return text
+
+
 _postgres_url = _url("postgresql", "postgres")
 
 
@@ -107,9 +119,7 @@ class Settings:
     owner_url: str | None = _setting(
         None, _postgres_url, "the same database as petstore_owner (or a superuser): makes the schema, loads test data"
     )
-    redis_url: str | None = _setting(
-        None, _url("redis", "rediss", "unix"), "Redis for the cache; unset: an embedded server, or no cache"
-    )
+    redis_url: str | None = _setting(None, _redis_url, "Redis for the cache; unset: an embedded server, or no cache")
     home: Path = _setting(Path("var"), Path, "folder of the embedded servers' data")
     keys: Path = _setting(Path("keys"), Path, "folder that holds private.pem, which signs tokens")
     currency: str = _setting("USD", _currency, "ISO 4217 code; fixed when the schema is made, checked at start")
@@ -119,7 +129,9 @@ class Settings:
     threads: int = _setting(8, _number(1, 256), "requests worked on at the same time")
     pool_size: int = _setting(8, _number(1, 256), "database connections at most")
     connections: int = _setting(1000, _number(16, 20_000), "open client connections at most")
-    read_seconds: int = _setting(10, _number(1, 600), "time a client has to send a whole request, in seconds")
+    read_seconds: int = _setting(
+        10, _number(1, 600), "time a client has to send a whole request, or to take an answer, in seconds"
+    )
     access_log: bool = _setting(True, _switch, "one line per request on standard error: on or off")
     admin_email: str = _setting("admin@petstore.example", _email, "the admin that comes with the demo catalogue")
     admin_password: str | None = _setting(

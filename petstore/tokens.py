@@ -62,7 +62,7 @@ def generate_key(folder: Path, bits: int = MINIMUM_BITS) -> Path:
 
 
 def load_key(folder: Path) -> RSAPrivateKey:
-    """The signing key; raise KeyFault, with what to do, when it is missing, unreadable, readable by others or weak."""
+    """The signing key; raise KeyFault, with what to do, when it is missing, unreadable, open to everybody or weak."""
     path = folder / KEY_FILE
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o007:

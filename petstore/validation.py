@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from importlib import resources
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl
 
 from jsonschema import Draft202012Validator, ValidationError
@@ -66,7 +66,10 @@ def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:  # an exponent beyond all bounds
-        return Decimal("Infinity") if "e-" not in text.lower() else Decimal("1E-999999")
+        mantissa, _, exponent = text.lower().partition("e")
+        if not re.search("[1-9]", mantissa):
+            return Decimal(0)
+        return Decimal("1E-999999") if exponent.startswith("-") else Decimal("Infinity")
 
 
 def _integer(text: str) -> int:
@@ -142,7 +145,7 @@ def validate(schema: str, value: Any) -> None:
 
 
 def _faults(error: ValidationError) -> Iterator[errors.Fault]:
-    path, schema, instance = list(error.absolute_path), _any(error.schema), _any(error.instance)
+    path, schema, instance = list(error.absolute_path), cast(Any, error.schema), cast(Any, error.instance)
     if error.validator == "additionalProperties":
         known = ", ".join(schema["properties"])
         for name in instance:
@@ -154,11 +157,6 @@ def _faults(error: ValidationError) -> Iterator[errors.Fault]:
                 yield {"pointer": _pointer([*path, name]), "detail": "is missing"}
     else:
         yield {"pointer": _pointer(path), "detail": error.message if error.message.startswith("must") else _detail(error)}
-
-
-def _any(value: Any) -> Any:
-    """jsonschema's stubs do not say that these are always set on an error that came from a validator."""
-    return value
 
 
 _DETAILS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ from petstore.settings import Settings
 from petstore.tokens import Tokens
 from tests.client import Client
 from tests.factories import Factory
+
+# Run under nohup(1), the services that tests start would be deaf to SIGHUP as well.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A throwaway database need not survive a power cut.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")

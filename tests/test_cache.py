@@ -193,13 +193,45 @@ def test_with_redis_frozen_one_read_waits_a_fifth_of_a_second_and_the_rest_do_no
     assert read(call, number=1).cache == HIT
 
 
-def test_with_redis_gone_everything_bypasses_and_it_is_used_again_when_it_is_back(make_cache, server):
-    call = Call(make_cache())
+def test_with_redis_gone_everything_bypasses_and_it_is_used_again_when_it_is_back(server, tmp_path):
+    address = tmp_path / "address"  # stays the same while the server's own socket folder is a new one at each start
+
+    def point():
+        address.unlink(missing_ok=True)
+        address.symlink_to(server.url.removeprefix("unix://"))
+
+    point()
+    cache = Cache(f"unix://{address}", lambda: "one")
+    call = Call(cache)
     read(call, number=1)
     server.stop()
     assert [read(call, number=1).cache for _ in range(3)] == [BYPASS] * 3
     with pytest.raises(CacheDown):
-        call.cache.clear()
+        cache.clear()
+    server.start()
+    point()
+    eventually(lambda: cache.state == "ok")
+    assert [read(call, number=1).cache for _ in range(2)] == [MISS, HIT]
+    cache.close()
+
+
+def test_closing_makes_up_for_what_redis_did_not_hear(make_cache, server, monkeypatch):
+    monkeypatch.setattr(caching, "PROBE_SECONDS", 60)  # so that only close() can do it
+    reader, writer = Call(make_cache()), make_cache()
+    read(reader, number=1)
+    os.kill(server.pid, signal.SIGSTOP)
+    writer.invalidate("things")
+    os.kill(server.pid, signal.SIGCONT)
+    writer.close()
+    assert read(reader, number=1).cache == MISS
+
+
+def test_whatever_redis_py_raises_is_a_bypass(make_cache):
+    for url in ("redis://redis..internal:6379", "redis://127.0.0.1:6379?foo=1", "redis://[::1"):
+        with suppress(ValueError):  # what it refuses at once
+            call = Call(make_cache(url))
+            assert read(call, number=1).cache == BYPASS
+            call.cache.invalidate("things")
 
 
 def test_no_redis_at_all_is_a_bypass(make_cache):

@@ -4,14 +4,17 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import pytest
 
 from petstore import db
 from petstore.db import describe
 from petstore.embedded import Postgres, Redis
+from petstore.errors import Unavailable
 from petstore.queries import QUERIES
 from tests.client import Client
 from tests.conftest import FAST, open_folder
@@ -126,6 +129,90 @@ def test_a_database_that_comes_and_goes_is_used_as_soon_as_it_is_there(with_sett
         postgres.stop()
 
 
+def test_connections_that_the_server_has_closed_cost_no_request_an_error(make, cluster, database, with_settings):
+    make.product()
+    with with_settings() as (services, server):
+
+        def ask(_):
+            with Client(server.address) as client:
+                return [client.get(f"/products?limit={n}").status for n in range(1, 20)]
+
+        with ThreadPoolExecutor(16) as pool:  # fills the pool
+            assert {status for statuses in pool.map(ask, range(16)) for status in statuses} == {200}
+        with psycopg.connect(cluster.url("postgres", database)) as superuser:
+            (killed,) = superuser.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'petstore' AND datname = current_database()"
+            ).fetchone()
+        assert killed > 2
+        time.sleep(0.2)
+        services.cache.invalidate("products")
+        with Client(server.address) as client:
+            assert client.get("/readyz").status == 200
+        assert set(ask(None)) == {200}
+
+
+def test_a_statement_ends_within_its_deadline(service):
+    started = time.perf_counter()
+    with pytest.raises(Unavailable), service[0].db.connection() as connection:
+        connection.execute("SELECT pg_sleep(10)")
+    assert 2 < time.perf_counter() - started < 3
+
+
+def test_a_lock_at_start_is_no_wrong_database(make, with_settings):
+    with make.conn.transaction():
+        make.conn.execute("LOCK TABLE products IN ACCESS EXCLUSIVE MODE")
+        with with_settings() as (services, _), pytest.raises(Unavailable):
+            services.db.check()
+    with with_settings() as (services, _):
+        services.db.check()
+
+
+def test_a_write_under_way_still_clears_the_cache_when_the_database_is_found_unfit(make, with_settings):
+    product_id, boss = make.product(price="1.00"), make.user(role="admin")
+    path = f"/products?id={product_id}"
+    with (
+        with_settings() as (services, one),
+        with_settings() as (other_services, other),
+        Client(one.address, services.tokens.issue(boss)) as writer,
+        Client(one.address) as prober,
+        Client(other.address) as reader,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        services.db.check(), other_services.db.check()
+        assert [reader.get(path)["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+        with make.conn.transaction():
+            make.conn.execute("SELECT FROM products WHERE id = %s FOR UPDATE", (product_id,))
+            writing = pool.submit(writer.patch, f"/modify_product?id={product_id}", {"price": "2.00"})
+            time.sleep(0.3)
+            with psycopg.connect(services.settings.owner_url, autocommit=True) as another:
+                another.execute("INSERT INTO schema_version (version) VALUES (999)")
+                assert prober.get("/readyz").status == 503
+                another.execute("DELETE FROM schema_version WHERE version = 999")
+        assert writing.result().status == 200
+        assert reader.get(path).json()["price"] == "2.00"
+
+
+def test_the_cache_is_told_after_the_commit(make, with_settings):
+    """Whoever reads after the invalidation must find the new state in the database."""
+    product_id, boss = make.product(stock=5), make.user(role="admin")
+    seen = []
+    with with_settings() as (services, server), Client(server.address, services.tokens.issue(boss)) as client:
+        tell = services.cache.invalidate
+
+        def watch(*prefixes):
+            seen.append(make.rows("SELECT stock, deleted_at IS NULL FROM products ORDER BY id"))
+            tell(*prefixes)
+
+        services.cache.invalidate = watch
+        client.patch(f"/modify_product?id={product_id}", {"stock": 4})
+        client.post("/purchase_product", {"products": [{"product_id": product_id, "quantity": 1}]})
+        client.patch("/admin/invoices/1", {"status": "cancelled"})
+        client.post("/create_product", {"name": "New", "price": 1, "stock": 1})
+        client.delete(f"/delete_product?id={product_id}")
+    assert seen == [[(4, True)], [(3, True)], [(4, True)], [(4, True), (1, True)], [(4, False), (1, True)]]
+
+
 def test_a_pool_that_is_used_up_is_a_503_within_its_deadline(make, with_settings):
     with with_settings(pool_size=1) as (services, server), Client(server.address) as client:
         with services.db.connection():
@@ -165,7 +252,10 @@ def test_a_database_that_does_not_fit_is_not_used(make, with_settings, damage, r
         with with_settings() as (services, server), Client(server.address) as client:
             with pytest.raises(db.WrongDatabase):
                 services.db.check()
-            assert client.get("/readyz").status == 503
+            ready = client.get("/readyz")
+            assert ready.status == 503
+            for secret in (b"column", b"INSERT", b"stock", b"EUR", b"LINE", b"sql/"):
+                assert secret not in ready.body
             assert client.get("/products").status == 503
     finally:
         make.conn.execute(repair)
@@ -181,6 +271,8 @@ def test_an_error_of_ours_is_a_500_that_tells_the_client_nothing(make, buyer, ca
     for secret in (b"column", b"price", b"SELECT", b"Traceback", b"psycopg"):
         assert secret not in answer.body
     assert 'column "price" does not exist' in caplog.text
+    assert answer["X-Request-ID"] in caplog.text
+    assert "Traceback" in caplog.text
 
 
 def test_describing_a_query_runs_nothing(conn):

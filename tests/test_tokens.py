@@ -145,7 +145,7 @@ def test_an_authorization_header_that_is_no_bearer_token_is_401(anyone, header):
 
 def test_the_scheme_is_read_in_any_case_and_a_token_in_the_query_is_not(buyer):
     token = buyer.token
-    assert buyer.get("/me", headers={"Authorization": f"bEARER {token}"}).status == 200
+    assert buyer.get("/me", headers={"Authorization": f"bEARER   {token}"}).status == 200
     buyer.token = None
     assert buyer.get(f"/me?access_token={token}").status == 401
 

@@ -61,12 +61,9 @@ def lock_invoice(conn: Connection, *, invoice_id: int) -> LockedInvoice | None:
     return one_or_none(conn, "invoices/lock_invoice", LockedInvoice, invoice_id=invoice_id)
 
 
-def update_status(conn: Connection, *, invoice_id: int, from_status: str, to_status: str) -> int | None:
-    """Move a locked invoice from one state to another; its id, or None when it is no longer in the first."""
-    found: int | None = scalar(
-        conn, "invoices/update_status", invoice_id=invoice_id, from_status=from_status, to_status=to_status
-    )
-    return found
+def update_status(conn: Connection, *, invoice_id: int, from_status: str, to_status: str) -> int:
+    """Move an invoice from one state to another; 0 when it is no longer in the first."""
+    return execute(conn, "invoices/update_status", invoice_id=invoice_id, from_status=from_status, to_status=to_status)
 
 
 def create_event(

@@ -13,20 +13,25 @@ from petstore.repository.invoices import LockedInvoice
 from petstore.routes.products import CACHE as PRODUCTS
 from petstore.validation import MAX_ID, make_cursor, page_limit, positive_id, read_cursor
 
+CACHE = "invoices:{user_id}"  # the prefix of everything that lists a customer's invoices
+
 
 def list_own(call: Call) -> Document:
     """A page of the caller's invoices, newest first."""
-    scope = f"invoices/{call.user.id}"
-    before = read_cursor(scope, call.query["after"]) if "after" in call.query else MAX_ID
+    before = read_cursor(_scope(call.user.id), call.query["after"]) if "after" in call.query else MAX_ID
     return _page(call, user_id=call.user.id, before=before, limit=page_limit(call.query.get("limit")))
 
 
-@cached("invoices:{user_id}", ttl=600)
+@cached(CACHE, ttl=600)
 def _page(call: Call, *, user_id: int, before: int, limit: int) -> Any:
     with call.db.connection() as conn:
         items = invoices.list_invoices(conn, user_id=user_id, before=before, limit=limit + 1)
     more = len(items) > limit
-    return {"items": items[:limit], "next": make_cursor(f"invoices/{user_id}", items[limit - 1].id) if more else None}
+    return {"items": items[:limit], "next": make_cursor(_scope(user_id), items[limit - 1].id) if more else None}
+
+
+def _scope(user_id: int) -> str:
+    return f"invoices/{user_id}"
 
 
 def read(call: Call) -> Document:
@@ -53,7 +58,7 @@ def change(call: Call) -> Answer:
         restocked = status != locked.status and _move(call, conn, invoice_id, locked)
         invoice = invoices.get_invoice(conn, invoice_id=invoice_id)
         details = invoices.list_invoice_details(conn, invoice_id=invoice_id)
-    call.cache.invalidate(f"invoices:{locked.user_id}", *([PRODUCTS] if restocked else []))
+    call.cache.invalidate(CACHE.format(user_id=locked.user_id), *([PRODUCTS] if restocked else []))
     return Answer(200, {**vars(invoice), "details": details})
 
 
@@ -63,7 +68,8 @@ def _move(call: Call, conn: Connection, invoice_id: int, locked: LockedInvoice) 
     if status not in locked.allowed:
         raise errors.TransitionNotAllowed(f"The invoice is {locked.status}.", current=locked.status, allowed=locked.allowed)
     step = {"invoice_id": invoice_id, "from_status": locked.status, "to_status": status}
-    invoices.update_status(conn, **step)
+    if not invoices.update_status(conn, **step):
+        raise LookupError("a locked invoice has changed its status")
     restocked = invoices.create_event(conn, **step, actor_id=call.user.id, restock=restock, reason=reason)
     if restocked:
         invoices.return_stock(conn, invoice_id=invoice_id)

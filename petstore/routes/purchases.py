@@ -10,7 +10,8 @@ from petstore import errors
 from petstore.calls import Answer, Call
 from petstore.repository import purchases
 from petstore.repository.purchases import LockedProduct
-from petstore.routes.products import CACHE
+from petstore.routes.invoices import CACHE as INVOICES
+from petstore.routes.products import CACHE as PRODUCTS
 
 Line = Mapping[str, int]
 
@@ -28,7 +29,7 @@ def purchase(call: Call) -> Answer:
         purchases.take_stock(conn, product_ids=ids, quantities=quantities)
         invoice = purchases.create_invoice(conn, user_id=call.user.id, total=total)
         details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=ids, quantities=quantities)
-    call.cache.invalidate(CACHE, f"invoices:{call.user.id}")
+    call.cache.invalidate(PRODUCTS, INVOICES.format(user_id=call.user.id))
     return Answer(201, {**vars(invoice), "details": details}, {"Location": f"/invoices/{invoice.id}"})
 
 

@@ -18,7 +18,8 @@ def readyz(call: Call) -> Answer:
     try:
         call.db.check()
     except WrongDatabase as error:
-        raise errors.Unavailable(f"Not ready: {error}.", database="wrong", cache=cache) from error
+        detail = "Not ready: this is not the database that this version needs."
+        raise errors.Unavailable(detail, database="wrong", cache=cache) from error
     except errors.Problem as problem:
         raise errors.Unavailable("Not ready: the database cannot be reached.", database="down", cache=cache) from problem
     return Answer(200, {"status": "degraded" if cache == "down" else "ready", "database": "ok", "cache": cache})

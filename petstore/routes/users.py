@@ -39,5 +39,5 @@ def me(call: Call) -> Document:
     with call.db.connection() as conn:
         user = users.get_user(conn, user_id=call.user.id)
     if user is None:
-        raise errors.Unauthorized("The account of this token no longer exists.", error="invalid_token")
+        raise errors.account_gone()
     return call.document(user)

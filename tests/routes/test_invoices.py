@@ -147,6 +147,24 @@ def test_of_many_who_cancel_at_once_one_puts_the_goods_back(make, ana, admin, cl
     assert make.stock(product_id) == 13
 
 
+def test_cancelling_and_buying_the_same_products_do_not_lock_each_other_out(make, ana, admin, clients):
+    ids = [make.product(stock=10_000) for _ in range(8)]
+    pending = [make.invoice(ana.id, dict.fromkeys(ids, 1)) for _ in range(60)]
+    token = admin.token
+
+    def work(number):
+        client = clients(ana)
+        if number % 2:
+            client.token = token
+            return [change(client, invoice_id, "cancelled").status for invoice_id in pending[number // 2 :: 4]]
+        lines = [{"product_id": product_id, "quantity": 1} for product_id in ids]
+        return [client.post("/purchase_product", {"products": lines}).status for _ in range(15)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {status for statuses in pool.map(work, range(8)) for status in statuses} == {200, 201}
+    assert {make.stock(product_id) for product_id in ids} == {10_000 - 60 + 60}
+
+
 def test_goods_of_a_deleted_product_go_back_too(make, ana, admin):
     product_id = make.product(stock=0)
     invoice_id = make.invoice(ana.id, {product_id: 3})

@@ -9,7 +9,7 @@ def test_another_schema_version_is_not_ready_until_it_is_back(make, anyone):
     try:
         answer = anyone.get("/readyz")
         assert (answer.status, answer.json()["database"], answer["Retry-After"]) == (503, "wrong", "1")
-        assert "999" in answer.json()["detail"]
+        assert "999" not in answer.json()["detail"]  # what is wrong with it is for the log
         assert anyone.get("/products").status == 503
         assert anyone.get("/livez").status == 200
     finally:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from petstore.passwords import needs_rehash
 from tests.factories import PASSWORD
 
 WEAK = "$argon2id$v=19$m=4096,t=1,p=1$"
@@ -50,6 +51,8 @@ def test_of_many_who_register_one_email_at_once_one_wins(make, clients):
         ({"email": "ana", "password": PASSWORD}, ["/email"]),
         ({"email": "ana@exam ple.com", "password": PASSWORD}, ["/email"]),
         ({"email": "ana@example.com\n", "password": PASSWORD}, ["/email"]),
+        ({"email": "a\u00a0na@example.com", "password": PASSWORD}, ["/email"]),
+        ({"email": "ana\u200b@example.com", "password": PASSWORD}, ["/email"]),
         ({"email": f"{'a' * 243}@example.com", "password": PASSWORD}, ["/email"]),
         ({"email": ["ana@example.com"], "password": PASSWORD}, ["/email"]),
         ({"email": "ana@example.com", "password": "seven77"}, ["/password"]),
@@ -146,6 +149,28 @@ def test_me_has_an_etag_and_answers_304(buyer):
 def test_the_token_of_a_user_who_is_gone_is_refused(make, ana, buyer):
     product_id = make.product()
     make.conn.execute("DELETE FROM users WHERE id = %s", (ana.id,))
-    assert buyer.get("/me").status == 401
-    assert buyer.post("/purchase_product", {"products": [{"product_id": product_id, "quantity": 1}]}).status == 401
+    bought = buyer.post("/purchase_product", {"products": [{"product_id": product_id, "quantity": 1}]})
+    for answer in (buyer.get("/me"), bought):
+        assert (answer.status, answer["WWW-Authenticate"]) == (401, 'Bearer realm="petstore", error="invalid_token"')
     assert make.stock(product_id) == 10
+
+
+def test_the_token_of_an_admin_who_is_gone_changes_no_invoice(make, ana, admin):
+    invoice_id = make.invoice(ana.id)
+    make.conn.execute("DELETE FROM users WHERE role = 'admin'")
+    assert admin.patch(f"/admin/invoices/{invoice_id}", {"status": "paid"}).status == 401
+    assert make.rows("SELECT status FROM invoices") == [("pending",)]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "weaker"),
+    [
+        ("m=19456,t=2,p=1", False),
+        ("m=65536,t=3,p=4", False),
+        ("m=65536,t=1,p=1", True),
+        ("m=19455,t=9,p=1", True),
+        ("m=9,t=2,p=1", True),
+    ],
+)
+def test_a_hash_is_weaker_if_any_of_its_parameters_is(parameters, weaker):
+    assert needs_rehash(f"$argon2id$v=19${parameters}$c2FsdA$aGFzaA") is weaker
