@@ -30,7 +30,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
             settings = stack.enter_context(embedded.services(settings, say, reset=options.reset))
             _make_key(settings)
             make_schema(settings)
-        services = stack.enter_context(_services(settings))
+        services = stack.enter_context(open_services(settings))
         reachable = _check_at_start(services, own_database)
         server = _open_server(services)  # before the demo: its password must not be made for a service that cannot start
         if reachable and (options.demo or (options.setup and own_database)):
@@ -61,7 +61,8 @@ def _make_key(settings: Settings) -> None:
 
 
 @contextmanager
-def _services(settings: Settings) -> Iterator[Services]:
+def open_services(settings: Settings) -> Iterator[Services]:
+    """What every request shares, for the block: pool, cache and key, as the settings say. KeyFault when the key is unfit."""
     key = tokens.load_key(settings.keys)
     verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
     database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)

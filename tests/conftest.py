@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -18,14 +17,12 @@ import pytest
 
 from petstore import db, tokens
 from petstore.app import create_app
-from petstore.cache import Cache
 from petstore.calls import Services
 from petstore.embedded import Postgres, Redis
 from petstore.queries import SQL_FOLDER
-from petstore.repository import verify_database
 from petstore.server import Server
+from petstore.serving import open_services
 from petstore.settings import Settings
-from petstore.tokens import Tokens
 from tests.client import Client
 from tests.factories import Factory
 
@@ -152,19 +149,7 @@ def settings(cluster: Cluster, database: str, redis_url: str, keys: Path) -> Set
 def running(settings: Settings) -> Iterator[tuple[Services, Server]]:
     """The service in a thread of its own, on a free port, for the block."""
     with ExitStack() as stack:
-        verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
-        database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
-        stack.callback(database.close)
-        cache = Cache(settings.redis_url, lambda: database.identity)
-        stack.callback(cache.close)
-        issuer = Tokens(
-            tokens.load_key(settings.keys),
-            issuer=settings.issuer,
-            audience=settings.audience,
-            seconds=settings.token_seconds,
-        )
-        services = Services(settings, database, cache, issuer)
-        database.open()
+        services = stack.enter_context(open_services(settings))
         server = Server(create_app(services), settings)
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
