@@ -33,6 +33,8 @@ receiver.CHUNK_EXT_RE = re.compile(receiver.CHUNK_EXT_RE.pattern.removesuffix(b"
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     """Refuses every request whose end two readers could see at two places (RFC 9112, 6.3 and 11.2)."""
 
+    command = path = "-"  # of what could not be read; waitress's own log line asks for the path
+
     def parse_header(self, head: bytes) -> None:
         if _BARE_OR_FOLDED.search(head):
             raise ParsingError("There is a bare CR or LF, or a folded header line")
@@ -71,7 +73,6 @@ class _ErrorTask(Task):  # type: ignore[misc]
     def execute(self) -> None:
         request, error = self.request, self.request.error
         request_id = new_request_id(request.headers.get("X_REQUEST_ID", ""))
-        method = getattr(request, "command", "-")  # what could not be read has none
         # Without what waitress quotes of the request.
         detail = error.body.partition(' "')[0] + "." if error.code == 400 else ""
         body = errors.render(_BY_STATUS.get(error.code, errors.InternalError)(detail), request_id)
@@ -81,8 +82,8 @@ class _ErrorTask(Task):  # type: ignore[misc]
         request.headers["CONNECTION"] = "close"
         self.channel.refused = True
         self.content_length = len(body)
-        self.write(b"" if method == "HEAD" else body)
-        log_access(method, getattr(request, "path", "-"), str(error.code), time.time() - self.start_time, request_id)
+        self.write(b"" if request.command == "HEAD" else body)
+        log_access(request.command, request.path, str(error.code), time.time() - self.start_time, request_id)
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
