@@ -59,6 +59,12 @@ class _Task(WSGITask):  # type: ignore[misc]
         environ["PATH_INFO"] = self.request.path  # waitress makes one slash of several: //livez would be /livez
         return environ
 
+    def set_close_on_finish(self) -> None:
+        # waitress closes after every answer without Content-Length, also after a 204 or 304, which has no content to measure.
+        asked = self.request.headers.get("CONNECTION", "").lower() == "close"
+        if asked or self.has_body or self.version == "1.0":
+            super().set_close_on_finish()
+
     def build_response_header(self) -> bytes:
         if not self.channel.server.accepting and not self.channel.more_sent():
             self.request.headers["CONNECTION"] = "close"  # the service is stopping

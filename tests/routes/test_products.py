@@ -272,6 +272,18 @@ def test_a_change_of_nothing_is_refused(make, admin):
     assert (answer.status, answer.pointers()) == (422, [""])
 
 
+def test_answers_without_a_body_keep_the_connection(make, admin):
+    product_id = make.product()
+    etag = admin.get("/products")["ETag"]
+    connection = admin._connection.sock
+    assert admin.get("/products", headers={"If-None-Match": etag}).status == 304
+    assert admin.delete(f"/delete_product?id={product_id}").status == 204
+    assert admin.get("/products").status == 200
+    assert admin._connection.sock is connection
+    admin.get("/products", headers={"Connection": "close"})
+    assert admin._connection.sock is None
+
+
 def test_what_is_deleted_is_gone_but_its_row_stays(make, admin):
     product_id, other = make.product(), make.product()
     answer = admin.delete(f"/delete_product?id={product_id}")
