@@ -21,6 +21,15 @@ BEGIN
 END
 $$;
 
+-- Whoever is no superuser must be a member of petstore_owner to make the schema in its name.
+DO $$
+BEGIN
+    IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+        EXECUTE format('GRANT petstore_owner TO %I', current_user);
+    END IF;
+END
+$$;
+
 COMMENT ON ROLE petstore_owner IS 'Owns the Petstore schema: DDL, migrations, bulk loads.';
 COMMENT ON ROLE petstore_app IS 'What the Petstore service connects as: what its queries need, nothing more.';
 

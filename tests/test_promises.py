@@ -77,11 +77,9 @@ def test_one_module_alone_knows_each_library():
         assert {name for name, path in MODULES.items() if any(i.split(".")[0] == library for i in imports(path))} == owner
 
 
-def test_routes_know_no_other_resources_handlers():
-    """They share the names of cache prefixes, and nothing else."""
-    for module in (name for name in MODULES if name.startswith("petstore.routes.")):
-        shared = {name for name in imports(MODULES[module]) if name.startswith("petstore.routes.")}
-        assert shared <= {"petstore.routes.products.CACHE", "petstore.routes.invoices.CACHE"}
+def test_routes_know_no_other_resources_routes():
+    for module in (name for name in MODULES if name.startswith("petstore.routes.") and name != "petstore.routes.__init__"):
+        assert not {name for name in imports(MODULES[module]) if name.startswith("petstore.routes.") and name.count(".") > 2}
 
 
 def test_a_route_without_facts_does_not_start():
@@ -109,7 +107,7 @@ def test_every_setting_stands_in_the_readme_with_its_default():
         assert shown == ("–" if default is None else str(default)), field.name
 
 
-def test_every_module_script_and_query_folder_stands_in_the_code_tour_or_beside_one_that_does():
+def test_every_module_and_script_stands_in_the_readme():
     for path in [*PACKAGE.glob("*.py"), *(p for p in PACKAGE.iterdir() if p.is_dir() and p.name not in ("__pycache__", "sql"))]:
         if path.name not in ("__init__.py",):
             assert re.search(rf"`(petstore/)?{re.escape(path.name)}{'/' * path.is_dir()}`", README), path
@@ -161,10 +159,10 @@ def test_every_json_schema_is_the_body_of_a_route():
 def test_modules_and_functions_stay_small():
     for name, path in MODULES.items():
         text = path.read_text("utf-8")
-        assert text.count("\n") <= 300, f"{name} has {text.count(chr(10))} lines"
+        assert text.count("\n") <= 260, f"{name} has {text.count(chr(10))} lines"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < 40, f"{name}.{node.name}"
+                assert node.end_lineno - node.lineno < 31, f"{name}.{node.name}"
 
 
 def test_every_public_function_and_class_says_what_it_is():

@@ -10,10 +10,8 @@ from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.repository import invoices
 from petstore.repository.invoices import LockedInvoice
-from petstore.routes.products import CACHE as PRODUCTS
+from petstore.routes import INVOICES, PRODUCTS
 from petstore.validation import MAX_ID, make_cursor, page_limit, positive_id, read_cursor
-
-CACHE = "invoices:{user_id}"  # the prefix of everything that lists a customer's invoices
 
 
 def list_own(call: Call) -> Document:
@@ -22,7 +20,7 @@ def list_own(call: Call) -> Document:
     return _page(call, user_id=call.user.id, before=before, limit=page_limit(call.query.get("limit")))
 
 
-@cached(CACHE, ttl=600)
+@cached(INVOICES, ttl=600)
 def _page(call: Call, *, user_id: int, before: int, limit: int) -> Any:
     with call.db.connection() as conn:
         items = invoices.list_invoices(conn, user_id=user_id, before=before, limit=limit + 1)
@@ -58,7 +56,7 @@ def change(call: Call) -> Answer:
         restocked = status != locked.status and _move(call, conn, invoice_id, locked)
         invoice = invoices.get_invoice(conn, invoice_id=invoice_id)
         details = invoices.list_invoice_details(conn, invoice_id=invoice_id)
-    call.cache.invalidate(CACHE.format(user_id=locked.user_id), *([PRODUCTS] if restocked else []))
+    call.cache.invalidate(INVOICES.format(user_id=locked.user_id), *([PRODUCTS] if restocked else []))
     return Answer(200, {**vars(invoice), "details": details})
 
 

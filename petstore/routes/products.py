@@ -8,10 +8,10 @@ from petstore import errors
 from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.repository import products
+from petstore.routes import PRODUCTS
 from petstore.validation import make_cursor, money, page_limit, positive_id, read_cursor
 
 MAX_NAME = 200  # characters
-CACHE = "products"  # the prefix of everything that shows a product
 
 
 def read(call: Call) -> Document:
@@ -25,13 +25,13 @@ def read(call: Call) -> Document:
     return _single(call, product_id=positive_id(query["id"]))
 
 
-@cached(CACHE, ttl=300)
+@cached(PRODUCTS, ttl=300)
 def _single(call: Call, *, product_id: int) -> Any:
     with call.db.connection() as conn:
         return _found(products.get_product(conn, product_id=product_id))
 
 
-@cached(CACHE, ttl=600)
+@cached(PRODUCTS, ttl=600)
 def _page(call: Call, *, after: int, limit: int) -> Any:
     with call.db.connection() as conn:
         items = products.list_products(conn, after=after, limit=limit + 1)
@@ -44,7 +44,7 @@ def create(call: Call) -> Answer:
     changes = _columns(call)
     with call.db.transaction() as conn:
         product = products.create_product(conn, **changes)
-    call.cache.invalidate(CACHE)
+    call.cache.invalidate(PRODUCTS)
     return Answer(201, product, {"Location": f"/products?id={product.id}"})
 
 
@@ -54,7 +54,7 @@ def modify(call: Call) -> Answer:
     columns = {"name": None, "price": None, "stock": None} | _columns(call)
     with call.db.transaction() as conn:
         product = _found(products.update_product(conn, product_id=product_id, **columns))
-    call.cache.invalidate(CACHE)
+    call.cache.invalidate(PRODUCTS)
     return Answer(200, product)
 
 
@@ -64,7 +64,7 @@ def delete(call: Call) -> Answer:
     with call.db.transaction() as conn:
         if products.delete_product(conn, product_id=product_id) is None:
             raise _no_such_product()
-    call.cache.invalidate(CACHE)
+    call.cache.invalidate(PRODUCTS)
     return Answer(204)
 
 

@@ -10,8 +10,7 @@ from petstore import errors
 from petstore.calls import Answer, Call
 from petstore.repository import purchases
 from petstore.repository.purchases import LockedProduct
-from petstore.routes.invoices import CACHE as INVOICES
-from petstore.routes.products import CACHE as PRODUCTS
+from petstore.routes import INVOICES, PRODUCTS
 
 Line = Mapping[str, int]
 
