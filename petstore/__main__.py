@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command; what cannot be done is said in words, with status 2."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # petstore.db says it once, not once per attempt
     interrupts.install()
     try:
         settings = load_settings()
@@ -78,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    number = int(text.replace("_", "").replace(",", ""))
-    if number < 0:
-        raise ValueError
-    return number
+    digits = text.replace("_", "").replace(",", "")
+    if not digits.isascii() or not digits.isdigit():
+        raise argparse.ArgumentTypeError("must be a whole number, 0 or more")
+    return int(digits)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 SECONDS = 0.2  # the most that one call to Redis may take
 PROBE_SECONDS = 0.1  # how often a Redis that is down is asked again
+GENERATION_SECONDS = 86_400  # that a generation is kept without a write: then its entries, of minutes, are long gone
 
 HIT, MISS, BYPASS = "HIT", "MISS", "BYPASS"
 
@@ -97,7 +98,7 @@ class Cache:
             with self._reaching() as (client, space):
                 generation, entry = _mget(client, f"{space}generation:{prefix}", f"{space}entry:{prefix}:{key}")
                 if generation is None:
-                    client.set(f"{space}generation:{prefix}", _new_generation(), nx=True)
+                    client.set(f"{space}generation:{prefix}", _new_generation(), nx=True, ex=GENERATION_SECONDS)
                     (generation,) = _mget(client, f"{space}generation:{prefix}")
         except CacheDown:
             return None, None
@@ -136,7 +137,10 @@ class Cache:
 
     @staticmethod
     def _renew(client: redis.Redis, space: str, prefixes: tuple[str, ...]) -> None:
-        client.mset({f"{space}generation:{prefix}": _new_generation() for prefix in prefixes})
+        with client.pipeline(transaction=False) as pipeline:
+            for prefix in prefixes:
+                pipeline.set(f"{space}generation:{prefix}", _new_generation(), ex=GENERATION_SECONDS)
+            pipeline.execute()
 
     @contextmanager
     def _reaching(self) -> Iterator[tuple[redis.Redis, str]]:

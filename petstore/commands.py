@@ -27,7 +27,9 @@ def migrate(settings: Settings, options: argparse.Namespace) -> None:
     if not settings.owner_url:
         raise Refused("set PETSTORE_OWNER_URL to the database, as a superuser (or as petstore_owner after sql/roles.sql)")
     made = db.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits)
-    say(f"schema version {db.SCHEMA_VERSION} made, amounts in {settings.currency}" if made else "the schema is there already")
+    with db.connect(settings.owner_url) as conn:
+        shop = _check_shop(conn)
+    say(f"schema version {shop.version} {'made' if made else 'is there already'}, amounts in {shop.currency}")
 
 
 def seed(settings: Settings, options: argparse.Namespace) -> None:
@@ -35,7 +37,7 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
     counts = {"products": options.products, "users": options.users, "invoices": options.invoices}
     if any(counts.values()) and settings.database_url and not settings.owner_url:
         raise Refused("set PETSTORE_OWNER_URL: loading needs the rights of petstore_owner")
-    with _shop(settings) as (found, conn, shop):
+    with _shop(settings) as (found, _, shop), _as_owner(found, shop) as conn:
         try:
             if any(counts.values()):
                 seeding.load(conn, minor_digits=shop.minor_digits, **counts)
@@ -83,15 +85,30 @@ def set_password(settings: Settings, options: argparse.Namespace) -> None:
 
 @contextmanager
 def _shop(settings: Settings) -> Iterator[tuple[Settings, db.Connection, system.Shop]]:
-    """A connection to the shop, as its owner where that is possible."""
+    """A connection to the shop that the service has, and what it is. Only a database of our own is made on the way."""
     with embedded.attached(settings, say) as found:
-        make_schema(found)
-        with db.connect(found.owner_url or found.database_url or "") as conn:
-            shop = system.get_shop(conn) if db.schema_exists(conn) else None
-            if shop is None or shop.version != db.SCHEMA_VERSION:
-                found_version = f"schema version {shop.version}" if shop else "no Petstore schema"
-                raise Refused(f"the database has {found_version}, this needs {db.SCHEMA_VERSION}: run `petstore migrate`")
-            yield found, conn, shop
+        if settings.database_url is None:
+            make_schema(found)
+        with db.connect(found.database_url or "") as conn:
+            yield found, conn, _check_shop(conn)
+
+
+@contextmanager
+def _as_owner(settings: Settings, shop: system.Shop) -> Iterator[db.Connection]:
+    """A connection as the owner of the same shop, where PETSTORE_OWNER_URL is known; else as the service."""
+    with db.connect(settings.owner_url or settings.database_url or "") as conn:
+        if _check_shop(conn).identity != shop.identity:
+            raise Refused("PETSTORE_OWNER_URL and PETSTORE_DATABASE_URL name two different databases")
+        yield conn
+
+
+def _check_shop(conn: db.Connection) -> system.Shop:
+    shop = system.get_shop(conn) if db.schema_exists(conn) else None
+    if shop is None:
+        raise Refused("the database has no Petstore schema: run `petstore migrate`")
+    if shop.version != db.SCHEMA_VERSION:
+        raise Refused(f"the database has schema version {shop.version}, this petstore needs {db.SCHEMA_VERSION}")
+    return shop
 
 
 def _new_password() -> str:

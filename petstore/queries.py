@@ -30,12 +30,11 @@ _TOKEN = re.compile(
 class Query:
     """One file of sql/queries.
 
-    name: `products/get_product`; sentence: the first line of its header; sql: what psycopg runs, with `%(name)s` in the place
-    of `:'name'`; parameters: their names in order of appearance.
+    name: `products/get_product`; sql: what psycopg runs, with `%(name)s` in the place of `:'name'`; parameters: their names in
+    order of appearance.
     """
 
     name: str
-    sentence: str
     sql: str
     parameters: tuple[str, ...]
 
@@ -62,7 +61,6 @@ def parse_query(name: str, text: str) -> Query:
     # The name goes with the statement, so that PostgreSQL's log and pg_stat_activity tell which file is running.
     return Query(
         name=name,
-        sentence=text.partition("\n")[0].removeprefix("--").strip(),
         sql=f"/* {name} */ {statement}",
         parameters=tuple(parameters),
     )

@@ -1,4 +1,7 @@
-"""Fills a database: the demo catalogue, or any number of products, users and invoices for load tests. All with COPY."""
+"""Fills a database: the demo catalogue, or any number of products, users and invoices for load tests. All with COPY.
+
+A tool's SQL stands here and not in sql/queries, which is what the service runs.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,9 @@ def _products(count: int, minor_digits: int) -> Iterator[tuple[str, Decimal, int
 
 def _load_invoices(conn: Connection, count: int) -> None:
     buyers = _column(conn, "SELECT id FROM users ORDER BY id DESC LIMIT 100000")
-    goods = conn.execute(f"SELECT id, name, price FROM products ORDER BY id DESC LIMIT {_SAMPLE}".encode()).fetchall()
+    goods = conn.execute(
+        f"SELECT id, name, price FROM products WHERE deleted_at IS NULL ORDER BY id DESC LIMIT {_SAMPLE}".encode()
+    ).fetchall()
     if not buyers or not goods:
         raise NothingToSell("invoices need at least one user and one product: add --users N --products N")
     chance = random.Random(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +15,7 @@ from petstore.cache import Cache
 from petstore.calls import Services
 from petstore.console import Refused, say
 from petstore.repository import products, users, verify_database
+from petstore.routes import PRODUCTS
 from petstore.server import Server
 from petstore.settings import Settings
 
@@ -34,7 +36,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         reachable = _check_at_start(services, own_database)
         server = _open_server(services)  # before the demo: its password must not be made for a service that cannot start
         if reachable and (options.demo or (options.setup and own_database)):
-            _seed_if_empty(settings)
+            _seed_if_empty(services, options.demo)
         interrupts.call(server.stop)
         _announce(services, server)
         server.run()
@@ -85,8 +87,17 @@ def _check_at_start(services: Services, own_database: bool) -> bool:
         hint = "\n--reset throws away what PETSTORE_HOME holds and begins anew" if own_database else ""
         raise Refused(f"{error}{hint}") from None
     except errors.Unavailable:
-        say("the database cannot be reached yet; serving, and ready as soon as it is")
+        say(f"the database cannot be used yet{_why_not(services.settings)}; serving, and ready as soon as it can")
         return False
+
+
+def _why_not(settings: Settings) -> str:
+    """What PostgreSQL says to a connection: a wrong password is not a server that is down."""
+    try:
+        with db.connect(settings.database_url or ""):
+            return ""
+    except db.Error as error:
+        return f" ({str(error).strip().splitlines()[0]})"
 
 
 def _open_server(services: Services) -> Server:
@@ -94,19 +105,24 @@ def _open_server(services: Services) -> Server:
     try:
         return Server(create_app(services), services.settings)
     except OSError as error:
-        raise Refused(f"cannot listen on {host}:{port}: {error.strerror}; name another address in PETSTORE_LISTEN") from None
+        reason = os.strerror(error.errno or 0)
+        raise Refused(f"cannot listen on {host}:{port}: {reason}; name another address in PETSTORE_LISTEN") from None
 
 
-def _seed_if_empty(settings: Settings) -> None:
+def _seed_if_empty(services: Services, asked: bool) -> None:
     """Put in the demo catalogue and one admin, whose password is shown if it was made here."""
+    settings = services.settings
     with db.connect(settings.owner_url or settings.database_url or "") as conn, interrupts.held():
         with conn.transaction():
             seeding.lock(conn)  # of two services that start at once, one seeds
             if not seeding.is_empty(conn):
+                if asked:
+                    say("the database is not empty: no demo catalogue (`petstore seed` adds it)")
                 return
             count = seeding.seed_demo(conn, settings.minor_digits)
             password = settings.admin_password or secrets.token_urlsafe(12)
             users.save_admin(conn, email=settings.admin_email, password=passwords.hash_password(password))
+        services.cache.invalidate(PRODUCTS)
         say(f"{count} demo products, and the admin {settings.admin_email}")
         if settings.admin_password is None:
             say(f"the admin's password, shown this once: {password}")

@@ -39,6 +39,10 @@ def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError(f"must begin with {' or '.join(scheme + '://' for scheme in schemes)}")
+        if re.search("[?&]password=", text):
+            raise ValueError(
+                "must have its password before the @, not among the options: there it would show in lists of processes"
+            )
         if not _URL.fullmatch(text) or re.search("%(?![0-9A-Fa-f]{2})|%00", text):
             raise ValueError("is not a URL; in a name or password, write %40 for @, %2F for /, and so on for : ? # % and space")
         return text

@@ -69,7 +69,9 @@ def load_key(folder: Path) -> RSAPrivateKey:
             raise KeyFault(f"{path} can be used by everybody on this machine: chmod 600 {path}")
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError:
-        raise KeyFault(f"{path} is missing: make it with scripts/generate_keys, or set PETSTORE_KEYS") from None
+        raise KeyFault(
+            f"{path} is missing: make it with `petstore generate-keys` (scripts/generate_keys), or set PETSTORE_KEYS"
+        ) from None
     except OSError as error:
         raise KeyFault(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):

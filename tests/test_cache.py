@@ -242,6 +242,15 @@ def test_no_redis_at_all_is_a_bypass(make_cache):
         cache.close()
 
 
+def test_a_generation_outlives_its_entries_and_not_for_ever(make_cache, raw):
+    call = Call(make_cache())
+    read(call, number=1)
+    (generation,) = raw.keys("*generation*")
+    assert 3600 < raw.ttl(generation) <= 86_400
+    call.cache.invalidate("things", "others")
+    assert [3600 < raw.ttl(key) <= 86_400 for key in raw.keys("*generation*")] == [True, True]
+
+
 def test_clearing_leaves_what_is_not_ours(make_cache, raw):
     raw.set("somebody", "else")
     call = Call(make_cache())

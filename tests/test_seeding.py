@@ -9,8 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from decimal import Decimal
@@ -20,6 +20,7 @@ import pytest
 
 from petstore import db, seeding, serving
 from petstore.__main__ import main
+from petstore.queries import SQL_FOLDER
 from petstore.settings import Settings, variable
 from tests.client import Client
 from tests.conftest import running
@@ -208,20 +209,68 @@ def test_a_terminal_gets_a_progress_bar(make, settings):
     assert re.search(r"products \[#{40}\] 2,000 of 2,000\n", shown)
 
 
-def test_of_two_services_that_start_on_an_empty_database_one_seeds(make, settings):
-    starts = [threading.Thread(target=serving._seed_if_empty, args=(settings,)) for _ in range(4)]
-    for start in starts:
-        start.start()
-    for start in starts:
-        start.join()
+def test_of_two_services_that_start_on_an_empty_database_one_seeds(make, service):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: serving._seed_if_empty(service[0], asked=False), range(4)))
     assert make.scalar("SELECT count(*) FROM products") == len(list(seeding.demo_catalogue(2)))
-    assert make.rows("SELECT email, role FROM users") == [(settings.admin_email, "admin")]
+    assert make.rows("SELECT email, role FROM users") == [(service[0].settings.admin_email, "admin")]
 
 
-def test_the_demo_leaves_a_database_alone_that_has_anything(make, settings):
+def test_what_the_demo_adds_shows_in_the_next_read(make, service, anyone):
+    assert [anyone.get("/products").json()["items"] for _ in range(2)] == [[], []]
+    serving._seed_if_empty(service[0], asked=True)
+    assert len(anyone.get("/products").json()["items"]) == 50
+
+
+def test_the_demo_leaves_a_database_alone_that_has_anything_and_says_so_when_asked(make, service, capsys):
     make.user("ana@example.com")
-    serving._seed_if_empty(settings)
+    serving._seed_if_empty(service[0], asked=False)
+    assert capsys.readouterr().err == ""
+    serving._seed_if_empty(service[0], asked=True)
+    assert "not empty" in capsys.readouterr().err
     assert make.scalar("SELECT count(*) FROM products") == 0
+
+
+def test_invoices_are_not_loaded_for_deleted_products(make, settings):
+    make.user()
+    on_sale = make.product()
+    make.product(deleted=True)
+    assert run(settings, "seed", "--invoices", "20").returncode == 0
+    assert make.rows("SELECT DISTINCT product_id FROM invoice_details") == [(on_sale,)]
+
+
+def test_commands_make_no_schema_in_a_database_that_was_given(cluster, keys, redis_url):
+    with cluster.database("bare") as name:
+        with db.connect(cluster.url("postgres", name)) as conn:
+            conn.execute((SQL_FOLDER / "roles.sql").read_bytes())
+        urls = {
+            "PETSTORE_DATABASE_URL": cluster.url("petstore_app", name),
+            "PETSTORE_OWNER_URL": cluster.url("petstore_owner", name),
+        }
+        for command in (("seed",), ("create-admin", "a@example.com"), ("set-password", "a@example.com")):
+            done = petstore(*command, text="long enough\n", **urls)
+            assert (done.returncode, "petstore migrate" in done.stderr) == (2, True)
+        with db.connect(cluster.url("postgres", name)) as conn:
+            assert conn.execute("SELECT to_regnamespace('m2_be_project')").fetchone() == (None,)
+
+
+def test_two_urls_of_two_databases_are_refused(cluster, template, settings, make):
+    with cluster.database("other", template) as name:
+        other = replace(settings, owner_url=cluster.url("petstore_owner", name))
+        done = run(other, "seed")
+        assert (done.returncode, "two different databases" in done.stderr) == (2, True)
+    assert make.scalar("SELECT count(*) FROM products") == 0
+
+
+def test_migrate_tells_another_schema_version_and_does_not_call_it_done(make, cluster, database):
+    urls = {"PETSTORE_OWNER_URL": cluster.url("petstore_owner", database)}
+    assert "is there already" in petstore("migrate", **urls).stderr
+    make.conn.execute("INSERT INTO schema_version (version) VALUES (999)")
+    try:
+        done = petstore("migrate", **urls)
+    finally:
+        make.conn.execute("DELETE FROM schema_version WHERE version = 999")
+    assert (done.returncode, "999" in done.stderr) == (2, True)
 
 
 @pytest.mark.slow

@@ -146,3 +146,9 @@ def test_a_url_that_cannot_be_read_is_refused_without_repeating_its_password(url
 
 def test_a_password_that_is_too_short_is_not_repeated():
     assert SECRET not in "".join(faults(ADMIN_PASSWORD=SECRET))
+
+
+def test_a_password_among_the_options_of_a_url_is_refused_without_repeating_it():
+    (fault,) = faults(DATABASE_URL=f"postgresql://ana@h/shop?sslmode=require&password={SECRET}")
+    assert "before the @" in fault
+    assert SECRET not in fault

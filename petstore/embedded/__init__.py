@@ -21,7 +21,7 @@ from petstore.embedded.processes import EmbeddedError
 from petstore.embedded.redis import Redis, find_redis
 from petstore.settings import Settings
 
-__all__ = ["EmbeddedError", "Postgres", "Redis", "attached", "find_psql", "find_redis", "locked", "services"]
+__all__ = ["EmbeddedError", "Postgres", "Redis", "attached", "find_psql", "find_redis", "locked", "remove_data", "services"]
 
 Say = Callable[[str], None]
 _RUNNING = "running.json"  # in the home folder while servers of ours run: their URLs, for other commands of the same user

@@ -49,10 +49,11 @@ def verify_database(conn: Connection, whole: bool = True, *, currency: str, mino
     if not schema_exists(conn):
         raise WrongDatabase("the database has no Petstore schema that its role may use: make it with `petstore migrate`")
     shop = system.get_shop(conn)
-    found = (shop.version, shop.currency, shop.minor_digits) if shop else None
-    expected = (SCHEMA_VERSION, currency, minor_digits)
-    if shop is None or found != expected:
-        raise WrongDatabase(f"the database has (schema version, currency, minor digits) {found}, this service needs {expected}")
+    if shop is None or shop.version != SCHEMA_VERSION:
+        raise WrongDatabase(f"the database has schema version {shop and shop.version}, this service needs {SCHEMA_VERSION}")
+    if (shop.currency, shop.minor_digits) != (currency, minor_digits):
+        there, here = f"{shop.currency} with {shop.minor_digits}", f"{currency} with {minor_digits}"
+        raise WrongDatabase(f"the database is in {there} minor digits, PETSTORE_CURRENCY says {here}")
     for name, function in functions().items() if whole else ():
         faults = compare(function, describe(conn, QUERIES[name]))
         if faults:
