@@ -92,18 +92,6 @@ def _too_deep() -> NoReturn:
 # ── JSON Schema ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _is_integer(_checker: Any, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(_checker: Any, value: Any) -> bool:
-    return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
-
-
-def _is_string(_checker: Any, value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
     # As in ECMA 262, which JSON Schema means: `$` is the very end, `\d` is ASCII.
     if isinstance(value, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value, re.ASCII):
@@ -120,8 +108,12 @@ def _text(_validator: Any, types: Any, value: Any, _schema: Any) -> Iterator[Val
 _Validator = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {"pattern": _pattern, "type": _text},
+    # An integer is written as one: 1.0 arrives as a Decimal. And True is no number.
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"integer": _is_integer, "number": _is_number, "string": _is_string}
+        {
+            "integer": lambda _, value: type(value) is int,
+            "number": lambda _, value: type(value) in (int, Decimal),
+        }
     ),
 )
 

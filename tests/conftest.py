@@ -6,8 +6,9 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,25 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
     finally:
         server.stop()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis that a test may break."""
+    server = Redis(tmp_path)
+    server.start()
+    yield server
+    with suppress(ProcessLookupError):
+        os.kill(server.pid or 0, signal.SIGCONT)
+    server.stop()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

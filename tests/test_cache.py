@@ -10,27 +10,15 @@ import redis
 
 from petstore import cache as caching
 from petstore.cache import BYPASS, HIT, MISS, Cache, CacheDown, Document, cached, document
-from petstore.embedded import Redis
-from tests.test_faults import eventually
+from tests.conftest import eventually
 
 
 @pytest.fixture
-def server(tmp_path):
-    """A Redis that a test may break."""
-    one = Redis(tmp_path)
-    one.start()
-    yield one
-    with suppress(ProcessLookupError):
-        os.kill(one.pid, signal.SIGCONT)
-    one.stop()
-
-
-@pytest.fixture
-def make_cache(server):
+def make_cache(own_redis):
     made = []
 
     def make(url=None, namespace="one"):
-        made.append(Cache(url or server.url, lambda: namespace))
+        made.append(Cache(url or own_redis.url, lambda: namespace))
         return made[-1]
 
     yield make
@@ -39,8 +27,8 @@ def make_cache(server):
 
 
 @pytest.fixture
-def raw(server):
-    with redis.Redis.from_url(server.url) as client:
+def raw(own_redis):
+    with redis.Redis.from_url(own_redis.url) as client:
         yield client
 
 
@@ -174,10 +162,10 @@ def test_under_a_race_no_read_is_older_than_the_last_finished_write(make_cache):
     assert stale == []
 
 
-def test_with_redis_frozen_one_read_waits_a_fifth_of_a_second_and_the_rest_do_not(make_cache, server):
+def test_with_redis_frozen_one_read_waits_a_fifth_of_a_second_and_the_rest_do_not(make_cache, own_redis):
     call = Call(make_cache())
     read(call, number=1)
-    os.kill(server.pid, signal.SIGSTOP)
+    os.kill(own_redis.pid, signal.SIGSTOP)
     times = []
     for _ in range(20):
         started = time.perf_counter()
@@ -187,41 +175,41 @@ def test_with_redis_frozen_one_read_waits_a_fifth_of_a_second_and_the_rest_do_no
     assert times[0] < 0.4
     assert max(times[1:]) < 0.1
     assert call.cache.state == "down"
-    os.kill(server.pid, signal.SIGCONT)
+    os.kill(own_redis.pid, signal.SIGCONT)
     eventually(lambda: call.cache.state == "ok")
     assert read(call, number=1).cache == MISS  # the invalidation that Redis did not hear was made up for
     assert read(call, number=1).cache == HIT
 
 
-def test_with_redis_gone_everything_bypasses_and_it_is_used_again_when_it_is_back(server, tmp_path):
+def test_with_redis_gone_everything_bypasses_and_it_is_used_again_when_it_is_back(own_redis, tmp_path):
     address = tmp_path / "address"  # stays the same while the server's own socket folder is a new one at each start
 
     def point():
         address.unlink(missing_ok=True)
-        address.symlink_to(server.url.removeprefix("unix://"))
+        address.symlink_to(own_redis.url.removeprefix("unix://"))
 
     point()
     cache = Cache(f"unix://{address}", lambda: "one")
     call = Call(cache)
     read(call, number=1)
-    server.stop()
+    own_redis.stop()
     assert [read(call, number=1).cache for _ in range(3)] == [BYPASS] * 3
     with pytest.raises(CacheDown):
         cache.clear()
-    server.start()
+    own_redis.start()
     point()
     eventually(lambda: cache.state == "ok")
     assert [read(call, number=1).cache for _ in range(2)] == [MISS, HIT]
     cache.close()
 
 
-def test_closing_makes_up_for_what_redis_did_not_hear(make_cache, server, monkeypatch):
+def test_closing_makes_up_for_what_redis_did_not_hear(make_cache, own_redis, monkeypatch):
     monkeypatch.setattr(caching, "PROBE_SECONDS", 60)  # so that only close() can do it
     reader, writer = Call(make_cache()), make_cache()
     read(reader, number=1)
-    os.kill(server.pid, signal.SIGSTOP)
+    os.kill(own_redis.pid, signal.SIGSTOP)
     writer.invalidate("things")
-    os.kill(server.pid, signal.SIGCONT)
+    os.kill(own_redis.pid, signal.SIGCONT)
     writer.close()
     assert read(reader, number=1).cache == MISS
 

@@ -5,7 +5,6 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -13,29 +12,11 @@ import pytest
 
 from petstore import db
 from petstore.db import describe
-from petstore.embedded import Postgres, Redis
+from petstore.embedded import Postgres
 from petstore.errors import Unavailable
 from petstore.queries import QUERIES
 from tests.client import Client
-from tests.conftest import FAST, open_folder
-
-
-def eventually(condition, seconds=10):
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def own_redis(tmp_path):
-    server = Redis(tmp_path)
-    server.start()
-    yield server
-    with suppress(ProcessLookupError):
-        os.kill(server.pid, signal.SIGCONT)
-    server.stop()
+from tests.conftest import FAST, eventually, open_folder
 
 
 @pytest.fixture
