@@ -133,9 +133,12 @@ class Database:
             self._pool.putconn(conn)
 
     def _check(self, conn: Connection) -> None:
-        whole, self._verified = not self._verified, False
-        self.identity = self._verify(conn, whole)
-        self._verified = True
+        try:
+            self.identity = self._verify(conn, not self._verified)
+            self._verified = True
+        except WrongDatabase:
+            self._verified = False
+            raise
 
 
 @contextmanager
