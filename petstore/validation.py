@@ -1,9 +1,7 @@
-"""Input: JSON bodies read strictly, checked by their JSON Schema; ids, limits and cursors of paths and queries; money."""
+"""Input: JSON bodies read strictly, checked by their JSON Schema; ids and parameters of paths and queries; money."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +18,6 @@ from petstore import errors
 DEPTH = 32  # levels of nesting in a body
 MAX_ID = 2**63 - 1
 MAX_PRICE = 999_999_999
-MAX_LIMIT, DEFAULT_LIMIT = 100, 50
 MAX_FAULTS = 20  # listed in one answer
 _MAX_DIGITS = 40  # of an integer: enough to tell every number in bounds from every one out of them
 
@@ -220,29 +217,3 @@ def positive_id(text: str, name: str = "id") -> int:
     if not re.fullmatch("[1-9][0-9]{0,18}", text) or int(text) > MAX_ID:
         raise errors.BadRequest(f"{name} must be a positive whole number below 2^63.")
     return int(text)
-
-
-def page_limit(text: str | None) -> int:
-    """Items of a page: 1 to 100, default 50."""
-    if text is None:
-        return DEFAULT_LIMIT
-    if not re.fullmatch("[1-9][0-9]{0,2}", text) or int(text) > MAX_LIMIT:
-        raise errors.BadRequest(f"limit must be a whole number from 1 to {MAX_LIMIT}.")
-    return int(text)
-
-
-def make_cursor(scope: str, last_id: int) -> str:
-    """An opaque position in the list that `scope` (its name and filters) tells."""
-    return base64.urlsafe_b64encode(f"{scope}:{last_id}".encode()).rstrip(b"=").decode()
-
-
-def read_cursor(scope: str, text: str) -> int:
-    """The last id that a page ended with; a cursor of another list or other filters: 400."""
-    try:
-        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
-        found, _, last_id = raw.rpartition(":")
-        if found == scope and make_cursor(found, positive_id(last_id)) == text:
-            return int(last_id)
-    except (ValueError, binascii.Error, errors.BadRequest):
-        pass
-    raise errors.BadRequest("after is not a cursor of this list: take it from `next` of the page before, with the same filters.")

@@ -26,7 +26,7 @@ LAYERS = [
     {"app", "channel"},
     {"routes"},
     {"plugins", "front"},
-    {"calls"},
+    {"calls", "pagination"},
     {"cache", "passwords", "tokens", "validation", "repository"},
     {"db"},
     {"queries", "errors", "settings", "interrupts", "console"},

@@ -8,10 +8,11 @@ from petstore import errors
 from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
+from petstore.pagination import page, page_limit, read_cursor
 from petstore.repository import invoices
 from petstore.repository.invoices import LockedInvoice
 from petstore.routes import INVOICES, PRODUCTS
-from petstore.validation import MAX_ID, make_cursor, page_limit, positive_id, read_cursor
+from petstore.validation import MAX_ID, positive_id
 
 
 def list_own(call: Call) -> Document:
@@ -24,8 +25,7 @@ def list_own(call: Call) -> Document:
 def _page(call: Call, *, user_id: int, before: int, limit: int) -> Any:
     with call.db.connection() as conn:
         items = invoices.list_invoices(conn, user_id=user_id, before=before, limit=limit + 1)
-    more = len(items) > limit
-    return {"items": items[:limit], "next": make_cursor(_scope(user_id), items[limit - 1].id) if more else None}
+    return page(_scope(user_id), items, limit)
 
 
 def _scope(user_id: int) -> str:

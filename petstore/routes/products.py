@@ -7,18 +7,20 @@ from typing import Any
 from petstore import errors
 from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
+from petstore.pagination import page, page_limit, read_cursor
 from petstore.repository import products
 from petstore.routes import PRODUCTS
-from petstore.validation import make_cursor, money, page_limit, positive_id, read_cursor
+from petstore.validation import money, positive_id
 
 MAX_NAME = 200  # characters
+_SCOPE = "products"  # of the cursors
 
 
 def read(call: Call) -> Document:
     """One product by `id`, or a page of all."""
     query = call.query
     if "id" not in query:
-        after = read_cursor("products", query["after"]) if "after" in query else 0
+        after = read_cursor(_SCOPE, query["after"]) if "after" in query else 0
         return _page(call, after=after, limit=page_limit(query.get("limit")))
     if len(query) > 1:
         raise errors.BadRequest("id asks for one product: it cannot stand together with limit or after.")
@@ -35,8 +37,7 @@ def _single(call: Call, *, product_id: int) -> Any:
 def _page(call: Call, *, after: int, limit: int) -> Any:
     with call.db.connection() as conn:
         items = products.list_products(conn, after=after, limit=limit + 1)
-    more = len(items) > limit
-    return {"items": items[:limit], "next": make_cursor("products", items[limit - 1].id) if more else None}
+    return page(_SCOPE, items, limit)
 
 
 def create(call: Call) -> Answer:
