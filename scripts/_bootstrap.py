@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
@@ -89,8 +90,17 @@ def _requirements(extras):
 def _pip(requirements):
     """Install, naming each package as its turn comes; the exit status."""
     command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"] + requirements
-    status, _ = _call(command, lambda line: line.startswith("Collecting") and _say("  " + re.split("[ <>=!~]+", line)[1]))
-    return status
+    # A folder of ours for its temporary files: interrupted at the wrong moment, pip leaves some behind.
+    folder = tempfile.mkdtemp(prefix="pip-", dir=VENV)
+    try:
+        status, _ = _call(
+            command,
+            lambda line: line.startswith("Collecting") and _say("  " + re.split("[ <>=!~]+", line)[1]),
+            env=dict(os.environ, TMPDIR=folder),
+        )
+        return status
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _call(command, show=lambda line: None, **how):
@@ -104,7 +114,7 @@ def _call(command, show=lambda line: None, **how):
         return process.wait(), output
     except BaseException:
         _say("interrupted")
-        os.killpg(process.pid, signal.SIGINT)  # so that pip removes its temporary files
+        os.killpg(process.pid, signal.SIGINT)
         process.communicate()
         raise
 
