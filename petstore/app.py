@@ -11,7 +11,7 @@ from petstore import errors
 from petstore.calls import Services
 from petstore.front import WSGI, front
 from petstore.plugins import ROLES, Gate, problem_response
-from petstore.routes import invoices, products, purchases, system, users
+from petstore.routes import credit_notes, invoices, products, purchases, system, users
 from petstore.validation import SCHEMAS
 
 
@@ -21,32 +21,39 @@ def create_app(services: Services) -> WSGI:
 
 
 def create_router(services: Services) -> Bottle:
-    """The route table. auth: anyone, user or admin; body: its JSON Schema; query: the parameters it takes."""
+    """The routes behind the gate, each with its facts."""
     app = Bottle()
     app.install(Gate(services))
     app.default_error_handler = _router_error
+    _add_routes(app)
+    for route in app.routes:
+        _check_facts(route.method, route.rule, route.config)
+    return app
 
+
+def _add_routes(app: Bottle) -> None:
+    """auth: anyone, user or admin; body: its JSON Schema; query: the parameters; idempotent: it takes an Idempotency-Key."""
     app.post("/register", callback=users.register, auth="anyone", body="account_new")
     app.post("/login", callback=users.login, auth="anyone", body="credentials")
     app.get("/me", callback=users.me, auth="user")
 
     app.get("/products", callback=products.read, auth="anyone", query=("id", "limit", "after"))
-    app.post("/create_product", callback=products.create, auth="admin", body="product_new")
-    app.route("/modify_product", "PATCH", products.modify, auth="admin", query=("id",), body="product_changes")
-    app.delete("/delete_product", callback=products.delete, auth="admin", query=("id",))
+    app.post("/create_product", callback=products.create, auth="admin", body="product_new", idempotent=True)
+    app.route("/modify_product", "PATCH", products.modify, auth="admin", query=("id",), body="product_changes", idempotent=True)
+    app.delete("/delete_product", callback=products.delete, auth="admin", query=("id", "version"))
+    app.get("/admin/products/movements", callback=products.movements, auth="admin", query=("id", "limit", "after"))
 
-    app.post("/purchase_product", callback=purchases.purchase, auth="user", body="purchase")
+    app.post("/purchase_product", callback=purchases.purchase, auth="user", body="purchase", idempotent=True)
 
     app.get("/invoices", callback=invoices.list_own, auth="user", query=("limit", "after"))
     app.get("/invoices/<invoice_id>", callback=invoices.read, auth="user")
+    app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel, auth="user", body="invoice_cancel")
     app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change, auth="admin", body="invoice_change")
+    credit_notes_of = "/admin/invoices/<invoice_id>/credit_notes"
+    app.post(credit_notes_of, callback=credit_notes.create, auth="admin", body="credit_note", idempotent=True)
 
     app.get("/livez", callback=system.livez, auth="anyone")
     app.get("/readyz", callback=system.readyz, auth="anyone")
-
-    for route in app.routes:
-        _check_facts(route.method, route.rule, route.config)
-    return app
 
 
 def _check_facts(method: str, rule: str, facts: dict[str, Any]) -> None:

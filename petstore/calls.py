@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from petstore.cache import Cache, Document, document
-from petstore.db import Database
+from petstore.db import Connection, Database
 from petstore.settings import Settings
 from petstore.tokens import Tokens, User
+from petstore.waiting import Turns
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,12 @@ class Services:
     db: Database
     cache: Cache
     tokens: Tokens
+    turns: Turns
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that is no cacheable read. value: what becomes the JSON body; None for none."""
+    """An answer that is no cacheable read. value: what becomes the JSON body, or its very bytes; None for none."""
 
     status: int
     value: Any = None
@@ -38,14 +42,20 @@ class Answer:
 class Call:
     """One request, with its token, parameters and body checked.
 
-    path: the wildcards of the route, as sent; query: the parameters, as sent; body: the validated JSON, or None.
+    route: method and rule, such as PATCH /admin/invoices/<invoice_id>; path: its wildcards, as sent; query: the parameters, as
+    sent; body: the validated JSON, or None; key: the Idempotency-Key, where the route takes one; deadline: time.monotonic() by
+    which it must be answered.
     """
 
     services: Services
+    request_id: str
+    deadline: float
+    route: str
     path: Mapping[str, str]
     query: Mapping[str, str]
     body: Any
     caller: User | None
+    key: str | None = None
 
     @property
     def db(self) -> Database:
@@ -62,8 +72,17 @@ class Call:
             raise AssertionError("this route lets anyone in")
         return self.caller
 
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` reads from the database, within the deadline; it may be run more than once."""
+        return self.db.read(work, self.deadline)
+
     def encode(self, value: Any) -> bytes:
-        """JSON bytes: money as a string with the currency's digits, times in RFC 3339 UTC, dataclasses as objects."""
+        """JSON bytes: money as a string with the currency's digits, times in RFC 3339 UTC, dataclasses as objects.
+
+        None is no body at all, and bytes stay what they are.
+        """
+        if value is None or isinstance(value, bytes):
+            return value or b""
         return encode(value, self.services.settings.minor_digits)
 
     def document(self, value: Any) -> Document:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from petstore import db, embedded, errors, passwords, seeding, tokens, validation
+from petstore import db, db_schema, embedded, errors, passwords, seeding, tokens, validation
 from petstore.cache import Cache, CacheDown
 from petstore.console import Refused, say
 from petstore.repository import system, users
@@ -26,7 +26,7 @@ def migrate(settings: Settings, options: argparse.Namespace) -> None:
     """Make roles and schema in an empty database (PETSTORE_OWNER_URL: a superuser, or petstore_owner after roles.sql)."""
     if not settings.owner_url:
         raise Refused("set PETSTORE_OWNER_URL to the database, as a superuser (or as petstore_owner after sql/roles.sql)")
-    made = db.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits)
+    made = db_schema.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits)
     with db.connect(settings.owner_url) as conn:
         shop = _check_shop(conn)
     say(f"schema version {shop.version} {'made' if made else 'is there already'}, amounts in {shop.currency}")
@@ -103,11 +103,11 @@ def _as_owner(settings: Settings, shop: system.Shop) -> Iterator[db.Connection]:
 
 
 def _check_shop(conn: db.Connection) -> system.Shop:
-    shop = system.get_shop(conn) if db.schema_exists(conn) else None
+    shop = system.get_shop(conn) if db_schema.schema_exists(conn) else None
     if shop is None:
         raise Refused("the database has no Petstore schema: run `petstore migrate`")
-    if shop.version != db.SCHEMA_VERSION:
-        raise Refused(f"the database has schema version {shop.version}, this petstore needs {db.SCHEMA_VERSION}")
+    if shop.version != db_schema.SCHEMA_VERSION:
+        raise Refused(f"the database has schema version {shop.version}, this petstore needs {db_schema.SCHEMA_VERSION}")
     return shop
 
 

@@ -1,32 +1,37 @@
-"""The database: a pool, explicit transactions, and four ways to run a query file. The only module that imports psycopg."""
+"""The database: a pool, explicit transactions begun anew until COMMIT is sent, and ways to run a query file."""
 
 from __future__ import annotations
 
 import logging
-import select
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row, scalar_row
-from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from petstore import errors
-from petstore.queries import QUERIES, SQL_FOLDER, Query
+from petstore.causes import CAUSES, Cause, of_database, problem
+from petstore.db_connection import CONNECT_SECONDS, PooledConnection, configure, is_open
+from petstore.db_connection import Connection as Connection
+from petstore.db_connection import Error as Error
+from petstore.db_connection import LockTimeout as LockTimeout
+from petstore.db_connection import connect as connect
+from petstore.errors import Problem
+from petstore.queries import QUERIES
 
-Connection: TypeAlias = psycopg.Connection[Any]
 Row = TypeVar("Row")
+T = TypeVar("T")
 
-SCHEMA_VERSION = 1  # what sql/schema.sql writes into schema_version
-
-CONNECT_SECONDS = 2
+# Each under the one before: a request; a statement (here, and 2.5 s in the server); a lock; the wait for a free connection.
+REQUEST_SECONDS = 3.0
 POOL_SECONDS = 1.0
+RETRIES = 3
 _OPTIONS = "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC"
+
+_NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)  # the pool's, which are psycopg.Error too
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +82,9 @@ class Database:
         self._verify = verify
         self._verified = False
         self.identity: str | None = None  # stays what it was while the database is not fit: a write under way still has a cache
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
+        self._pool: ConnectionPool[PooledConnection] = ConnectionPool(
             url,
+            connection_class=PooledConnection,
             min_size=min(2, pool_size),
             max_size=pool_size,
             open=False,
@@ -92,7 +98,7 @@ class Database:
                 # What the URL itself says comes last, and so it counts.
                 "options": f"{_OPTIONS} {conninfo_to_dict(url).get('options', '')}",
             },
-            configure=_configure,
+            configure=configure,
         )
 
     def open(self) -> None:
@@ -102,30 +108,64 @@ class Database:
     def close(self) -> None:
         self._pool.close()
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """A connection in autocommit mode, for reads. psycopg's errors leave it as problems."""
-        with translated_errors(), self._borrowed() as conn:
-            if not self._verified:
-                self._check(conn)
-            yield conn
+    def read(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
+        """What `work` gives, on a connection in autocommit mode; run again on another one when the first breaks.
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction (READ COMMITTED): committed at the end of the block, rolled back if it raises."""
-        with self.connection() as conn, conn.transaction():
-            yield conn
+        deadline: time.monotonic() by which all of it must end; REQUEST_SECONDS from now. psycopg's errors leave it as problems.
+        """
+        return self._attempts(work, deadline or time.monotonic() + REQUEST_SECONDS)
+
+    def write(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
+        """What `work` gives, in one transaction (READ COMMITTED): committed at its end, rolled back if it raises.
+
+        Until COMMIT is sent, a broken connection, a dead-lock or a serialization failure begins it anew, at most RETRIES times:
+        `work` does nothing but SQL. After COMMIT was sent nothing is repeated: OutcomeUnknown when its answer did not come.
+        """
+
+        def transact(conn: Connection) -> T:
+            conn.execute("BEGIN")
+            try:
+                result = work(conn)
+            except BaseException:
+                with suppress(psycopg.Error):
+                    conn.execute("ROLLBACK")
+                raise
+            _commit(conn)
+            return result
+
+        return self._attempts(transact, deadline or time.monotonic() + REQUEST_SECONDS)
 
     def check(self) -> None:
         """Ask the database again what it is; raise WrongDatabase, or the problem that keeps it from answering."""
-        with translated_errors(wrong_database=False), self._borrowed() as conn:
+        with translated_errors(wrong_database=False), self._borrowed(time.monotonic() + REQUEST_SECONDS) as conn:
             self._check(conn)
 
+    def _attempts(self, work: Callable[[Connection], T], deadline: float) -> T:
+        with translated_errors():
+            for attempt in range(RETRIES + 1):
+                try:
+                    with self._borrowed(deadline) as conn:
+                        if not self._verified:
+                            self._check(conn)
+                        return work(conn)
+                except _NO_CONNECTION:
+                    raise
+                except psycopg.Error as error:
+                    last = attempt == RETRIES or time.monotonic() >= deadline
+                    if last or not _cause(error).retried:
+                        raise
+                    logger.info("begins anew after: %s", error)
+            raise AssertionError("the last attempt returns or raises")
+
     @contextmanager
-    def _borrowed(self) -> Iterator[Connection]:
+    def _borrowed(self, deadline: float) -> Iterator[PooledConnection]:
         # Not by the pool's own `check=`: it sleeps between one dead connection and the next, while the database is up.
-        deadline = time.monotonic() + POOL_SECONDS
-        while not _is_open(conn := self._pool.getconn(deadline - time.monotonic())):
+        wait_until = min(deadline, time.monotonic() + POOL_SECONDS)
+        while True:
+            conn = self._pool.getconn(max(0.001, wait_until - time.monotonic()))
+            conn.deadline = deadline
+            if is_open(conn):
+                break
             self._pool.putconn(conn)  # which replaces it
         try:
             yield conn
@@ -141,6 +181,31 @@ class Database:
             raise
 
 
+def _commit(conn: Connection) -> None:
+    try:
+        tag = conn.execute("COMMIT").statusmessage
+    except psycopg.Error as error:
+        if conn.closed:
+            logger.warning("COMMIT was sent, and no answer came: %s", error)
+            raise problem(CAUSES["no answer to COMMIT"]) from error
+        raise _refusal(error) from error  # not as psycopg's, which may be begun anew
+    if tag != "COMMIT":
+        raise LookupError("an error inside the transaction was swallowed: it is rolled back")
+
+
+def _cause(error: psycopg.Error) -> Cause:
+    if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
+        return CAUSES["connection lost"]
+    return of_database(error.sqlstate, error.diag.constraint_name)
+
+
+def _refusal(error: psycopg.Error) -> Problem:
+    refusal = problem(_cause(error))
+    if refusal.status >= 500:
+        logger.warning("database error %s: %s", error.sqlstate, error.diag.message_primary or error)
+    return refusal
+
+
 @contextmanager
 def translated_errors(wrong_database: bool = True) -> Iterator[None]:
     """Turn what psycopg and its pool raise into the problems of the API; the details go to the log alone."""
@@ -150,103 +215,9 @@ def translated_errors(wrong_database: bool = True) -> Iterator[None]:
         logger.error("not ready: %s", error)
         if not wrong_database:
             raise
-        raise errors.Unavailable("The service is not ready.") from error
-    except (PoolTimeout, PoolClosed, TooManyRequests) as error:
+        raise problem(CAUSES["wrong database"]) from error
+    except _NO_CONNECTION as error:
         logger.warning("no database connection: %s", error)
-        raise errors.Unavailable() from error
+        raise problem(CAUSES["no connection"]) from error
     except psycopg.Error as error:
-        connection_lost = error.sqlstate is None and isinstance(error, psycopg.OperationalError)
-        problem = errors.Unavailable() if connection_lost else errors.from_database(error.sqlstate, error.diag.constraint_name)
-        if problem.status >= 500:
-            logger.warning("database error %s: %s", error.sqlstate, error.diag.message_primary or error)
-        raise problem from error
-
-
-class _Bigint(Int8Dumper):
-    """Every int goes out as bigint: psycopg's choice by size would prepare a statement once per size."""
-
-
-def _configure(conn: Connection) -> None:
-    conn.adapters.register_dumper(int, _Bigint)
-
-
-def _is_open(conn: Connection) -> bool:
-    """Whether the server has not closed a connection while it lay in the pool (after a restart, say). Costs no round trip."""
-    readable = select.poll()
-    readable.register(conn.fileno(), select.POLLIN)
-    if readable.poll(0):  # an idle connection has nothing to say: this is a notice, or the end
-        with suppress(psycopg.OperationalError):
-            conn.execute("")
-    return not conn.closed
-
-
-def connect(url: str, **options: Any) -> AbstractContextManager[Connection]:
-    """One connection of its own, in autocommit mode, for tools; without the deadlines of the service."""
-    conn: Connection = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS, **options)
-    _configure(conn)
-    return conn
-
-
-Error = psycopg.Error  # for tools that say what went wrong
-
-
-@dataclass(frozen=True)
-class Description:
-    """What PostgreSQL says of a statement without running it: types by their SQL names, columns with theirs."""
-
-    parameters: Mapping[str, str]
-    columns: Mapping[str, str]
-
-
-def describe(conn: Connection, query: Query) -> Description:
-    """Prepare a query and describe it (PostgreSQL manual, 55.2.3); raise WrongDatabase if it does not fit the schema."""
-    pgconn = conn.pgconn
-    for result in (pgconn.prepare(b"", query.numbered().encode()), described := pgconn.describe_prepared(b"")):
-        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
-            error = psycopg.errors.error_from_result(result)
-            if not (error.sqlstate or "").startswith("42"):  # not the query's fault: a lock, a time-out, a lost connection
-                raise error
-            raise WrongDatabase(f"sql/queries/{query.name}.sql does not fit the database: {error.diag.message_primary}")
-    return Description(
-        parameters={name: _type(conn, described.param_type(i)) for i, name in enumerate(query.parameters)},
-        columns={(described.fname(i) or b"").decode(): _type(conn, described.ftype(i)) for i in range(described.nfields)},
-    )
-
-
-def schema_exists(conn: Connection) -> bool:
-    """Whether the connection's role may use the schema and find out what is in it."""
-    try:
-        row = conn.execute(_MAY_READ).fetchone()
-    except psycopg.errors.InsufficientPrivilege:  # not even the schema
-        return False
-    return row is not None and row[0] is True
-
-
-_MAY_READ = """
-    SELECT has_table_privilege(to_regclass('m2_be_project.shop'), 'SELECT')
-        AND has_table_privilege(to_regclass('m2_be_project.schema_version'), 'SELECT')
-"""
-
-
-def _type(conn: Connection, oid: int) -> str:
-    info = conn.adapters.types.get(oid)
-    if info is None:
-        return f"oid {oid}"
-    return info.regtype + ("[]" if oid == info.array_oid else "")
-
-
-def create_schema(url: str, *, currency: str, minor_digits: int) -> bool:
-    """Make roles and schema where there are none yet; False if the schema was there. `url`: owner or superuser."""
-    with connect(url) as conn:
-        conn.execute("SELECT pg_advisory_lock(hashtext('petstore schema'))")  # of two who start at once, one makes it
-        if conn.execute("SELECT to_regnamespace('m2_be_project')").fetchone() != (None,):
-            return False
-        may_create_roles = "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user"
-        if conn.execute(may_create_roles).fetchone() == (True,):
-            conn.execute((SQL_FOLDER / "roles.sql").read_bytes())
-        conn.execute(
-            "SELECT set_config('petstore.currency', %s, false), set_config('petstore.minor_digits', %s, false)",
-            (currency, str(minor_digits)),
-        )
-        conn.execute((SQL_FOLDER / "schema.sql").read_bytes())
-    return True
+        raise _refusal(error) from error

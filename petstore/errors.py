@@ -1,9 +1,9 @@
-"""The error vocabulary of the API, what the database's refusals mean in it, and the one renderer (RFC 9457)."""
+"""The error vocabulary of the API, and the one renderer (RFC 9457)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 Fault = Mapping[str, Any]  # {"pointer": "/products/0/quantity", "detail": "must be at least 1"}, and facts beside them
@@ -99,6 +99,42 @@ class NotEnoughStock(Conflict):
     slug = "not-enough-stock"
 
 
+class PriceChanged(Conflict):
+    """The price of at least one product is not the expected one."""
+
+    slug = "price-changed"
+
+
+class StockChanged(Conflict):
+    """The stock of the product is not the expected one."""
+
+    slug = "stock-changed"
+
+
+class EditConflict(Conflict):
+    """The product was edited since the version that you name."""
+
+    slug = "edit-conflict"
+
+
+class NotCreditable(Conflict):
+    """Only an invoice that is paid, shipped or delivered can be credited."""
+
+    slug = "not-creditable"
+
+
+class CreditExceedsInvoice(Conflict):
+    """More would be credited than was bought and is not credited yet."""
+
+    slug = "credit-exceeds-invoice"
+
+
+class KeyInUse(Conflict):
+    """The first request with this Idempotency-Key is still running."""
+
+    slug = "key-in-use"
+
+
 class TransitionNotAllowed(Conflict):
     """The invoice cannot go from its status to this one."""
 
@@ -129,6 +165,12 @@ class Invalid(Problem):
     status, slug = 422, "invalid"
 
 
+class KeyReused(Problem):
+    """This Idempotency-Key was used for another request: a new request needs a new key."""
+
+    status, slug = 422, "key-reused"
+
+
 class HeadersTooLarge(Problem):
     """The request's header fields are too large."""
 
@@ -156,6 +198,12 @@ class Unavailable(Problem):
         super().__init__(detail, headers={"Retry-After": "1"}, **members)
 
 
+class OutcomeUnknown(Unavailable):
+    """The connection to the database broke while it committed: whether this was done is not known."""
+
+    slug = "outcome-unknown"
+
+
 def invalid(pointer: str, detail: str) -> Invalid:
     """A 422 about one member of the body."""
     return Invalid(errors=[{"pointer": pointer, "detail": detail}])
@@ -164,33 +212,6 @@ def invalid(pointer: str, detail: str) -> Invalid:
 def account_gone() -> Unauthorized:
     """A 401 for a good token whose user is no more."""
     return Unauthorized("The account of this token no longer exists.", error="invalid_token")
-
-
-# What a broken constraint means to a client. Any other constraint is a bug of ours: 500.
-BY_CONSTRAINT: Mapping[str, Callable[[], Problem]] = {
-    "users_email_key": EmailTaken,
-    "invoices_user_id_fkey": account_gone,
-    "invoice_events_actor_id_fkey": account_gone,
-    "products_stock_range": StockLimit,  # the request's own bounds were checked before: only a sum can get here
-}
-
-# What the database's condition means to a client, by SQLSTATE or its class (PostgreSQL manual, appendix A).
-BY_SQLSTATE: Mapping[str, type[Problem]] = {
-    "08": Unavailable,  # connection
-    "25006": Unavailable,  # read-only: a standby, or on the way to becoming one
-    "40": Unavailable,  # serialization failure, deadlock
-    "53": Unavailable,  # out of disk, memory, connections
-    "55P03": Unavailable,  # lock timeout
-    "57": Unavailable,  # statement timeout, shutdown
-}
-
-
-def from_database(sqlstate: str | None, constraint: str | None) -> Problem:
-    """The problem that a refusal of PostgreSQL means."""
-    if constraint is not None and constraint in BY_CONSTRAINT:
-        return BY_CONSTRAINT[constraint]()
-    sqlstate = sqlstate or ""
-    return BY_SQLSTATE.get(sqlstate, BY_SQLSTATE.get(sqlstate[:2], InternalError))()
 
 
 PROBLEM_JSON = "application/problem+json"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bottle import HTTPResponse, Route, request
@@ -11,6 +12,7 @@ from bottle import HTTPResponse, Route, request
 from petstore import errors, validation
 from petstore.cache import Document
 from petstore.calls import Answer, Call, Services
+from petstore.db import REQUEST_SECONDS
 from petstore.tokens import User
 
 MAX_BODY = 262_144  # bytes
@@ -30,12 +32,13 @@ class Gate:
         self._services = services
 
     def apply(self, handler: Handler, route: Route) -> Callable[..., HTTPResponse]:
-        auth, body, query = route.config["auth"], route.config.get("body"), route.config.get("query", ())
-        cache_control = _cache_control(route.method, auth)
+        facts, name = route.config, f"{route.method} {route.rule}"
+        cache_control = _cache_control(route.method, facts["auth"])
 
         def guarded(**path: str) -> HTTPResponse:
+            deadline = time.monotonic() + REQUEST_SECONDS
             try:
-                call = Call(self._services, path, *self._checked(auth, body, query))
+                call = Call(self._services, request_id(), deadline, name, path, *self._checked(facts))
                 response = self._respond(call, handler(call))
                 response.set_header("Cache-Control", cache_control)
             except errors.Problem as problem:
@@ -49,17 +52,20 @@ class Gate:
 
         return guarded
 
-    def _checked(self, auth: str, body: str | None, query: tuple[str, ...]) -> tuple[dict[str, str], Any, User | None]:
+    def _checked(self, facts: Mapping[str, Any]) -> tuple[dict[str, str], Any, User | None, str | None]:
+        """Query, body, caller and Idempotency-Key, each checked by the facts of the route."""
+        auth, body = facts["auth"], facts.get("body")
         raw = _read_body()
         caller = self._authenticate() if auth != "anyone" else None
         if caller and caller.role not in ROLES[auth]:
             raise errors.Forbidden()
-        parameters = validation.parse_query(request.environ.get("QUERY_STRING", ""), query)
+        parameters = validation.parse_query(request.environ.get("QUERY_STRING", ""), facts.get("query", ()))
+        key = validation.idempotency_key(request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
         value = None
         if body is not None:
             value = validation.parse_json(raw)
             validation.validate(body, value)
-        return parameters, value, caller
+        return parameters, value, caller, key
 
     def _authenticate(self) -> User:
         header = request.environ.get("HTTP_AUTHORIZATION")
@@ -74,14 +80,13 @@ class Gate:
     @staticmethod
     def _respond(call: Call, result: Document | Answer) -> HTTPResponse:
         if isinstance(result, Answer):
-            content = b"" if result.value is None else call.encode(result.value)
-            response = HTTPResponse(content, result.status, {**result.headers})
+            response = HTTPResponse(call.encode(result.value), result.status, {**result.headers})
         else:
             unchanged = _etag_matches(request.environ.get("HTTP_IF_NONE_MATCH"), result.etag)
             response = HTTPResponse(b"" if unchanged else result.body, 304 if unchanged else 200, {"ETag": result.etag})
             if result.cache is not None:
                 response.set_header("X-Cache", result.cache)
-        response.content_type = "application/json"
+        response.content_type = "application/json" if response.status_code < 400 else errors.PROBLEM_JSON
         return response
 
 

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from petstore import __version__, db, embedded, errors, interrupts, passwords, seeding, tokens
+from petstore import __version__, db, db_schema, embedded, errors, interrupts, passwords, seeding, tokens
 from petstore.app import create_app
 from petstore.cache import Cache
 from petstore.calls import Services
 from petstore.console import Refused, say
 from petstore.repository import products, users, verify_database
-from petstore.routes import PRODUCTS
 from petstore.server import Server
 from petstore.settings import Settings
+from petstore.stock import PRODUCTS
+from petstore.waiting import Turns
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
@@ -49,7 +50,7 @@ def make_schema(settings: Settings) -> None:
     if settings.owner_url is None:
         return
     try:
-        if db.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits):
+        if db_schema.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits):
             say(f"schema made, amounts in {settings.currency}")
     except db.Error as error:
         if error.sqlstate is not None:
@@ -72,7 +73,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
     issuer = tokens.Tokens(key, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
     database.open()
     try:
-        yield Services(settings, database, cache, issuer)
+        yield Services(settings, database, cache, issuer, Turns(max(1, settings.threads // 4)))
     finally:
         cache.close()
         database.close()
@@ -132,8 +133,8 @@ def _announce(services: Services, server: Server) -> None:
     host, port = server.address
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     say(f"version {__version__} serves on {url}, Ctrl-C stops it")
-    with suppress(errors.Problem), services.db.connection() as conn:
-        goods = products.list_products(conn, after=0, limit=100)
+    with suppress(errors.Problem):
+        goods = services.db.read(partial(products.list_products, after=0, limit=100))
         print(_first_steps(url, next((product.id for product in goods if product.stock > 1), None)), flush=True)
 
 

@@ -212,6 +212,13 @@ def parse_query(query_string: str, allowed: tuple[str, ...]) -> dict[str, str]:
     return parameters
 
 
+def idempotency_key(header: str | None) -> str | None:
+    """The Idempotency-Key of a request, if it has one: 1 to 255 printable ASCII characters."""
+    if header is not None and not re.fullmatch("[ -~]{1,255}", header):
+        raise errors.BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters.")
+    return header
+
+
 def positive_id(text: str, name: str = "id") -> int:
     """A positive integer below 2^63, in plain ASCII digits."""
     if not re.fullmatch("[1-9][0-9]{0,18}", text) or int(text) > MAX_ID:

@@ -41,7 +41,7 @@ CREATE TABLE schema_version (
 COMMENT ON TABLE schema_version IS 'Which schema this is: the highest version counts. The service refuses to work on any but its own.';
 GRANT SELECT ON schema_version TO petstore_app;
 
-INSERT INTO schema_version (version) VALUES (1);
+INSERT INTO schema_version (version) VALUES (2);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,
@@ -83,6 +83,16 @@ BEGIN
 END
 $$;
 COMMENT ON DOMAIN amount IS 'Money in the currency of the shop: exact, not negative, at most its minor digits.';
+
+CREATE FUNCTION refuse_change() RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    RAISE EXCEPTION 'what is written in % stays as it is', TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation', HINT = 'Correct it by a new row: an UPDATE of products.stock, a credit note.';
+END
+$$;
+COMMENT ON FUNCTION refuse_change() IS 'For triggers: keeps the books append-only, for the owner too.';
 
 
 -- ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -133,7 +143,7 @@ CREATE TABLE products (
 ) WITH (fillfactor = 85);
 COMMENT ON TABLE products IS 'What is and was on sale. A deleted product keeps its row, because invoices name it.';
 COMMENT ON COLUMN products.price IS 'Price of one piece today; an invoice keeps the price of its day.';
-COMMENT ON COLUMN products.stock IS 'Pieces that can be sold now.';
+COMMENT ON COLUMN products.stock IS 'Pieces that can be sold now. Every change, also one made in psql, is written into stock_movements.';
 COMMENT ON COLUMN products.version IS 'Grows with each edit by an admin, not with purchases.';
 COMMENT ON COLUMN products.updated_at IS 'Time of the last edit by an admin; purchases leave it.';
 COMMENT ON COLUMN products.deleted_at IS 'NULL while on sale.';
@@ -184,21 +194,33 @@ VALUES
 
 CREATE TABLE invoices (
     id bigint GENERATED ALWAYS AS IDENTITY,
+    number text,
     user_id bigint NOT NULL,
     status text NOT NULL DEFAULT 'pending',
     total amount NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT invoices_pkey PRIMARY KEY (id),
+    CONSTRAINT invoices_number_key UNIQUE (number),
+    CONSTRAINT invoices_number_form CHECK (number ~ '^[0-9]{4}-[0-9]{6,}$'),
+    CONSTRAINT invoices_number_since_paid CHECK ((number IS NULL) = (status IN ('pending', 'cancelled'))),
     CONSTRAINT invoices_user_id_fkey FOREIGN KEY (user_id) REFERENCES users,
     CONSTRAINT invoices_status_fkey FOREIGN KEY (status) REFERENCES invoice_statuses
 );
 COMMENT ON TABLE invoices IS 'One row per purchase.';
+COMMENT ON COLUMN invoices.number IS 'Given when it becomes paid: the next of its UTC year, without gaps (number_series). 2026-000001';
 COMMENT ON COLUMN invoices.total IS 'Sum of the line totals; never changes.';
 
 CREATE INDEX invoices_of_user ON invoices (user_id, id DESC);
 COMMENT ON INDEX invoices_of_user IS 'A customer''s invoices, newest first.';
 
-GRANT SELECT, INSERT (user_id, total), UPDATE (status) ON invoices TO petstore_app;
+GRANT SELECT, INSERT (user_id, total), UPDATE (status, number) ON invoices TO petstore_app;
+
+CREATE TRIGGER invoices_stay BEFORE DELETE ON invoices
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER invoices_fixed BEFORE UPDATE OF total, number ON invoices
+FOR EACH ROW WHEN (new.total <> old.total OR (old.number IS NOT NULL AND new.number IS DISTINCT FROM old.number))
+EXECUTE FUNCTION refuse_change();
 
 CREATE TABLE invoice_details (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -208,20 +230,61 @@ CREATE TABLE invoice_details (
     unit_price amount NOT NULL,
     quantity integer NOT NULL,
     line_total amount NOT NULL GENERATED ALWAYS AS (unit_price * quantity) STORED,
+    credited integer NOT NULL DEFAULT 0,
+    restocked integer NOT NULL DEFAULT 0,
     CONSTRAINT invoice_details_pkey PRIMARY KEY (id),
     CONSTRAINT invoice_details_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES invoices,
     CONSTRAINT invoice_details_product_id_fkey FOREIGN KEY (product_id) REFERENCES products,
     CONSTRAINT invoice_details_one_line_per_product UNIQUE (invoice_id, product_id),
     CONSTRAINT invoice_details_name_length CHECK (char_length(name) BETWEEN 1 AND 200),
     CONSTRAINT invoice_details_unit_price_range CHECK (unit_price <= 999999999),
-    CONSTRAINT invoice_details_quantity_range CHECK (quantity BETWEEN 1 AND 1000000)
+    CONSTRAINT invoice_details_quantity_range CHECK (quantity BETWEEN 1 AND 1000000),
+    CONSTRAINT invoice_details_credited_range CHECK (credited BETWEEN 0 AND quantity),
+    CONSTRAINT invoice_details_restocked_range CHECK (restocked BETWEEN 0 AND quantity)
 );
 COMMENT ON TABLE invoice_details IS 'The lines of an invoice, one per product, with name and price as they were at the purchase.';
 COMMENT ON COLUMN invoice_details.unit_price IS 'Price of one piece at the moment of purchase.';
 COMMENT ON COLUMN invoice_details.quantity IS 'Pieces bought: at most 100 request lines of 10,000.';
+COMMENT ON COLUMN invoice_details.credited IS 'Pieces that credit notes took back from the amount; kept by a trigger of credit_note_lines.';
+COMMENT ON COLUMN invoice_details.restocked IS 'Pieces that went back into stock; kept by the ledger of stock.';
 
 -- No index on product_id: products are never deleted, so nothing looks for their lines, and every purchase would pay for it.
 GRANT SELECT, INSERT (invoice_id, product_id, name, unit_price, quantity) ON invoice_details TO petstore_app;
+
+CREATE TRIGGER invoice_details_stay
+BEFORE DELETE OR UPDATE OF invoice_id, product_id, name, unit_price, quantity ON invoice_details
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE FUNCTION check_invoice_total() RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    checked bigint;
+BEGIN
+    IF TG_TABLE_NAME = 'invoices' THEN
+        checked := new.id;
+    ELSE
+        checked := new.invoice_id;
+    END IF;
+    IF EXISTS (
+        SELECT FROM m2_be_project.invoices AS i
+        WHERE
+            i.id = checked
+            AND i.total <> (SELECT coalesce(sum(d.line_total), 0) FROM m2_be_project.invoice_details AS d WHERE d.invoice_id = i.id)
+    ) THEN
+        RAISE EXCEPTION 'the total of invoice % is not the sum of its lines', checked
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION check_invoice_total() IS 'For triggers: a total is the sum of its lines, when the transaction ends.';
+
+CREATE CONSTRAINT TRIGGER invoices_total_is_sum AFTER INSERT ON invoices
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_invoice_total();
+
+CREATE CONSTRAINT TRIGGER invoice_details_total_is_sum AFTER INSERT ON invoice_details
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_invoice_total();
 
 CREATE TABLE invoice_events (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -249,5 +312,220 @@ IS 'No state is left twice (the transitions have no circle), so nothing can be p
 GRANT
 SELECT, INSERT (invoice_id, from_status, to_status, actor_id, restocked, reason)
 ON invoice_events TO petstore_app;
+
+CREATE TRIGGER invoice_events_stay BEFORE UPDATE OR DELETE ON invoice_events
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+
+-- ── numbers and credit notes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE number_series (
+    series text NOT NULL,
+    year integer NOT NULL,
+    last integer NOT NULL,
+    CONSTRAINT number_series_pkey PRIMARY KEY (series, year),
+    CONSTRAINT number_series_known CHECK (series IN ('invoice', 'credit_note')),
+    CONSTRAINT number_series_year_range CHECK (year BETWEEN 2000 AND 9999),
+    CONSTRAINT number_series_positive CHECK (last > 0)
+);
+COMMENT ON TABLE number_series IS 'The last number given in each series and UTC year. Its row is locked until the transaction that took a number ends: no gaps.';
+GRANT SELECT, INSERT, UPDATE (last) ON number_series TO petstore_app;
+
+CREATE TABLE credit_notes (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    invoice_id bigint NOT NULL,
+    number text NOT NULL,
+    actor_id bigint NOT NULL,
+    reason text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT credit_notes_pkey PRIMARY KEY (id),
+    CONSTRAINT credit_notes_of_invoice_key UNIQUE (invoice_id, id),
+    CONSTRAINT credit_notes_number_key UNIQUE (number),
+    CONSTRAINT credit_notes_number_form CHECK (number ~ '^C[0-9]{4}-[0-9]{6,}$'),
+    CONSTRAINT credit_notes_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES invoices,
+    CONSTRAINT credit_notes_actor_id_fkey FOREIGN KEY (actor_id) REFERENCES users,
+    CONSTRAINT credit_notes_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
+);
+COMMENT ON TABLE credit_notes IS 'What was taken back of an invoice, in part or whole; the invoice itself never changes an amount.';
+COMMENT ON COLUMN credit_notes.number IS 'The next of its UTC year, without gaps (number_series). C2026-000001';
+COMMENT ON COLUMN credit_notes.actor_id IS 'The user who made it.';
+COMMENT ON COLUMN credit_notes.reason IS 'In the words of who made it; NULL when none was given.';
+GRANT SELECT, INSERT (invoice_id, number, actor_id, reason) ON credit_notes TO petstore_app;
+
+CREATE TRIGGER credit_notes_stay BEFORE UPDATE OR DELETE ON credit_notes
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TABLE credit_note_lines (
+    credit_note_id bigint NOT NULL,
+    invoice_id bigint NOT NULL,
+    product_id bigint NOT NULL,
+    quantity integer NOT NULL,
+    restock boolean NOT NULL,
+    CONSTRAINT credit_note_lines_pkey PRIMARY KEY (credit_note_id, product_id, restock),
+    CONSTRAINT credit_note_lines_credit_note_fkey
+    FOREIGN KEY (invoice_id, credit_note_id) REFERENCES credit_notes (invoice_id, id),
+    CONSTRAINT credit_note_lines_invoice_detail_fkey
+    FOREIGN KEY (invoice_id, product_id) REFERENCES invoice_details (invoice_id, product_id),
+    CONSTRAINT credit_note_lines_quantity_positive CHECK (quantity > 0)
+);
+COMMENT ON TABLE credit_note_lines IS 'Pieces of a line of the invoice that a credit note takes back, at the unit price of that line.';
+COMMENT ON COLUMN credit_note_lines.restock IS 'Whether these pieces went back into stock.';
+GRANT SELECT, INSERT ON credit_note_lines TO petstore_app;
+
+CREATE TRIGGER credit_note_lines_stay BEFORE UPDATE OR DELETE ON credit_note_lines
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE FUNCTION count_credited() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
+AS $$
+BEGIN
+    UPDATE invoice_details AS d
+    SET credited = d.credited + a.quantity
+    FROM (SELECT invoice_id, product_id, sum(quantity) AS quantity FROM added GROUP BY invoice_id, product_id) AS a
+    WHERE d.invoice_id = a.invoice_id AND d.product_id = a.product_id;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION count_credited() IS 'Counts credited pieces on the line of the invoice, where invoice_details_credited_range ends them.';
+
+CREATE TRIGGER credit_note_lines_count AFTER INSERT ON credit_note_lines
+REFERENCING NEW TABLE AS added
+FOR EACH STATEMENT EXECUTE FUNCTION count_credited();
+
+
+-- ── the ledger of stock ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE stock_movements (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    product_id bigint NOT NULL,
+    kind text NOT NULL,
+    delta integer NOT NULL,
+    stock integer NOT NULL,
+    invoice_id bigint,
+    actor_id bigint,
+    reason text,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT stock_movements_pkey PRIMARY KEY (id),
+    CONSTRAINT stock_movements_product_id_fkey FOREIGN KEY (product_id) REFERENCES products,
+    CONSTRAINT stock_movements_invoice_detail_fkey
+    FOREIGN KEY (invoice_id, product_id) REFERENCES invoice_details (invoice_id, product_id),
+    CONSTRAINT stock_movements_actor_id_fkey FOREIGN KEY (actor_id) REFERENCES users,
+    CONSTRAINT stock_movements_sign CHECK (
+        CASE kind
+            WHEN 'initial' THEN delta = stock
+            WHEN 'sale' THEN delta < 0
+            WHEN 'cancel_restock' THEN delta > 0
+            WHEN 'return_restock' THEN delta > 0
+            WHEN 'adjust' THEN delta <> 0
+            ELSE false
+        END
+    ),
+    CONSTRAINT stock_movements_invoice_of_kind CHECK ((invoice_id IS NULL) = (kind IN ('initial', 'adjust'))),
+    CONSTRAINT stock_movements_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
+);
+COMMENT ON TABLE stock_movements IS 'The ledger: every change of every stock. Append-only; written by a trigger of products, whoever changes them.';
+COMMENT ON COLUMN stock_movements.kind IS 'initial, sale, cancel_restock, return_restock (by a credit note), adjust (by an admin, or in SQL).';
+COMMENT ON COLUMN stock_movements.delta IS 'Pieces that came (positive) or went (negative).';
+COMMENT ON COLUMN stock_movements.stock IS 'Pieces there were after it.';
+COMMENT ON COLUMN stock_movements.invoice_id IS 'The invoice that sold them or gave them back; NULL for initial and adjust.';
+COMMENT ON COLUMN stock_movements.actor_id IS 'The user behind it; NULL for a change made in SQL.';
+COMMENT ON COLUMN stock_movements.reason IS 'In the words of who did it; of a change made in SQL, which role made it.';
+
+CREATE INDEX stock_movements_of_product ON stock_movements (product_id, id DESC);
+COMMENT ON INDEX stock_movements_of_product IS 'The ledger of one product, newest first.';
+
+GRANT SELECT ON stock_movements TO petstore_app;
+
+CREATE TRIGGER stock_movements_stay BEFORE UPDATE OR DELETE ON stock_movements
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE FUNCTION stock_cause(kind text, invoice_id bigint, actor_id bigint, reason text) RETURNS text
+LANGUAGE sql VOLATILE
+AS $$
+    SELECT set_config(
+        'petstore.stock_cause',
+        jsonb_build_object('kind', kind, 'invoice_id', invoice_id, 'actor_id', actor_id, 'reason', reason)::text,
+        true
+    )
+$$;
+COMMENT ON FUNCTION stock_cause(text, bigint, bigint, text)
+IS 'Tells the ledger why the statement that calls it changes stock; good for this one statement.';
+
+CREATE FUNCTION record_stock() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
+AS $$
+DECLARE
+    cause jsonb := nullif(current_setting('petstore.stock_cause', true), '');
+    cause_kind text := coalesce(cause ->> 'kind', CASE TG_OP WHEN 'INSERT' THEN 'initial' ELSE 'adjust' END);
+    cause_invoice bigint := cause ->> 'invoice_id';
+    cause_actor bigint := cause ->> 'actor_id';
+    cause_reason text := CASE WHEN cause IS NULL THEN 'in SQL, as ' || session_user ELSE cause ->> 'reason' END;
+BEGIN
+    PERFORM set_config('petstore.stock_cause', '', true);
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO stock_movements (product_id, kind, delta, stock, invoice_id, actor_id, reason)
+        SELECT id, cause_kind, stock, stock, cause_invoice, cause_actor, cause_reason FROM after_rows
+        ORDER BY id;
+        RETURN NULL;
+    END IF;
+    INSERT INTO stock_movements (product_id, kind, delta, stock, invoice_id, actor_id, reason)
+    SELECT a.id, cause_kind, a.stock - b.stock, a.stock, cause_invoice, cause_actor, cause_reason
+    FROM after_rows AS a
+    INNER JOIN before_rows AS b ON a.id = b.id
+    WHERE a.stock <> b.stock
+    ORDER BY a.id;
+    IF cause_kind IN ('cancel_restock', 'return_restock') THEN
+        UPDATE invoice_details AS d
+        SET restocked = d.restocked + a.stock - b.stock
+        FROM after_rows AS a
+        INNER JOIN before_rows AS b ON a.id = b.id
+        WHERE d.invoice_id = cause_invoice AND d.product_id = a.id;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION record_stock() IS 'Writes the ledger: a row for every stock that a statement changed, with the cause it gave to stock_cause().';
+
+CREATE TRIGGER products_insert_record_stock AFTER INSERT ON products
+REFERENCING NEW TABLE AS after_rows
+FOR EACH STATEMENT EXECUTE FUNCTION record_stock();
+
+CREATE TRIGGER products_update_record_stock AFTER UPDATE ON products
+REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows
+FOR EACH STATEMENT EXECUTE FUNCTION record_stock();
+
+
+-- ── answers kept for retries ─────────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE idempotency_keys (
+    user_id bigint NOT NULL,
+    route text NOT NULL,
+    key text NOT NULL,
+    fingerprint bytea NOT NULL,
+    status integer,
+    location text,
+    body bytea,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (user_id, route, key),
+    CONSTRAINT idempotency_keys_user_id_fkey FOREIGN KEY (user_id) REFERENCES users,
+    CONSTRAINT idempotency_keys_key_form CHECK (key ~ '^[ -~]{1,255}$'),
+    CONSTRAINT idempotency_keys_fingerprint_sha256 CHECK (octet_length(fingerprint) = 32),
+    CONSTRAINT idempotency_keys_status_range CHECK (status BETWEEN 200 AND 499),
+    CONSTRAINT idempotency_keys_whole CHECK ((status IS NULL) = (body IS NULL))
+);
+COMMENT ON TABLE idempotency_keys IS 'The answers of writes that came with an Idempotency-Key, for 24 hours. Written in the write''s own transaction.';
+COMMENT ON COLUMN idempotency_keys.route IS 'Method and route, such as POST /purchase_product.';
+COMMENT ON COLUMN idempotency_keys.key IS 'As the client sent it; unique to one user and route.';
+COMMENT ON COLUMN idempotency_keys.fingerprint IS 'SHA-256 of method, route, parameters and body: the same key with another request is refused.';
+COMMENT ON COLUMN idempotency_keys.status IS 'HTTP status of the answer; NULL only while its transaction runs.';
+COMMENT ON COLUMN idempotency_keys.location IS 'Location header of the answer; NULL for none.';
+COMMENT ON COLUMN idempotency_keys.body IS 'The bytes of the answer.';
+
+CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
+COMMENT ON INDEX idempotency_keys_age IS 'What is older than 24 hours, to be removed.';
+
+GRANT
+SELECT, INSERT (user_id, route, key, fingerprint), UPDATE (fingerprint, status, location, body, created_at), DELETE
+ON idempotency_keys TO petstore_app;
 
 COMMIT;

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from petstore import db, tokens
+from petstore import db, db_schema, tokens
 from petstore.app import create_app
 from petstore.calls import Services
 from petstore.embedded import Postgres, Redis
@@ -32,7 +32,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A throwaway database need not survive a power cut.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-TABLES = "users, products, invoices, invoice_details, invoice_events"
+TABLES = (
+    "users, products, invoices, invoice_details, invoice_events, number_series, credit_notes, credit_note_lines,"
+    " stock_movements, idempotency_keys"
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
 def template(cluster: Cluster) -> Iterator[str]:
     """An empty shop in US dollars, to copy."""
     with cluster.database("template") as name:
-        db.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
+        db_schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
         yield name
 
 

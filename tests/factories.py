@@ -40,18 +40,20 @@ class Factory:
 
     def invoice(self, user_id: int, lines: dict[int, int] | None = None, status: str = "pending") -> int:
         """An invoice with pieces by product, at today's names and prices; its id. Stock is left alone."""
-        invoice_id = self.scalar("INSERT INTO invoices (user_id, total, status) VALUES (%s, 0, %s) RETURNING id", user_id, status)
-        for product_id, quantity in (lines or {}).items():
+        self.made += 1
+        number = None if status in ("pending", "cancelled") else f"2000-{self.made:06}"
+        with self.conn.transaction():
+            invoice_id = self.scalar(
+                "INSERT INTO invoices (user_id, status, number, total) SELECT %s, %s, %s, coalesce(sum(price * quantity), 0)"
+                " FROM unnest(%s::bigint[], %s::int[]) AS w (id, quantity) JOIN products USING (id) RETURNING id",
+                *(user_id, status, number, list((lines or {}).keys()), list((lines or {}).values())),
+            )
             self.conn.execute(
                 "INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity)"
-                " SELECT %s, id, name, price, %s FROM products WHERE id = %s",
-                (invoice_id, quantity, product_id),
+                " SELECT %s, id, name, price, quantity"
+                " FROM unnest(%s::bigint[], %s::int[]) AS w (id, quantity) JOIN products USING (id)",
+                (invoice_id, list((lines or {}).keys()), list((lines or {}).values())),
             )
-        self.conn.execute(
-            "UPDATE invoices SET total = coalesce((SELECT sum(line_total) FROM invoice_details WHERE invoice_id = %s), 0)"
-            " WHERE id = %s",
-            (invoice_id, invoice_id),
-        )
         return int(invoice_id)
 
     def scalar(self, sql: str, *parameters: Any) -> Any:

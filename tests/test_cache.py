@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from petstore import cache as caching
+from petstore import redis_link
 from petstore.cache import BYPASS, HIT, MISS, Cache, CacheDown, Document, cached, document
 from tests.conftest import eventually
 
@@ -123,10 +124,10 @@ def test_a_lost_generation_makes_a_miss_and_never_comes_back(make_cache, raw):
 def test_a_slow_reader_cannot_store_over_a_write(make_cache):
     """The reader asks the database, a write commits and invalidates, then the reader stores what it saw."""
     reader, writer = make_cache(), make_cache()
-    _, generation = reader.read("things", "key")
+    generation = reader.read("things", "key").generation
     writer.invalidate("things")
     reader.store("things", "key", generation, document(b"old"), 60)
-    assert reader.read("things", "key")[0] is None
+    assert reader.read("things", "key").entry is None
 
 
 def test_under_a_race_no_read_is_older_than_the_last_finished_write(make_cache):
@@ -235,8 +236,10 @@ def test_a_generation_outlives_its_entries_and_not_for_ever(make_cache, raw):
     read(call, number=1)
     (generation,) = raw.keys("*generation*")
     assert 3600 < raw.ttl(generation) <= 86_400
-    call.cache.invalidate("things", "others")
-    assert [3600 < raw.ttl(key) <= 86_400 for key in raw.keys("*generation*")] == [True, True]
+    mark = call.cache.mark("things", "others")
+    assert [3600 < raw.ttl(key) <= 86_400 for key in raw.keys("*marks*")] == [True, True]
+    call.cache.changed(mark)
+    assert raw.keys("*generation*") == raw.keys("*marks*") == []
 
 
 def test_clearing_leaves_what_is_not_ours(make_cache, raw):
@@ -258,4 +261,4 @@ def test_an_entry_that_somebody_spoiled_is_a_miss(make_cache, raw):
 def test_a_document_is_bytes_and_a_strong_etag_of_just_them():
     assert document(b"x") == document(b"x") == Document(b"x", document(b"x").etag)
     assert document(b"x").etag != document(b"y").etag
-    assert caching.SECONDS == 0.2
+    assert redis_link.SECONDS == 0.2

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from petstore import db
-from petstore.db import describe
+from petstore import db, db_schema
+from petstore.db_schema import describe
 from petstore.embedded import Postgres
 from petstore.errors import Unavailable
 from petstore.queries import QUERIES
@@ -93,7 +93,7 @@ def test_a_database_that_comes_and_goes_is_used_as_soon_as_it_is_there(with_sett
     try:
         start()
         postgres.create_database()
-        db.create_schema(postgres.url("postgres"), currency="USD", minor_digits=2)
+        db_schema.create_schema(postgres.url("postgres"), currency="USD", minor_digits=2)
         postgres.stop()
         url = f"postgresql://petstore_app@/pet_ecommerce?host={address}"
         with with_settings(database_url=url) as (_, server), Client(server.address) as client:
@@ -135,8 +135,8 @@ def test_connections_that_the_server_has_closed_cost_no_request_an_error(make, c
 
 def test_a_statement_ends_within_its_deadline(service):
     started = time.perf_counter()
-    with pytest.raises(Unavailable), service[0].db.connection() as connection:
-        connection.execute("SELECT pg_sleep(10)")
+    with pytest.raises(Unavailable):
+        service[0].db.read(lambda conn: conn.execute("SELECT pg_sleep(10)"))
     assert 2 < time.perf_counter() - started < 3
 
 
@@ -181,9 +181,9 @@ def test_the_cache_is_told_after_the_commit(make, with_settings):
     with with_settings() as (services, server), Client(server.address, services.tokens.issue(boss)) as client:
         tell = services.cache.invalidate
 
-        def watch(*prefixes):
+        def watch(*prefixes, mark):
             seen.append(make.rows("SELECT stock, deleted_at IS NULL FROM products ORDER BY id"))
-            tell(*prefixes)
+            tell(*prefixes, mark=mark)
 
         services.cache.invalidate = watch
         client.patch(f"/modify_product?id={product_id}", {"stock": 4})
@@ -196,11 +196,14 @@ def test_the_cache_is_told_after_the_commit(make, with_settings):
 
 def test_a_pool_that_is_used_up_is_a_503_within_its_deadline(make, with_settings):
     with with_settings(pool_size=1) as (services, server), Client(server.address) as client:
-        with services.db.connection():
+
+        def ask(_):
             started = time.perf_counter()
             answer = client.get("/products")
             assert (answer.status, answer["Retry-After"]) == (503, "1")
             assert 0.9 < time.perf_counter() - started < 2
+
+        services.db.read(ask)  # which holds the only connection
         assert client.get("/products").status == 200
 
 

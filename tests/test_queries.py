@@ -99,11 +99,24 @@ def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, p
     user = make.user("bob@example.com")
     for _ in range(4):
         make.product(stock=10)
-    make.invoice(user.id)
+    make.invoice(user.id, {1: 3, 2: 1})
+    make.conn.execute("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (1, 'C2001-000001', %s)", (user.id,))
     line = re.findall(r"^-- (psql .*)$", path.read_text("utf-8"), re.MULTILINE)[-1]
     _, *arguments = shlex.split(line)
     done = subprocess.run(
-        [psql, "-X", "-d", cluster.url("petstore_app", database), "-v", "ON_ERROR_STOP=1", *arguments],
+        [
+            psql,
+            "-X",
+            "-d",
+            cluster.url("petstore_app", database),
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            "BEGIN",
+            *arguments,
+            "-c",
+            "ROLLBACK",
+        ],
         cwd=SQL_FOLDER.parent,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from petstore import db
+from petstore import db, db_schema
 from petstore.queries import SQL_FOLDER
 
 SCHEMA = (SQL_FOLDER / "schema.sql").read_bytes()
@@ -51,7 +51,7 @@ def test_a_database_that_does_not_know_letters_beyond_ascii_gets_no_schema(clust
         conn.execute(f"CREATE DATABASE \"{name}\" TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'")
         try:
             with pytest.raises(psycopg.errors.RaiseException, match="letters beyond ASCII"):
-                db.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
+                db_schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
         finally:
             conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
@@ -60,7 +60,7 @@ def test_roles_can_be_run_twice_and_of_many_who_make_the_schema_at_once_one_does
     with cluster.database("schema") as name:
         url = cluster.url("postgres", name)
         with ThreadPoolExecutor(4) as pool:
-            made = list(pool.map(lambda _: db.create_schema(url, currency="USD", minor_digits=2), range(4)))
+            made = list(pool.map(lambda _: db_schema.create_schema(url, currency="USD", minor_digits=2), range(4)))
         assert sorted(made) == [False, False, False, True]
         with db.connect(url) as conn:
             conn.execute(ROLES)

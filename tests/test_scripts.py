@@ -437,7 +437,7 @@ def test_psql_takes_its_own_arguments_as_they_are(make, settings, tmp_path):
 def test_psql_is_the_services_role_or_with_owner_that_of_the_schema(make, settings):
     make.product()
     assert "permission denied" in psql(settings, "-c", "DELETE FROM products").stderr
-    assert "DELETE 1" in psql(settings, "--owner", "-c", "DELETE FROM products").stdout
+    assert "UPDATE 1" in psql(settings, "--owner", "-c", "UPDATE products SET created_at = now()").stdout
     assert "PETSTORE_OWNER_URL" in psql(replace(settings, owner_url=None), "--owner", "-c", "SELECT 1").stderr
 
 

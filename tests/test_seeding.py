@@ -18,7 +18,7 @@ from unittest import mock
 
 import pytest
 
-from petstore import db, seeding, serving
+from petstore import db, db_schema, seeding, serving
 from petstore.__main__ import main
 from petstore.queries import SQL_FOLDER
 from petstore.settings import Settings, variable
@@ -89,7 +89,7 @@ def shop_in(cluster, keys, redis_url):
             keys=keys,
             currency=currency,
         )
-        db.create_schema(cluster.url("postgres", name), currency=currency, minor_digits=settings.minor_digits)
+        db_schema.create_schema(cluster.url("postgres", name), currency=currency, minor_digits=settings.minor_digits)
         return settings
 
     yield make

@@ -11,11 +11,12 @@ from decimal import Decimal
 from types import ModuleType, UnionType
 from typing import Any
 
-from petstore.db import SCHEMA_VERSION, Connection, Description, WrongDatabase, describe, schema_exists
+from petstore.db import Connection, WrongDatabase
+from petstore.db_schema import SCHEMA_VERSION, Description, describe, schema_exists
 from petstore.queries import QUERIES
-from petstore.repository import invoices, products, purchases, system, users
+from petstore.repository import idempotency, invoices, products, purchases, system, users
 
-MODULES: tuple[ModuleType, ...] = (users, products, purchases, invoices, system)
+MODULES: tuple[ModuleType, ...] = (users, products, purchases, invoices, idempotency, system)
 
 # SQL type → the annotation that a parameter or a dataclass field must have. A parameter that may be NULL goes out as text.
 _PYTHON: Mapping[str, Any] = {
@@ -24,9 +25,11 @@ _PYTHON: Mapping[str, Any] = {
     "text": str,
     "numeric": Decimal,
     "boolean": bool,
+    "bytea": bytes,
     "timestamp with time zone": datetime,
     "bigint[]": list[int],
     "integer[]": list[int],
+    "boolean[]": list[bool],
     "text[]": list[str],
 }
 
@@ -85,7 +88,12 @@ def _differences(kind: str, python: Mapping[str, Any], sql: Mapping[str, str], n
     for name in python.keys() & sql.keys():
         annotation = python[name]
         nullable = isinstance(annotation, UnionType) and type(None) in annotation.__args__
-        fits = sql[name] == "text" if nullable and nullable_as_text else _PYTHON.get(sql[name]) == annotation
+        fits = sql[name] == "text" if nullable and nullable_as_text else _PYTHON.get(sql[name]) in _alternatives(annotation)
         if not fits:
             faults.append(f"{kind} {name} is {annotation} here and {sql[name]} in PostgreSQL")
     return sorted(faults)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types that a column may have: of `int | None`, int; PostgreSQL does not say which columns may be NULL."""
+    return annotation.__args__ if isinstance(annotation, UnionType) else (annotation,)

@@ -11,9 +11,10 @@ from petstore.db import Connection, execute, many, one_or_none, scalar
 
 @dataclass(frozen=True)
 class Invoice:
-    """A purchase, without its lines. total: their sum, in currency."""
+    """A purchase, without its lines. number: None until it is paid; total: sum of the lines, in currency."""
 
     id: int
+    number: str | None
     user_id: int
     status: str
     total: Decimal
@@ -23,13 +24,71 @@ class Invoice:
 
 @dataclass(frozen=True)
 class InvoiceDetail:
-    """A line of an invoice. name, unit_price: those at the moment of purchase; quantity: pieces."""
+    """A line of an invoice. name, unit_price: those at the moment of purchase; quantity, credited, restocked: pieces."""
 
     product_id: int
     name: str
     unit_price: Decimal
     quantity: int
     line_total: Decimal
+    credited: int
+    restocked: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change of an invoice's status. actor_id: who made it; restocked: whether goods went back into stock with it."""
+
+    from_status: str
+    to_status: str
+    actor_id: int
+    restocked: bool
+    reason: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class CreditNote:
+    """What was taken back of an invoice, without its lines. total: their sum, in currency."""
+
+    id: int
+    number: str
+    invoice_id: int
+    total: Decimal
+    currency: str
+    actor_id: int
+    reason: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class CreditNoteLine:
+    """A line of a credit note. quantity: pieces; restock: whether they went back into stock."""
+
+    credit_note_id: int
+    product_id: int
+    name: str
+    unit_price: Decimal
+    quantity: int
+    line_total: Decimal
+    restock: bool
+
+
+@dataclass(frozen=True)
+class Touched:
+    """What a change of an invoice may show in: its owner's lists, its products. Neither ever changes."""
+
+    id: int
+    user_id: int
+    product_ids: list[int]
+
+
+@dataclass(frozen=True)
+class LockedStock:
+    """A product that nobody else can change before this transaction ends. stock: pieces."""
+
+    id: int
+    stock: int
 
 
 @dataclass(frozen=True)
@@ -51,9 +110,29 @@ def list_invoice_details(conn: Connection, *, invoice_id: int) -> list[InvoiceDe
     return many(conn, "invoices/list_invoice_details", InvoiceDetail, invoice_id=invoice_id)
 
 
+def list_events(conn: Connection, *, invoice_id: int) -> list[Event]:
+    """The changes of an invoice's status, oldest first."""
+    return many(conn, "invoices/list_events", Event, invoice_id=invoice_id)
+
+
+def list_credit_notes(conn: Connection, *, invoice_id: int) -> list[CreditNote]:
+    """The credit notes of an invoice, oldest first."""
+    return many(conn, "invoices/list_credit_notes", CreditNote, invoice_id=invoice_id)
+
+
+def list_credit_note_lines(conn: Connection, *, invoice_id: int) -> list[CreditNoteLine]:
+    """The lines of every credit note of an invoice."""
+    return many(conn, "invoices/list_credit_note_lines", CreditNoteLine, invoice_id=invoice_id)
+
+
 def list_invoices(conn: Connection, *, user_id: int, before: int, limit: int) -> list[Invoice]:
     """At most `limit` invoices of a customer with an id below `before`, newest first."""
     return many(conn, "invoices/list_invoices", Invoice, user_id=user_id, before=before, limit=limit)
+
+
+def get_touched(conn: Connection, *, invoice_id: int) -> Touched | None:
+    """Whose an invoice is, and which products it names."""
+    return one_or_none(conn, "invoices/get_touched", Touched, invoice_id=invoice_id)
 
 
 def lock_invoice(conn: Connection, *, invoice_id: int) -> LockedInvoice | None:
@@ -61,9 +140,16 @@ def lock_invoice(conn: Connection, *, invoice_id: int) -> LockedInvoice | None:
     return one_or_none(conn, "invoices/lock_invoice", LockedInvoice, invoice_id=invoice_id)
 
 
-def update_status(conn: Connection, *, invoice_id: int, from_status: str, to_status: str) -> int:
-    """Move an invoice from one state to another; 0 when it is no longer in the first."""
-    return execute(conn, "invoices/update_status", invoice_id=invoice_id, from_status=from_status, to_status=to_status)
+def take_number(conn: Connection, *, series: str) -> str:
+    """The next number of a series (invoice, credit_note) in this UTC year; its series stays locked, so take it last."""
+    return str(scalar(conn, "invoices/take_number", series=series))
+
+
+def update_status(conn: Connection, *, invoice_id: int, from_status: str, to_status: str, number: str | None) -> int:
+    """Move an invoice from one state to another; 0 when it is no longer in the first. number: given on becoming paid."""
+    return execute(
+        conn, "invoices/update_status", invoice_id=invoice_id, from_status=from_status, to_status=to_status, number=number
+    )
 
 
 def create_event(
@@ -91,6 +177,57 @@ def create_event(
     )
 
 
-def return_stock(conn: Connection, *, invoice_id: int) -> int:
-    """Put the goods of an invoice back into stock."""
-    return execute(conn, "invoices/return_stock", invoice_id=invoice_id)
+def lock_stock(conn: Connection, *, invoice_id: int) -> list[LockedStock]:
+    """Lock the products of an invoice whose goods come back, in id order."""
+    return many(conn, "invoices/lock_stock", LockedStock, invoice_id=invoice_id)
+
+
+def return_stock(
+    conn: Connection,
+    *,
+    product_ids: list[int],
+    quantities: list[int],
+    kind: str,
+    invoice_id: int,
+    actor_id: int,
+    reason: str | None,
+) -> int:
+    """Put goods of an invoice back into stock; kind: cancel_restock or return_restock."""
+    return execute(
+        conn,
+        "invoices/return_stock",
+        product_ids=product_ids,
+        quantities=quantities,
+        kind=kind,
+        invoice_id=invoice_id,
+        actor_id=actor_id,
+        reason=reason,
+    )
+
+
+def create_credit_note(conn: Connection, *, invoice_id: int, number: str, actor_id: int, reason: str | None) -> int:
+    """A new credit note, without lines; its id."""
+    return int(
+        scalar(conn, "invoices/create_credit_note", invoice_id=invoice_id, number=number, actor_id=actor_id, reason=reason)
+    )
+
+
+def create_credit_note_lines(
+    conn: Connection,
+    *,
+    credit_note_id: int,
+    invoice_id: int,
+    product_ids: list[int],
+    quantities: list[int],
+    restocks: list[bool],
+) -> int:
+    """The lines of a credit note."""
+    return execute(
+        conn,
+        "invoices/create_credit_note_lines",
+        credit_note_id=credit_note_id,
+        invoice_id=invoice_id,
+        product_ids=product_ids,
+        quantities=quantities,
+        restocks=restocks,
+    )

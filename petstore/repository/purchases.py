@@ -23,9 +23,16 @@ def lock_products(conn: Connection, *, product_ids: list[int]) -> list[LockedPro
     return many(conn, "purchases/lock_products", LockedProduct, product_ids=product_ids)
 
 
-def take_stock(conn: Connection, *, product_ids: list[int], quantities: list[int]) -> int:
-    """Take pieces of locked products out of stock."""
-    return execute(conn, "purchases/take_stock", product_ids=product_ids, quantities=quantities)
+def take_stock(conn: Connection, *, product_ids: list[int], quantities: list[int], invoice_id: int, actor_id: int) -> int:
+    """Take pieces of locked products out of stock, for an invoice that has its lines."""
+    return execute(
+        conn,
+        "purchases/take_stock",
+        product_ids=product_ids,
+        quantities=quantities,
+        invoice_id=invoice_id,
+        actor_id=actor_id,
+    )
 
 
 def create_invoice(conn: Connection, *, user_id: int, total: Decimal) -> Invoice:

@@ -1,18 +1,20 @@
-"""Invoices: one's own (cached), a single one, and an admin's changes of status."""
+"""Invoices: one's own (cached), a single one, and changes of status."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from petstore import errors
 from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
+from petstore.invoicing import INVOICES, Step, move, no_such_invoice, prefixes, touched, whole
 from petstore.pagination import page, page_limit, read_cursor
 from petstore.repository import invoices
-from petstore.repository.invoices import LockedInvoice
-from petstore.routes import INVOICES, PRODUCTS
+from petstore.repository.invoices import Touched
 from petstore.validation import MAX_ID, positive_id
+from petstore.writes import write
 
 
 def list_own(call: Call) -> Document:
@@ -23,8 +25,7 @@ def list_own(call: Call) -> Document:
 
 @cached(INVOICES, ttl=600)
 def _page(call: Call, *, user_id: int, before: int, limit: int) -> Any:
-    with call.db.connection() as conn:
-        items = invoices.list_invoices(conn, user_id=user_id, before=before, limit=limit + 1)
+    items = call.read(partial(invoices.list_invoices, user_id=user_id, before=before, limit=limit + 1))
     return page(_scope(user_id), items, limit)
 
 
@@ -33,46 +34,34 @@ def _scope(user_id: int) -> str:
 
 
 def read(call: Call) -> Document:
-    """An invoice with its details, for its owner and for admins; to anyone else it does not exist."""
+    """An invoice with its details, events and credit notes, for its owner and for admins; to anyone else it does not exist."""
     invoice_id = positive_id(call.path["invoice_id"])
-    with call.db.connection() as conn:
-        invoice = invoices.get_invoice(conn, invoice_id=invoice_id)
-        if invoice is None or (invoice.user_id != call.user.id and call.user.role != "admin"):
-            raise _no_such_invoice()
-        details = invoices.list_invoice_details(conn, invoice_id=invoice_id)
-    return call.document({**vars(invoice), "details": details})
+    invoice = touched(call, invoice_id)
+    if invoice.user_id != call.user.id and call.user.role != "admin":
+        raise no_such_invoice()
+    return call.document(call.read(partial(whole, invoice_id=invoice_id)))
 
 
 def change(call: Call) -> Answer:
     """Move an invoice to another status; cancelling and refunding put the goods back, unless `restock` is false."""
-    invoice_id = positive_id(call.path["invoice_id"])
-    status = call.body["status"]
+    status, restock = call.body["status"], call.body.get("restock", True)
     if "restock" in call.body and status != "refunded":
         raise errors.invalid("/restock", "goes with status refunded only")
-    with call.db.transaction() as conn:
-        locked = invoices.lock_invoice(conn, invoice_id=invoice_id)
-        if locked is None:
-            raise _no_such_invoice()
-        restocked = status != locked.status and _move(call, conn, invoice_id, locked)
-        invoice = invoices.get_invoice(conn, invoice_id=invoice_id)
-        details = invoices.list_invoice_details(conn, invoice_id=invoice_id)
-    call.cache.invalidate(INVOICES.format(user_id=locked.user_id), *([PRODUCTS] if restocked else []))
-    return Answer(200, {**vars(invoice), "details": details})
+    restocks = status in ("cancelled", "refunded") and restock
+    return _change(call, touched(call, positive_id(call.path["invoice_id"])), status, restock, restocks)
 
 
-def _move(call: Call, conn: Connection, invoice_id: int, locked: LockedInvoice) -> bool:
-    """Change the status of a locked invoice; whether its goods went back into stock."""
-    status, restock, reason = call.body["status"], call.body.get("restock", True), call.body.get("reason")
-    if status not in locked.allowed:
-        raise errors.TransitionNotAllowed(f"The invoice is {locked.status}.", current=locked.status, allowed=locked.allowed)
-    step = {"invoice_id": invoice_id, "from_status": locked.status, "to_status": status}
-    if not invoices.update_status(conn, **step):
-        raise LookupError("a locked invoice has changed its status")
-    restocked = invoices.create_event(conn, **step, actor_id=call.user.id, restock=restock, reason=reason)
-    if restocked:
-        invoices.return_stock(conn, invoice_id=invoice_id)
-    return restocked
+def cancel(call: Call) -> Answer:
+    """The buyer takes back what is not paid yet; the goods go back into stock."""
+    invoice = touched(call, positive_id(call.path["invoice_id"]))
+    if invoice.user_id != call.user.id:
+        raise no_such_invoice()
+    return _change(call, invoice)
 
 
-def _no_such_invoice() -> errors.NotFound:
-    return errors.NotFound("There is no invoice with this id.")
+def _change(call: Call, invoice: Touched, status: str = "cancelled", restock: bool = True, restocks: bool = True) -> Answer:
+    def work(conn: Connection) -> Answer:
+        move(Step(conn, invoice.id, call.user.id, call.body.get("reason")), status, restock)
+        return Answer(200, whole(conn, invoice.id))
+
+    return write(call, work, *prefixes(invoice, restocks))

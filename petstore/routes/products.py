@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from petstore import errors
 from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
+from petstore.db import Connection
 from petstore.pagination import page, page_limit, read_cursor
 from petstore.repository import products
-from petstore.routes import PRODUCTS
-from petstore.validation import money, positive_id
+from petstore.stock import PRODUCT, PRODUCTS, check_limit, not_enough_stock, stock_prefixes
+from petstore.validation import MAX_ID, money, positive_id
+from petstore.writes import write
 
 MAX_NAME = 200  # characters
 _SCOPE = "products"  # of the cursors
@@ -27,46 +30,103 @@ def read(call: Call) -> Document:
     return _single(call, product_id=positive_id(query["id"]))
 
 
-@cached(PRODUCTS, ttl=300)
+@cached(PRODUCT, ttl=300)
 def _single(call: Call, *, product_id: int) -> Any:
-    with call.db.connection() as conn:
-        return _found(products.get_product(conn, product_id=product_id))
+    return _found(call.read(partial(products.get_product, product_id=product_id)))
 
 
 @cached(PRODUCTS, ttl=600)
 def _page(call: Call, *, after: int, limit: int) -> Any:
-    with call.db.connection() as conn:
-        items = products.list_products(conn, after=after, limit=limit + 1)
-    return page(_SCOPE, items, limit)
+    return page(_SCOPE, call.read(partial(products.list_products, after=after, limit=limit + 1)), limit)
+
+
+def movements(call: Call) -> Document:
+    """A page of the ledger of a product's stock, newest first; also when it is no longer on sale."""
+    product_id, limit = _required_id(call), page_limit(call.query.get("limit"))
+    scope = f"movements/{product_id}"
+    before = read_cursor(scope, call.query["after"]) if "after" in call.query else MAX_ID
+    items = call.read(partial(products.list_movements, product_id=product_id, before=before, limit=limit + 1))
+    if not items and "after" not in call.query:
+        raise _no_such_product()  # the first row of every ledger is its initial stock
+    return call.document(page(scope, items, limit))
 
 
 def create(call: Call) -> Answer:
     """Put a product on sale."""
-    changes = _columns(call)
-    with call.db.transaction() as conn:
-        product = products.create_product(conn, **changes)
-    call.cache.invalidate(PRODUCTS)
-    return Answer(201, product, {"Location": f"/products?id={product.id}"})
+    columns = _columns(call)
+
+    def work(conn: Connection) -> Answer:
+        product = products.create_product(conn, **columns, actor_id=call.user.id)
+        return Answer(201, product, {"Location": f"/products?id={product.id}"})
+
+    return write(call, work, PRODUCTS)
 
 
 def modify(call: Call) -> Answer:
-    """Change name, price or stock of a product."""
-    product_id = _required_id(call)
-    columns = {"name": None, "price": None, "stock": None} | _columns(call)
-    with call.db.transaction() as conn:
-        product = _found(products.update_product(conn, product_id=product_id, **columns))
-    call.cache.invalidate(PRODUCTS)
-    return Answer(200, product)
+    """Change name, price or stock of a product: to a value, or the stock by a number of pieces."""
+    product_id, body = _required_id(call), call.body
+    _check_changes(body)
+    columns = {"name": None, "price": None} | _columns(call)
+
+    def work(conn: Connection) -> Answer:
+        locked = _lock(conn, product_id, body.get("version"))
+        columns["stock"] = _new_stock(body, product_id, locked.stock)
+        changes = {name: columns[name] for name in ("name", "price", "stock")}
+        return Answer(
+            200,
+            products.update_product(conn, product_id=product_id, **changes, actor_id=call.user.id, reason=body.get("reason")),
+        )
+
+    return write(call, work, *stock_prefixes([product_id]))
 
 
 def delete(call: Call) -> Answer:
-    """Take a product off sale."""
+    """Take a product off sale; `version`: only if it was not edited since."""
     product_id = _required_id(call)
-    with call.db.transaction() as conn:
-        if products.delete_product(conn, product_id=product_id) is None:
-            raise _no_such_product()
-    call.cache.invalidate(PRODUCTS)
-    return Answer(204)
+    version = positive_id(call.query["version"], "version") if "version" in call.query else None
+
+    def work(conn: Connection) -> Answer:
+        _lock(conn, product_id, version)
+        products.delete_product(conn, product_id=product_id)
+        return Answer(204)
+
+    return write(call, work, *stock_prefixes([product_id]))
+
+
+def _lock(conn: Connection, product_id: int, version: int | None) -> products.EditedProduct:
+    locked = products.lock_product(conn, product_id=product_id)
+    if locked is None:
+        raise _no_such_product()
+    if version not in (None, locked.version):
+        detail = f"You name version {version}, and it has version {locked.version} now: read it again."
+        raise errors.EditConflict(detail, current_version=locked.version)
+    return locked
+
+
+def _check_changes(body: dict[str, Any]) -> None:
+    """What the schema cannot say: which members go together."""
+    of_stock = {"stock", "stock_delta"} & body.keys()
+    if len(of_stock) == 2:
+        raise errors.invalid("/stock_delta", "cannot stand beside stock: one is the new stock, the other a change of it")
+    for name in ("expected_stock", "reason"):
+        if name in body and not of_stock:
+            raise errors.invalid(f"/{name}", "goes with stock or stock_delta only")
+    if not body.keys() - {"version"}:
+        raise errors.invalid("", "must name at least one of: name, price, stock, stock_delta")
+
+
+def _new_stock(body: dict[str, Any], product_id: int, stock: int) -> int | None:
+    """The stock that a locked product is to have; None to leave it."""
+    if body.get("expected_stock", stock) != stock:
+        raise errors.StockChanged(f"The stock is {stock}.", current_stock=stock)
+    if "stock_delta" not in body:
+        found: int | None = body.get("stock")
+        return found
+    wanted = stock + int(body["stock_delta"])
+    if wanted < 0:
+        raise not_enough_stock([("/stock_delta", product_id, -int(body["stock_delta"]), stock)])
+    check_limit({product_id: wanted})
+    return wanted
 
 
 def _found(product: products.Product | None) -> products.Product:
@@ -86,8 +146,8 @@ def _required_id(call: Call) -> int:
 
 
 def _columns(call: Call) -> dict[str, Any]:
-    """The validated body as columns: the name trimmed, the price exact."""
-    columns = dict(call.body)
+    """The name, price and stock of the validated body: the name trimmed, the price exact."""
+    columns = {name: call.body[name] for name in ("name", "price", "stock") if name in call.body}
     if "name" in columns:
         columns["name"] = columns["name"].strip()
         if not 1 <= len(columns["name"]) <= MAX_NAME:

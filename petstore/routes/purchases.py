@@ -8,28 +8,41 @@ from typing import Any
 
 from petstore import errors
 from petstore.calls import Answer, Call
+from petstore.db import Connection
+from petstore.invoicing import INVOICES
 from petstore.repository import purchases
 from petstore.repository.purchases import LockedProduct
-from petstore.routes import INVOICES, PRODUCTS
+from petstore.stock import not_enough_stock, stock_prefixes
+from petstore.validation import money
+from petstore.writes import write
 
-Line = Mapping[str, int]
+Line = Mapping[str, Any]
+Locked = Mapping[int, LockedProduct]
 
 
 def purchase(call: Call) -> Answer:
     """Turn lines of products into a pending invoice, and take the pieces out of stock."""
     lines = call.body["products"]
-    wanted = _sum_lines(lines)
-    ids, quantities = list(wanted), list(wanted.values())
-    with call.db.transaction() as conn:
-        locked = {product.id: product for product in purchases.lock_products(conn, product_ids=ids)}
+    wanted, expected = _sum_lines(lines), _expected_prices(call, lines)
+
+    def work(conn: Connection) -> Answer:
+        locked = {product.id: product for product in purchases.lock_products(conn, product_ids=list(wanted))}
         _check_known(lines, locked)
+        _check_prices(call, expected, locked)
         _check_stock(lines, wanted, locked)
-        total = sum((product.price * wanted[product.id] for product in locked.values()), Decimal(0))
-        purchases.take_stock(conn, product_ids=ids, quantities=quantities)
-        invoice = purchases.create_invoice(conn, user_id=call.user.id, total=total)
-        details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=ids, quantities=quantities)
-    call.cache.invalidate(PRODUCTS, INVOICES.format(user_id=call.user.id))
-    return Answer(201, {**vars(invoice), "details": details}, {"Location": f"/invoices/{invoice.id}"})
+        return _buy(conn, call.user.id, wanted, locked)
+
+    return write(call, work, *stock_prefixes(wanted), INVOICES.format(user_id=call.user.id))
+
+
+def _buy(conn: Connection, user_id: int, wanted: Mapping[int, int], locked: Locked) -> Answer:
+    ids, quantities = list(wanted), list(wanted.values())
+    total = sum((product.price * wanted[product.id] for product in locked.values()), Decimal(0))
+    invoice = purchases.create_invoice(conn, user_id=user_id, total=total)
+    details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=ids, quantities=quantities)
+    purchases.take_stock(conn, product_ids=ids, quantities=quantities, invoice_id=invoice.id, actor_id=user_id)
+    whole = {**vars(invoice), "details": details, "events": [], "credit_notes": []}
+    return Answer(201, whole, {"Location": f"/invoices/{invoice.id}"})
 
 
 def _sum_lines(lines: Sequence[Line]) -> dict[int, int]:
@@ -40,7 +53,17 @@ def _sum_lines(lines: Sequence[Line]) -> dict[int, int]:
     return dict(sorted(wanted.items()))
 
 
-def _check_known(lines: Sequence[Line], locked: Mapping[int, LockedProduct]) -> None:
+def _expected_prices(call: Call, lines: Sequence[Line]) -> list[tuple[str, int, Decimal]]:
+    """Of each line that has an expected price: where it stands, the product, the price."""
+    digits = call.services.settings.minor_digits
+    return [
+        (pointer, line["product_id"], money(pointer, line["expected_price"], digits))
+        for number, line in enumerate(lines)
+        if "expected_price" in line and (pointer := f"/products/{number}/expected_price")
+    ]
+
+
+def _check_known(lines: Sequence[Line], locked: Locked) -> None:
     faults = [
         {"pointer": f"/products/{number}/product_id", "detail": "there is no such product"}
         for number, line in enumerate(lines)
@@ -50,20 +73,28 @@ def _check_known(lines: Sequence[Line], locked: Mapping[int, LockedProduct]) -> 
         raise errors.Invalid("At least one product does not exist.", errors=faults)
 
 
-def _check_stock(lines: Sequence[Line], wanted: Mapping[int, int], locked: Mapping[int, LockedProduct]) -> None:
-    faults: list[dict[str, Any]] = []
-    for number, line in enumerate(lines):
-        product_id = line["product_id"]
-        requested, available = wanted[product_id], locked[product_id].stock
-        if requested > available:
-            faults.append(
-                {
-                    "pointer": f"/products/{number}/quantity",
-                    "detail": f"only {available} in stock",
-                    "product_id": product_id,
-                    "requested": requested,
-                    "available": available,
-                }
-            )
+def _check_prices(call: Call, expected: Sequence[tuple[str, int, Decimal]], locked: Locked) -> None:
+    digits = call.services.settings.minor_digits
+    faults = [
+        {
+            "pointer": pointer,
+            "detail": f"the price is {locked[product_id].price:.{digits}f} now",
+            "product_id": product_id,
+            "expected_price": f"{price:.{digits}f}",
+            "price": f"{locked[product_id].price:.{digits}f}",
+        }
+        for pointer, product_id, price in expected
+        if locked[product_id].price != price
+    ]
     if faults:
-        raise errors.NotEnoughStock(errors=faults)
+        raise errors.PriceChanged(errors=faults)
+
+
+def _check_stock(lines: Sequence[Line], wanted: Mapping[int, int], locked: Locked) -> None:
+    short = [
+        (f"/products/{number}/quantity", product_id, wanted[product_id], locked[product_id].stock)
+        for number, product_id in enumerate(line["product_id"] for line in lines)
+        if wanted[product_id] > locked[product_id].stock
+    ]
+    if short:
+        raise not_enough_stock(short)

@@ -5,9 +5,10 @@ from decimal import Decimal
 import psycopg
 import pytest
 
-from petstore.db import Connection, describe
+from petstore.db import Connection
+from petstore.db_schema import describe
 from petstore.queries import QUERIES
-from petstore.repository import compare, functions, invoices, products, purchases, system, users
+from petstore.repository import compare, functions, idempotency, invoices, products, purchases, system, users
 
 LATEST = 2**63 - 1
 PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
@@ -37,7 +38,7 @@ def test_a_difference_between_query_and_function_is_named(conn):
 
 def test_the_shop_says_what_it_is(conn):
     shop = system.get_shop(conn)
-    assert (shop.version, shop.currency, shop.minor_digits) == (1, "USD", 2)
+    assert (shop.version, shop.currency, shop.minor_digits) == (2, "USD", 2)
     assert shop.identity.count("-") == 4
 
 
@@ -69,35 +70,48 @@ def test_a_password_is_replaced_only_if_it_is_still_the_one_that_was_read(conn):
     assert users.get_credentials(conn, email="bob@example.com") == users.Credentials(bob.id, PHC, "user")
 
 
+def create(conn, actor_id, name, stock=5):
+    return products.create_product(conn, name=name, price=Decimal("1.50"), stock=stock, actor_id=actor_id)
+
+
+def update(conn, actor_id, product_id, **changes):
+    columns = {"name": None, "price": None, "stock": None, "reason": None} | changes
+    return products.update_product(conn, product_id=product_id, **columns, actor_id=actor_id)
+
+
 def test_products_come_change_and_go(conn):
-    one, two = (products.create_product(conn, name=name, price=Decimal("1.50"), stock=5) for name in ("One", "Two"))
+    boss = users.save_admin(conn, email="boss@example.com", password=PHC).id
+    one, two = (create(conn, boss, name) for name in ("One", "Two"))
     assert products.get_product(conn, product_id=one.id) == one
-    changed = products.update_product(conn, product_id=one.id, name="New", price=None, stock=None)
+    assert products.lock_product(conn, product_id=one.id) == products.EditedProduct(5, 1)
+    changed = update(conn, boss, one.id, name="New")
     assert (changed.name, changed.price, changed.stock, changed.version) == ("New", Decimal("1.50"), 5, 2)
     assert products.list_products(conn, after=0, limit=10) == [changed, two]
     assert products.list_products(conn, after=one.id, limit=10) == [two]
     assert products.list_products(conn, after=0, limit=1) == [changed]
     assert products.delete_product(conn, product_id=one.id) == one.id
     assert products.delete_product(conn, product_id=one.id) is None
-    assert products.update_product(conn, product_id=one.id, name="X", price=None, stock=None) is None
+    assert update(conn, boss, one.id, name="X") is None
+    assert products.lock_product(conn, product_id=one.id) is None
     assert products.get_product(conn, product_id=one.id) is None
     assert products.list_products(conn, after=0, limit=10) == [two]
 
 
 def test_a_purchase_locks_takes_and_writes_only_what_it_names(conn):
     ana = users.create_user(conn, email="ana@example.com", password=PHC)
-    one, two, gone = (products.create_product(conn, name=n, price=Decimal("1.50"), stock=5) for n in ("One", "Two", "Gone"))
+    one, two, gone = (create(conn, ana.id, name) for name in ("One", "Two", "Gone"))
     products.delete_product(conn, product_id=gone.id)
-    products.update_product(conn, product_id=one.id, name=None, price=None, stock=4)  # its row moves behind the others
-    products.update_product(conn, product_id=one.id, name=None, price=None, stock=5)
+    update(conn, ana.id, one.id, stock=4)  # its row moves behind the others
+    update(conn, ana.id, one.id, stock=5)
     conn.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")  # nor does an index order them
     locked = purchases.lock_products(conn, product_ids=[two.id, gone.id, one.id, LATEST])
     assert locked == [purchases.LockedProduct(p.id, Decimal("1.50"), 5) for p in (one, two)]  # in id order
-    assert purchases.take_stock(conn, product_ids=[one.id], quantities=[2]) == 1
-    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [3, 5]
     invoice = purchases.create_invoice(conn, user_id=ana.id, total=Decimal("3.00"))
     details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=[one.id], quantities=[2])
-    assert details == [invoices.InvoiceDetail(one.id, "One", Decimal("1.50"), 2, Decimal("3.00"))]
+    assert details == [invoices.InvoiceDetail(one.id, "One", Decimal("1.50"), 2, Decimal("3.00"), 0, 0)]
+    sale = {"product_ids": [one.id], "quantities": [2], "invoice_id": invoice.id, "actor_id": ana.id}
+    assert purchases.take_stock(conn, **sale) == 1
+    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [3, 5]
     other = purchases.create_invoice(conn, user_id=ana.id, total=Decimal("0.00"))
     assert invoices.list_invoice_details(conn, invoice_id=invoice.id) == details
     assert invoices.list_invoice_details(conn, invoice_id=other.id) == []
@@ -115,22 +129,109 @@ def test_invoices_of_one_customer_newest_first(conn):
 
 def test_a_change_of_status_and_its_goods(conn):
     ana = users.create_user(conn, email="ana@example.com", password=PHC)
-    one, two = (products.create_product(conn, name=n, price=Decimal("1.50"), stock=5) for n in ("One", "Two"))
+    one, two = (create(conn, ana.id, name) for name in ("One", "Two"))
     first, second = (purchases.create_invoice(conn, user_id=ana.id, total=Decimal(3)) for _ in range(2))
     purchases.create_invoice_details(conn, invoice_id=first.id, product_ids=[one.id], quantities=[2])
     purchases.create_invoice_details(conn, invoice_id=second.id, product_ids=[two.id], quantities=[4])
     assert invoices.lock_invoice(conn, invoice_id=first.id) == invoices.LockedInvoice(ana.id, "pending", ["cancelled", "paid"])
     assert invoices.lock_invoice(conn, invoice_id=LATEST) is None
     step = {"invoice_id": first.id, "from_status": "pending", "to_status": "cancelled"}
-    assert invoices.update_status(conn, **step | {"from_status": "paid"}) == 0
-    assert invoices.update_status(conn, **step) == 1
+    assert invoices.update_status(conn, **step | {"from_status": "paid"}, number=None) == 0
+    assert invoices.update_status(conn, **step, number=None) == 1
     assert invoices.create_event(conn, **step, actor_id=ana.id, restock=True, reason=None) is True
-    assert invoices.return_stock(conn, invoice_id=first.id) == 1
+    assert invoices.lock_stock(conn, invoice_id=first.id) == [invoices.LockedStock(one.id, 5)]
+    back = {"product_ids": [one.id], "quantities": [2], "kind": "cancel_restock", "actor_id": ana.id, "reason": None}
+    assert invoices.return_stock(conn, **back, invoice_id=first.id) == 1
+    assert invoices.list_invoice_details(conn, invoice_id=first.id)[0].restocked == 2
+    assert invoices.list_invoice_details(conn, invoice_id=second.id)[0].restocked == 0
     assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [7, 5]
     assert invoices.get_invoice(conn, invoice_id=second.id).status == "pending"
     assert invoices.lock_invoice(conn, invoice_id=first.id).allowed == []
     paid = {"invoice_id": second.id, "from_status": "pending", "to_status": "paid"}
     assert invoices.create_event(conn, **paid, actor_id=ana.id, restock=True, reason="why") is False
+    number = invoices.take_number(conn, series="invoice")
+    assert invoices.update_status(conn, **paid, number=number) == 1
+    assert invoices.get_invoice(conn, invoice_id=second.id).number == number
+    assert [event.to_status for event in invoices.list_events(conn, invoice_id=first.id)] == ["cancelled"]
+    (event,) = invoices.list_events(conn, invoice_id=second.id)
+    assert (event.from_status, event.actor_id, event.restocked, event.reason) == ("pending", ana.id, False, "why")
+    assert invoices.get_touched(conn, invoice_id=second.id) == invoices.Touched(second.id, ana.id, [two.id])
+    assert invoices.get_touched(conn, invoice_id=LATEST) is None
+
+
+def test_credit_notes_and_their_lines_belong_to_one_invoice(conn, make):
+    ana, cat, dog = make.user(), make.product(price="1.50"), make.product(price="2.00")
+    mine, other = (make.invoice(ana.id, {cat: 2, dog: 4}, status="paid") for _ in range(2))
+    notes = [
+        invoices.create_credit_note(conn, invoice_id=invoice_id, number=number, actor_id=ana.id, reason=reason)
+        for invoice_id, number, reason in (
+            (mine, "C2001-000001", "why"),
+            (mine, "C2001-000002", None),
+            (other, "C2001-000003", None),
+        )
+    ]
+    for note, invoice_id, quantity in zip(notes, (mine, mine, other), (1, 2, 3), strict=True):
+        lines = {"product_ids": [dog], "quantities": [quantity], "restocks": [quantity == 1]}
+        assert invoices.create_credit_note_lines(conn, credit_note_id=note, invoice_id=invoice_id, **lines) == 1
+    first, second = invoices.list_credit_notes(conn, invoice_id=mine)
+    assert (first.id, first.number, first.total, first.reason) == (notes[0], "C2001-000001", Decimal("2.00"), "why")
+    assert (second.id, second.total, second.reason) == (notes[1], Decimal("4.00"), None)
+    name = make.scalar("SELECT name FROM products WHERE id = %s", dog)
+    assert invoices.list_credit_note_lines(conn, invoice_id=mine) == [
+        invoices.CreditNoteLine(notes[0], dog, name, Decimal("2.00"), 1, Decimal("2.00"), True),
+        invoices.CreditNoteLine(notes[1], dog, name, Decimal("2.00"), 2, Decimal("4.00"), False),
+    ]
+    assert [line.credited for line in invoices.list_invoice_details(conn, invoice_id=mine)] == [0, 3]
+    assert [line.credited for line in invoices.list_invoice_details(conn, invoice_id=other)] == [0, 3]
+
+
+def test_numbers_count_by_series_and_year(conn):
+    year = conn.execute("SELECT extract(year FROM now() AT TIME ZONE 'UTC')::int").fetchone()[0]
+    assert [invoices.take_number(conn, series="invoice") for _ in range(2)] == [f"{year}-000001", f"{year}-000002"]
+    assert invoices.take_number(conn, series="credit_note") == f"C{year}-000001"
+    conn.execute("UPDATE number_series SET last = 999999 WHERE series = 'invoice'")
+    assert invoices.take_number(conn, series="invoice") == f"{year}-1000000"
+    conn.execute("SET LOCAL timezone = 'Pacific/Kiritimati'")  # where the new year begins 14 hours earlier
+    assert invoices.take_number(conn, series="invoice") == f"{year}-1000001"
+
+
+def test_the_ledger_has_every_movement_newest_first_and_its_faults_are_found(conn):
+    ana = users.create_user(conn, email="ana@example.com", password=PHC).id
+    one, other = create(conn, ana, "One"), create(conn, ana, "Other", 0)
+    update(conn, ana, one.id, stock=9, reason="counted")
+    update(conn, ana, one.id, name="New")  # moves nothing
+    rows = products.list_movements(conn, product_id=one.id, before=LATEST, limit=9)
+    assert [(m.kind, m.delta, m.stock, m.actor_id, m.reason) for m in rows] == [
+        ("adjust", 4, 9, ana, "counted"),
+        ("initial", 5, 5, ana, None),
+    ]
+    assert products.list_movements(conn, product_id=one.id, before=rows[0].id, limit=9) == rows[1:]
+    assert products.list_movements(conn, product_id=one.id, before=LATEST, limit=1) == rows[:1]
+    assert [m.delta for m in products.list_movements(conn, product_id=other.id, before=LATEST, limit=9)] == [0]
+    assert products.list_ledger_faults(conn) == []
+
+
+def test_a_key_is_taken_once_and_answers_after_that_for_a_day(conn, make):
+    ana, bob = make.user().id, make.user().id
+    mine = {"user_id": ana, "route": "POST /x", "key": "k"}
+    assert idempotency.claim_key(conn, **mine, fingerprint=b"1" * 32) == ana
+    assert idempotency.claim_key(conn, **mine, fingerprint=b"2" * 32) is None
+    for other in ({"user_id": bob}, {"route": "POST /y"}, {"key": "K"}):
+        assert idempotency.claim_key(conn, **mine | other, fingerprint=b"3" * 32) is not None
+    assert idempotency.get_answer(conn, **mine) == idempotency.SavedAnswer(b"1" * 32, None, None, None)
+    assert idempotency.save_answer(conn, **mine, status=201, location="/x/1", body=b"{}\n") == 1
+    assert idempotency.get_answer(conn, **mine) == idempotency.SavedAnswer(b"1" * 32, 201, "/x/1", b"{}\n")
+    assert idempotency.get_answer(conn, **mine | {"key": "K"}).status is None
+    assert idempotency.get_answer(conn, **mine | {"key": "none"}) is None
+    conn.execute("UPDATE idempotency_keys SET created_at = now() - interval '23:59' WHERE user_id = %s", (ana,))
+    assert idempotency.claim_key(conn, **mine, fingerprint=b"4" * 32) is None
+    assert idempotency.purge_keys(conn) == 0
+    conn.execute("UPDATE idempotency_keys SET created_at = now() - interval '24:01' WHERE user_id = %s", (ana,))
+    assert idempotency.claim_key(conn, **mine, fingerprint=b"4" * 32) == ana
+    assert idempotency.get_answer(conn, **mine) == idempotency.SavedAnswer(b"4" * 32, None, None, None)
+    assert idempotency.purge_keys(conn) == 2  # the new one stays, and bob's
+    assert idempotency.get_answer(conn, **mine) is not None
+    assert idempotency.get_answer(conn, **mine | {"user_id": bob}) is not None
 
 
 BROKEN = [
@@ -151,7 +252,45 @@ BROKEN = [
     ("INSERT INTO products (name, price, stock) VALUES ('x', 1, 1000000001)", "products_stock_range"),
     ("UPDATE products SET version = 0", "products_version_positive"),
     ("INSERT INTO invoices (user_id, total) VALUES (999, 1)", "invoices_user_id_fkey"),
-    ("INSERT INTO invoices (user_id, total, status) VALUES (1, 1, 'sold')", "invoices_status_fkey"),
+    ("INSERT INTO invoices (user_id, total, status, number) VALUES (1, 1, 'sold', '2001-000001')", "invoices_status_fkey"),
+    ("INSERT INTO invoices (user_id, total, status, number) VALUES (1, 1, 'paid', '2001-1')", "invoices_number_form"),
+    ("INSERT INTO invoices (user_id, total, status, number) SELECT 1, 1, 'paid', number FROM invoices", "invoices_number_key"),
+    ("INSERT INTO invoices (user_id, total, status) VALUES (1, 1, 'paid')", "invoices_number_since_paid"),
+    ("INSERT INTO invoices (user_id, total, number) VALUES (1, 1, '2001-000001')", "invoices_number_since_paid"),
+    ("UPDATE invoice_details SET credited = 2", "invoice_details_credited_range"),
+    ("UPDATE invoice_details SET restocked = 2", "invoice_details_restocked_range"),
+    ("INSERT INTO number_series VALUES ('other', 2026, 1)", "number_series_known"),
+    ("INSERT INTO number_series VALUES ('invoice', 26, 1)", "number_series_year_range"),
+    ("INSERT INTO number_series VALUES ('invoice', 2026, 0)", "number_series_positive"),
+    ("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (9, 'C2001-000002', 1)", "credit_notes_invoice_id_fkey"),
+    ("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (1, 'C2001-000002', 9)", "credit_notes_actor_id_fkey"),
+    ("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (1, 'C2001-000001', 1)", "credit_notes_number_key"),
+    ("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (1, '2001-000001', 1)", "credit_notes_number_form"),
+    ("INSERT INTO credit_notes (invoice_id, number, actor_id, reason) VALUES (1, 'C2001-000002', 1, '')", "credit_notes_reason_length"),
+    ("INSERT INTO credit_note_lines VALUES (9, 1, 1, 1, true)", "credit_note_lines_credit_note_fkey"),
+    ("INSERT INTO credit_note_lines VALUES (1, 1, 2, 1, true)", "credit_note_lines_invoice_detail_fkey"),
+    ("INSERT INTO credit_note_lines VALUES (1, 1, 1, 0, true)", "credit_note_lines_quantity_positive"),
+    ("INSERT INTO credit_note_lines VALUES (1, 1, 1, 2, true)", "invoice_details_credited_range"),
+    ("INSERT INTO stock_movements (product_id, kind, delta, stock) VALUES (9, 'adjust', 1, 1)", "stock_movements_product_id_fkey"),
+    ("INSERT INTO stock_movements (product_id, kind, delta, stock, invoice_id) VALUES (2, 'sale', -1, 1, 1)",
+     "stock_movements_invoice_detail_fkey"),
+    ("INSERT INTO stock_movements (product_id, kind, delta, stock, actor_id) VALUES (1, 'adjust', 1, 1, 9)", "stock_movements_actor_id_fkey"),
+    *[
+        (f"INSERT INTO stock_movements (product_id, kind, delta, stock, invoice_id) VALUES (1, {values})", "stock_movements_sign")
+        for values in ("'sale', 1, 1, 1", "'cancel_restock', -1, 1, 1", "'return_restock', -1, 1, 1", "'adjust', 0, 1, NULL",
+                       "'initial', 2, 1, NULL", "'other', 1, 1, 1")
+    ],
+    ("INSERT INTO stock_movements (product_id, kind, delta, stock) VALUES (1, 'sale', -1, 1)", "stock_movements_invoice_of_kind"),
+    ("INSERT INTO stock_movements (product_id, kind, delta, stock, invoice_id) VALUES (1, 'adjust', 1, 1, 1)",
+     "stock_movements_invoice_of_kind"),
+    ("INSERT INTO stock_movements (product_id, kind, delta, stock, reason) VALUES (1, 'adjust', 1, 1, '')", "stock_movements_reason_length"),
+    ("INSERT INTO idempotency_keys (user_id, route, key, fingerprint) VALUES (9, 'x', 'k', sha256(''))", "idempotency_keys_user_id_fkey"),
+    ("INSERT INTO idempotency_keys (user_id, route, key, fingerprint) VALUES (1, 'x', 'ü', sha256(''))", "idempotency_keys_key_form"),
+    ("INSERT INTO idempotency_keys (user_id, route, key, fingerprint) VALUES (1, 'x', 'k', '')", "idempotency_keys_fingerprint_sha256"),
+    ("INSERT INTO idempotency_keys (user_id, route, key, fingerprint, status, body) VALUES (1, 'x', 'k', sha256(''), 500, '')",
+     "idempotency_keys_status_range"),
+    ("INSERT INTO idempotency_keys (user_id, route, key, fingerprint, status) VALUES (1, 'x', 'k', sha256(''), 200)",
+     "idempotency_keys_whole"),
     ("INSERT INTO invoices (user_id, total) VALUES (1, 1.001)", "amount_minor_digits"),
     ("INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (1, 1, 'x', 1, 0)",
      "invoice_details_quantity_range"),
@@ -194,6 +333,9 @@ def test_the_database_itself_refuses_what_is_out_of_bounds(make, ana, statement,
         "INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked) VALUES (%s, 'paid', 'shipped', %s, false)",
         (invoice_id, ana.id),
     )
+    make.conn.execute(
+        "INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (%s, 'C2001-000001', %s)", (invoice_id, ana.id)
+    )
     with pytest.raises(psycopg.errors.IntegrityError) as refusal, make.conn.transaction(force_rollback=True):
         make.conn.execute(statement.replace("{phc}", PHC))
     assert refusal.value.diag.constraint_name == constraint
@@ -210,6 +352,7 @@ def test_every_constraint_has_a_name_of_ours_and_one_of_the_tests_above_breaks_i
     assert named - {constraint for _, constraint in BROKEN} == {
         "invoice_transitions_from_status_fkey",  # rows that schema.sql itself writes, and nobody else may
         "invoice_transitions_to_status_fkey",
+        "credit_notes_of_invoice_key",  # follows from the primary key; there for the lines to refer to
     }
 
 
@@ -219,7 +362,11 @@ def test_every_constraint_has_a_name_of_ours_and_one_of_the_tests_above_breaks_i
         "DELETE FROM users", "DELETE FROM products", "DELETE FROM invoices", "DELETE FROM invoice_details",
         "DELETE FROM invoice_events", "UPDATE invoice_events SET reason = ''", "UPDATE invoice_details SET quantity = 1",
         "UPDATE invoices SET total = 0", "UPDATE invoices SET user_id = 1", "UPDATE users SET email = 'x@y.z'",
-        "UPDATE products SET created_at = now()", "UPDATE shop SET currency = 'EUR'", "INSERT INTO schema_version VALUES (2)",
+        "UPDATE products SET created_at = now()", "UPDATE shop SET currency = 'EUR'", "INSERT INTO schema_version VALUES (3)",
+        "UPDATE products SET id = DEFAULT", "INSERT INTO stock_movements (product_id, kind, delta, stock) VALUES (1, 'adjust', 1, 1)",
+        "UPDATE stock_movements SET delta = 1", "DELETE FROM stock_movements", "UPDATE invoice_details SET credited = 0",
+        "UPDATE invoice_details SET restocked = 0", "DELETE FROM credit_notes", "UPDATE credit_note_lines SET quantity = 1",
+        "DELETE FROM number_series", "UPDATE number_series SET year = 2000",
         "DELETE FROM invoice_transitions", "TRUNCATE users CASCADE", "CREATE TABLE x ()", "CREATE TABLE public.x ()",
         "CREATE TEMPORARY TABLE x ()",
         "INSERT INTO invoices (user_id, total, status) VALUES (1, 5, 'refunded')",

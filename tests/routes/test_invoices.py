@@ -24,7 +24,7 @@ def test_a_customer_sees_the_own_invoices_newest_first_without_details(make, ana
     answer = buyer.get("/invoices")
     assert [item["id"] for item in answer.json()["items"]] == ids[::-1]
     assert answer.json()["next"] is None
-    assert set(answer.json()["items"][0]) == {"id", "user_id", "status", "total", "currency", "created_at"}
+    assert set(answer.json()["items"][0]) == {"id", "number", "user_id", "status", "total", "currency", "created_at"}
     assert answer["Cache-Control"] == "private, no-cache"
 
 

@@ -51,7 +51,10 @@ def test_the_table_has_every_request_of_the_contract():
         ("POST", "/purchase_product", "user"),
         ("GET", "/invoices", "user"),
         ("GET", "/invoices/<invoice_id>", "user"),
+        ("POST", "/invoices/<invoice_id>/cancel", "user"),
         ("PATCH", "/admin/invoices/<invoice_id>", "admin"),
+        ("POST", "/admin/invoices/<invoice_id>/credit_notes", "admin"),
+        ("GET", "/admin/products/movements", "admin"),
         ("GET", "/livez", "anyone"),
         ("GET", "/readyz", "anyone"),
     }

@@ -6,6 +6,7 @@
 -- psql -v invoice_id=1 -f sql/queries/invoices/get_invoice.sql
 SELECT
     id,
+    number,
     user_id,
     status,
     total,

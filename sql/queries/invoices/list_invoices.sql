@@ -8,6 +8,7 @@
 -- psql -v user_id=1 -v before=9223372036854775807 -v limit=50 -f sql/queries/invoices/list_invoices.sql
 SELECT
     id,
+    number,
     user_id,
     status,
     total,

@@ -1,21 +1,17 @@
--- Puts the goods of an invoice back into stock, also those of products that were taken off sale since.
+-- Puts goods of an invoice back into stock, also those of products that were taken off sale since; the ledger names the invoice.
 --
---   invoice_id  bigint  the invoice, locked before by lock_invoice
+--   product_ids  bigint[]   the products, each once, locked before by lock_stock
+--   quantities   integer[]  pieces of each, in the same order
+--   kind         text       cancel_restock or return_restock
+--   invoice_id   bigint     the invoice
+--   actor_id     bigint     who brings them back
+--   reason       text       at most 500 characters; NULL (empty in psql) for none
 --
--- Locks: the rows of its products, FOR UPDATE, in id order as a purchase does.
--- psql -v invoice_id=1 -f sql/queries/invoices/return_stock.sql
-WITH locked AS (
-    SELECT
-        p.id,
-        d.quantity
-    FROM invoice_details AS d
-    INNER JOIN products AS p ON d.product_id = p.id
-    WHERE d.invoice_id = :'invoice_id'::bigint
-    ORDER BY p.id
-    FOR UPDATE OF p
-)
-
+-- Locks: the rows of the products; the lines of the invoice.
+-- psql -v product_ids='{1,2}' -v quantities='{3,1}' -v kind=cancel_restock -v invoice_id=1 -v actor_id=1 -v reason= -f sql/queries/invoices/return_stock.sql
 UPDATE products AS p
-SET stock = p.stock + locked.quantity
-FROM locked
-WHERE p.id = locked.id;
+SET stock = p.stock + w.quantity
+FROM
+    unnest(:'product_ids'::bigint [], :'quantities'::integer []) AS w (product_id, quantity),
+    stock_cause(:'kind'::text, :'invoice_id'::bigint, :'actor_id'::bigint, nullif(:'reason'::text, ''))
+WHERE p.id = w.product_id;

@@ -1,13 +1,15 @@
--- Adds a product to the catalogue.
+-- Adds a product to the catalogue; the ledger has its stock as the initial one.
 --
---   name   text     1 to 200 characters, no space at either end
---   price  numeric  price of one piece in the currency of the shop
---   stock  integer  pieces that can be sold, 0 to 1,000,000,000
+--   name      text     1 to 200 characters, no space at either end
+--   price     numeric  price of one piece in the currency of the shop
+--   stock     integer  pieces that can be sold, 0 to 1,000,000,000
+--   actor_id  bigint   who adds it
 --
 -- Locks: the new row.
--- psql -v name='Cat tree, oak' -v price=89.90 -v stock=12 -f sql/queries/products/create_product.sql
+-- psql -v name='Cat tree, oak' -v price=89.90 -v stock=12 -v actor_id=1 -f sql/queries/products/create_product.sql
 INSERT INTO products (name, price, stock)
-VALUES (:'name'::text, :'price'::numeric, :'stock'::integer)
+SELECT :'name'::text, :'price'::numeric, :'stock'::integer
+FROM stock_cause('initial', NULL, :'actor_id'::bigint, NULL)
 RETURNING
     id,
     name,

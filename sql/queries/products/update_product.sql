@@ -1,12 +1,14 @@
--- Changes what is given of a product on sale, and raises its version; no row when there is no such product.
+-- Changes what is given of a product on sale, and raises its version; the ledger has a change of stock. No row when there is no such product.
 --
 --   product_id  bigint   the product
 --   name        text     new name; NULL (empty in psql) leaves it
 --   price       numeric  new price; NULL (empty in psql) leaves it
 --   stock       integer  new stock; NULL (empty in psql) leaves it
+--   actor_id    bigint   who changes it
+--   reason      text     why its stock changes, at most 500 characters; NULL (empty in psql) for none
 --
 -- Locks: the row of the product.
--- psql -v product_id=4 -v name= -v price=12.50 -v stock= -f sql/queries/products/update_product.sql
+-- psql -v product_id=4 -v name= -v price=12.50 -v stock= -v actor_id=1 -v reason= -f sql/queries/products/update_product.sql
 UPDATE products
 SET
     name = coalesce(nullif(:'name'::text, ''), name),
@@ -14,6 +16,7 @@ SET
     stock = coalesce(nullif(:'stock'::text, '')::integer, stock),
     version = version + 1,
     updated_at = now()
+FROM stock_cause('adjust', NULL, :'actor_id'::bigint, nullif(:'reason'::text, ''))
 WHERE id = :'product_id'::bigint AND deleted_at IS NULL
 RETURNING
     id,

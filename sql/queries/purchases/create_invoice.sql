@@ -1,14 +1,15 @@
--- Adds the invoice of a purchase, pending.
+-- Adds the invoice of a purchase, pending; its lines must follow in the same transaction, and sum up to its total.
 --
 --   user_id  bigint   who buys
 --   total    numeric  sum of its lines
 --
 -- Locks: the new row; the buyer's row against deletion.
--- psql -v user_id=1 -v total=25.00 -f sql/queries/purchases/create_invoice.sql
+-- psql -v user_id=1 -v total=0 -f sql/queries/purchases/create_invoice.sql
 INSERT INTO invoices (user_id, total)
 VALUES (:'user_id'::bigint, :'total'::numeric)
 RETURNING
     id,
+    number,
     user_id,
     status,
     total,

@@ -5,7 +5,7 @@
 --   quantities   integer[]  pieces of each, in the same order
 --
 -- Locks: the new rows; the rows they refer to against deletion.
--- psql -v invoice_id=1 -v product_ids='{1,2}' -v quantities='{3,1}' -f sql/queries/purchases/create_invoice_details.sql
+-- psql -v invoice_id=1 -v product_ids='{3,4}' -v quantities='{3,1}' -f sql/queries/purchases/create_invoice_details.sql
 INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity)
 SELECT
     :'invoice_id'::bigint,
@@ -16,4 +16,4 @@ SELECT
 FROM unnest(:'product_ids'::bigint [], :'quantities'::integer []) AS w (product_id, quantity)
 INNER JOIN products AS p ON w.product_id = p.id
 ORDER BY p.id
-RETURNING product_id, name, unit_price, quantity, line_total;
+RETURNING product_id, name, unit_price, quantity, line_total, credited, restocked;

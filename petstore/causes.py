@@ -1,0 +1,58 @@
+"""What can go wrong beneath the handlers, and what it means to a client: the one table of causes and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from petstore import errors
+
+
+class Cause(NamedTuple):
+    """answer: the problem that a client gets; None: it is served as usual. retried: begun anew, if COMMIT was not sent yet."""
+
+    answer: Callable[[], errors.Problem] | None
+    retried: bool = False
+
+
+# A constraint by its name; a SQLSTATE (PostgreSQL manual, appendix A) or its class of two letters; in words what is neither.
+# A constraint or SQLSTATE that is not here is a bug of ours: 500.
+CAUSES: Mapping[str, Cause] = {
+    # constraints
+    "users_email_key": Cause(errors.EmailTaken),
+    "invoices_user_id_fkey": Cause(errors.account_gone),
+    "invoice_events_actor_id_fkey": Cause(errors.account_gone),
+    "credit_notes_actor_id_fkey": Cause(errors.account_gone),
+    "stock_movements_actor_id_fkey": Cause(errors.account_gone),
+    "idempotency_keys_user_id_fkey": Cause(errors.account_gone),
+    # SQLSTATE
+    "08": Cause(errors.Unavailable, retried=True),  # the connection
+    "25006": Cause(errors.Unavailable),  # read-only: a standby, or on the way to becoming one
+    "40": Cause(errors.Unavailable),
+    "40001": Cause(errors.Unavailable, retried=True),  # serialization failure
+    "40P01": Cause(errors.Unavailable, retried=True),  # dead-lock
+    "53": Cause(errors.Unavailable),  # out of disk, memory, connections
+    "55P03": Cause(errors.Unavailable),  # lock_timeout
+    "57": Cause(errors.Unavailable),  # statement_timeout
+    "57P01": Cause(errors.Unavailable, retried=True),  # the connection was ended by an administrator
+    "57P02": Cause(errors.Unavailable, retried=True),  # by a crash
+    "57P03": Cause(errors.Unavailable, retried=True),  # the server is starting
+    # no SQLSTATE
+    "connection lost": Cause(errors.Unavailable, retried=True),
+    "no connection": Cause(errors.Unavailable),  # none was free within a second, or none could be made
+    "wrong database": Cause(errors.Unavailable),
+    "no answer to COMMIT": Cause(errors.OutcomeUnknown),  # after Idempotency-Key and a new connection did not tell either
+    "no answer from Redis": Cause(None),
+    "no JSON": Cause(errors.MalformedJSON),
+}
+
+
+def of_database(sqlstate: str | None, constraint: str | None) -> Cause:
+    """The cause that a refusal of PostgreSQL is."""
+    names = (constraint or "", sqlstate or "", (sqlstate or "")[:2])
+    return next((CAUSES[name] for name in names if name in CAUSES), Cause(errors.InternalError))
+
+
+def problem(cause: Cause) -> errors.Problem:
+    """What a client gets."""
+    return (cause.answer or errors.InternalError)()

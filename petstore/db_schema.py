@@ -1,0 +1,80 @@
+"""What a database is, to this version: whether it has the schema, what it says of each query, and how the schema is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.generators import execute
+
+from petstore.db import Connection, WrongDatabase, connect
+from petstore.queries import SQL_FOLDER, Query
+
+SCHEMA_VERSION = 2  # what sql/schema.sql writes into schema_version
+
+
+@dataclass(frozen=True)
+class Description:
+    """What PostgreSQL says of a statement without running it: types by their SQL names, columns with theirs."""
+
+    parameters: Mapping[str, str]
+    columns: Mapping[str, str]
+
+
+def describe(conn: Connection, query: Query) -> Description:
+    """Prepare a query and describe it (PostgreSQL manual, 55.2.3); raise WrongDatabase if it does not fit the schema."""
+    pgconn = conn.pgconn
+    pgconn.send_prepare(b"", query.numbered().encode())
+    (prepared,) = conn.wait(execute(pgconn))
+    pgconn.send_describe_prepared(b"")
+    (described,) = conn.wait(execute(pgconn))
+    for result in (prepared, described):
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            error = psycopg.errors.error_from_result(result)
+            if not (error.sqlstate or "").startswith("42"):  # not the query's fault: a lock, a time-out, a lost connection
+                raise error
+            raise WrongDatabase(f"sql/queries/{query.name}.sql does not fit the database: {error.diag.message_primary}")
+    return Description(
+        parameters={name: _type(conn, described.param_type(i)) for i, name in enumerate(query.parameters)},
+        columns={(described.fname(i) or b"").decode(): _type(conn, described.ftype(i)) for i in range(described.nfields)},
+    )
+
+
+def schema_exists(conn: Connection) -> bool:
+    """Whether the connection's role may use the schema and find out what is in it."""
+    try:
+        row = conn.execute(_MAY_READ).fetchone()
+    except psycopg.errors.InsufficientPrivilege:  # not even the schema
+        return False
+    return row is not None and row[0] is True
+
+
+_MAY_READ = """
+    SELECT has_table_privilege(to_regclass('m2_be_project.shop'), 'SELECT')
+        AND has_table_privilege(to_regclass('m2_be_project.schema_version'), 'SELECT')
+"""
+
+
+def _type(conn: Connection, oid: int) -> str:
+    info = conn.adapters.types.get(oid)
+    if info is None:
+        return f"oid {oid}"
+    return info.regtype + ("[]" if oid == info.array_oid else "")
+
+
+def create_schema(url: str, *, currency: str, minor_digits: int) -> bool:
+    """Make roles and schema where there are none yet; False if the schema was there. `url`: owner or superuser."""
+    with connect(url) as conn:
+        conn.execute("SELECT pg_advisory_lock(hashtext('petstore schema'))")  # of two who start at once, one makes it
+        if conn.execute("SELECT to_regnamespace('m2_be_project')").fetchone() != (None,):
+            return False
+        may_create_roles = "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user"
+        if conn.execute(may_create_roles).fetchone() == (True,):
+            conn.execute((SQL_FOLDER / "roles.sql").read_bytes())
+        conn.execute(
+            "SELECT set_config('petstore.currency', %s, false), set_config('petstore.minor_digits', %s, false)",
+            (currency, str(minor_digits)),
+        )
+        conn.execute((SQL_FOLDER / "schema.sql").read_bytes())
+    return True

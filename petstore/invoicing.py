@@ -1,0 +1,140 @@
+"""What belongs to an invoice beyond its row: its changes of status, what comes back of it, and the whole of it as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from petstore import errors
+from petstore.calls import Call
+from petstore.db import Connection
+from petstore.repository import invoices
+from petstore.repository.invoices import LockedInvoice, Touched
+from petstore.stock import check_limit, stock_prefixes
+
+INVOICES = "invoices:{user_id}"  # prefix of the cache: every list of a customer's invoices
+
+Goods = Mapping[tuple[int, bool], int]  # pieces that come back, by product and whether they go into stock
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something done to an invoice. actor_id: by whom; reason: in their words, or None."""
+
+    conn: Connection
+    invoice_id: int
+    actor_id: int
+    reason: str | None
+
+
+def no_such_invoice() -> errors.NotFound:
+    """A 404, the same for one that is not there and one that is somebody else's."""
+    return errors.NotFound("There is no invoice with this id.")
+
+
+def touched(call: Call, invoice_id: int) -> Touched:
+    """Whose an invoice is, and its products: what has to be known before the transaction, for the cache."""
+
+    def work(conn: Connection) -> Touched | None:
+        return invoices.get_touched(conn, invoice_id=invoice_id)
+
+    found = call.read(work)
+    if found is None:
+        raise no_such_invoice()
+    return found
+
+
+def prefixes(invoice: Touched, restocks: bool) -> list[str]:
+    """What of the cache shows a change of this invoice."""
+    return [INVOICES.format(user_id=invoice.user_id), *(stock_prefixes(invoice.product_ids) if restocks else [])]
+
+
+def lock(step: Step) -> LockedInvoice:
+    """Keep every other change of the invoice out until the transaction ends."""
+    locked = invoices.lock_invoice(step.conn, invoice_id=step.invoice_id)
+    if locked is None:
+        raise no_such_invoice()
+    return locked
+
+
+def move(step: Step, status: str, restock: bool = True) -> None:
+    """Change the status, with all that belongs to it: number, goods, credit note, event. Nothing, if it has that status."""
+    locked = lock(step)
+    if status == locked.status:
+        return
+    if status not in locked.allowed:
+        raise errors.TransitionNotAllowed(f"The invoice is {locked.status}.", current=locked.status, allowed=locked.allowed)
+    goods = _all_goods(step, restock) if status in ("cancelled", "refunded") else {}
+    if status == "cancelled":
+        _restock(step, goods, "cancel_restock")
+    elif goods:
+        credit(step, goods)
+    change: dict[str, Any] = {"invoice_id": step.invoice_id, "from_status": locked.status, "to_status": status}
+    restocked = restock and bool(goods)
+    invoices.create_event(step.conn, **change, actor_id=step.actor_id, restock=restocked, reason=step.reason)
+    number = invoices.take_number(step.conn, series="invoice") if status == "paid" else None
+    if not invoices.update_status(step.conn, **change, number=number):
+        raise LookupError("a locked invoice has changed its status")
+
+
+def credit(step: Step, goods: Goods) -> int:
+    """Make a credit note for goods of a locked invoice; its id."""
+    _restock(step, goods, "return_restock")
+    number = invoices.take_number(step.conn, series="credit_note")
+    credit_note_id = invoices.create_credit_note(
+        step.conn, invoice_id=step.invoice_id, number=number, actor_id=step.actor_id, reason=step.reason
+    )
+    invoices.create_credit_note_lines(
+        step.conn,
+        credit_note_id=credit_note_id,
+        invoice_id=step.invoice_id,
+        product_ids=[product_id for product_id, _ in goods],
+        quantities=list(goods.values()),
+        restocks=[restock for _, restock in goods],
+    )
+    return credit_note_id
+
+
+def _all_goods(step: Step, restock: bool) -> Goods:
+    """What has not come back yet."""
+    details = invoices.list_invoice_details(step.conn, invoice_id=step.invoice_id)
+    return {(line.product_id, restock): line.quantity - line.credited for line in details if line.credited < line.quantity}
+
+
+def _restock(step: Step, goods: Goods, kind: str) -> None:
+    """Put those of the goods back into stock that are to go there."""
+    back = {product_id: quantity for (product_id, restock), quantity in goods.items() if restock}
+    if not back:
+        return
+    in_stock = {product.id: product.stock for product in invoices.lock_stock(step.conn, invoice_id=step.invoice_id)}
+    check_limit({product_id: in_stock[product_id] + quantity for product_id, quantity in back.items()})
+    invoices.return_stock(
+        step.conn,
+        product_ids=list(back),
+        quantities=list(back.values()),
+        kind=kind,
+        invoice_id=step.invoice_id,
+        actor_id=step.actor_id,
+        reason=step.reason,
+    )
+
+
+def whole(conn: Connection, invoice_id: int) -> dict[str, Any]:
+    """An invoice as it is shown alone: with its details, events and credit notes."""
+    return {
+        **vars(invoices.get_invoice(conn, invoice_id=invoice_id)),
+        "details": invoices.list_invoice_details(conn, invoice_id=invoice_id),
+        "events": invoices.list_events(conn, invoice_id=invoice_id),
+        "credit_notes": credit_notes(conn, invoice_id),
+    }
+
+
+def credit_notes(conn: Connection, invoice_id: int) -> list[dict[str, Any]]:
+    """The credit notes of an invoice, oldest first, each with its lines."""
+    lines: dict[int, list[dict[str, Any]]] = {}
+    for line in invoices.list_credit_note_lines(conn, invoice_id=invoice_id):
+        shown = {name: value for name, value in vars(line).items() if name != "credit_note_id"}
+        lines.setdefault(line.credit_note_id, []).append(shown)
+    notes = invoices.list_credit_notes(conn, invoice_id=invoice_id)
+    return [{**vars(note), "lines": lines[note.id]} for note in notes]

@@ -1,0 +1,152 @@
+"""The cache's way to Redis: connections that know which run of it they talk to, keys, commands. Only this imports redis."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+SECONDS = 0.2  # the most that one call to Redis may take
+MARK_SECONDS = 10  # that a mark stands for a writer that has died: longer than any request may run
+KEPT_SECONDS = 86_400  # that generations and marks are kept without a write: then their entries, of minutes, are long gone
+
+# What redis-py raises: its own errors, and others' for a host name or an answer that makes no sense to it.
+FAULTS = (redis.RedisError, OSError, ValueError, TypeError)
+
+# KEYS: generation, marks, entry. ARGV: a new generation, KEPT_SECONDS. → generation, marks that stand, entry
+_READ = """
+local marks = redis.call('ZCARD', KEYS[2])
+if marks > 0 then
+    local overdue = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', redis.call('TIME')[1])
+    if overdue > 0 then redis.call('DEL', KEYS[1]) end
+    marks = marks - overdue
+end
+local generation = redis.call('GET', KEYS[1])
+if not generation then
+    generation = ARGV[1]
+    redis.call('SET', KEYS[1], generation, 'EX', ARGV[2])
+end
+return {generation, marks, marks == 0 and redis.call('GET', KEYS[3])}
+"""
+
+# KEYS: marks. ARGV: the mark, MARK_SECONDS, KEPT_SECONDS
+_MARK = """
+local overdue = redis.call('TIME')[1] + ARGV[2]
+for _, key in ipairs(KEYS) do
+    redis.call('ZADD', key, overdue, ARGV[1])
+    redis.call('EXPIRE', key, ARGV[3])
+end
+"""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A write under way: the prefixes that it may change."""
+
+    id: str
+    prefixes: tuple[str, ...]
+
+
+class Link:
+    """A connection, and the keys of one database in this run of its Redis."""
+
+    def __init__(self, connection: Any, namespace: str) -> None:
+        self._connection = connection
+        self._all = f"petstore:{namespace}:"
+        self._space = f"{self._all}{connection.petstore_run}:"
+
+    def ping(self) -> None:
+        self._call("PING")
+
+    def read(self, prefix: str, key: str) -> tuple[bytes, int, bytes | None]:
+        """The generation of a prefix (a new one, if there was none), the marks on it, and an entry, if there is no mark."""
+        keys = self._generation(prefix), self._marks(prefix), self._entry(prefix, key)
+        generation, marks, entry = self._call("EVAL", _READ, 3, *keys, secrets.token_hex(8), KEPT_SECONDS)
+        return generation, marks, entry
+
+    def store(self, prefix: str, key: str, entry: bytes, ttl: int) -> None:
+        self._call("SET", self._entry(prefix, key), entry, "EX", ttl)
+
+    def mark(self, mark: Mark) -> None:
+        keys = map(self._marks, mark.prefixes)
+        self._call("EVAL", _MARK, len(mark.prefixes), *keys, mark.id, MARK_SECONDS, KEPT_SECONDS)
+
+    def unmark(self, mark: Mark) -> None:
+        self._send(self._unmark(mark))
+
+    def forget(self, prefixes: tuple[str, ...], mark: Mark | None = None) -> None:
+        """Remove the generations of these prefixes, and then the mark."""
+        self._send([("DEL", *map(self._generation, prefixes)), *(self._unmark(mark) if mark else [])])
+
+    def clear(self) -> int:
+        """Remove every key of the database, of earlier runs too; how many."""
+        count, cursor = 0, b"0"
+        while True:
+            cursor, keys = self._call("SCAN", cursor, "MATCH", f"{self._all}*", "COUNT", 1000)
+            count += self._call("UNLINK", *keys) if keys else 0
+            if cursor == b"0":
+                return count
+
+    def _generation(self, prefix: str) -> str:
+        return f"{self._space}generation:{prefix}"
+
+    def _marks(self, prefix: str) -> str:
+        return f"{self._space}marks:{prefix}"
+
+    def _entry(self, prefix: str, key: str) -> str:
+        return f"{self._space}entry:{prefix}:{key}"
+
+    def _unmark(self, mark: Mark) -> list[tuple[Any, ...]]:
+        return [("ZREM", self._marks(prefix), mark.id) for prefix in mark.prefixes]
+
+    def _call(self, *command: Any) -> Any:
+        return self._send([command])[0]
+
+    def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        return [self._connection.read_response() for _ in commands]
+
+
+class RedisLinks:
+    """The connections to one Redis. Whatever fails raises one of FAULTS within SECONDS."""
+
+    def __init__(self, url: str) -> None:
+        self._pool: Any = redis.ConnectionPool.from_url(
+            url,
+            socket_timeout=SECONDS,
+            socket_connect_timeout=SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=_note_run,
+        )
+
+    @contextmanager
+    def link(self, namespace: str) -> Iterator[Link]:
+        """A connection for the block."""
+        connection = self._pool.get_connection()
+        try:
+            yield Link(connection, namespace)
+        except BaseException:
+            connection.disconnect()  # an answer may still be on its way
+            raise
+        finally:
+            self._pool.release(connection)
+
+    def close(self) -> None:
+        self._pool.disconnect()
+
+
+def _note_run(connection: Any) -> None:
+    """A Redis that was restarted may have come back with old data: its run_id tells (INFO), and every key carries it."""
+    connection.on_connect()
+    connection.send_command("INFO", "server")
+    found = re.search(rb"run_id:([0-9a-f]{16})", connection.read_response())
+    if found is None:
+        raise redis.ResponseError("INFO names no run_id")
+    connection.petstore_run = found[1].decode()

@@ -1,0 +1,47 @@
+"""Answers kept for retries, as sql/queries/idempotency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from petstore.db import Connection, execute, one_or_none, scalar
+
+
+@dataclass(frozen=True)
+class SavedAnswer:
+    """The answer that the first request with a key was given. status: None only while that one runs."""
+
+    fingerprint: bytes
+    status: int | None
+    location: str | None
+    body: bytes | None
+
+
+def claim_key(conn: Connection, *, user_id: int, route: str, key: str, fingerprint: bytes) -> int | None:
+    """Take a key for this transaction; None when it is taken. Waits for another transaction that holds it."""
+    found: int | None = scalar(conn, "idempotency/claim_key", user_id=user_id, route=route, key=key, fingerprint=fingerprint)
+    return found
+
+
+def get_answer(conn: Connection, *, user_id: int, route: str, key: str) -> SavedAnswer | None:
+    """The answer that was given to the first request with a key."""
+    return one_or_none(conn, "idempotency/get_answer", SavedAnswer, user_id=user_id, route=route, key=key)
+
+
+def save_answer(conn: Connection, *, user_id: int, route: str, key: str, status: int, location: str | None, body: bytes) -> int:
+    """Keep an answer beside its key."""
+    return execute(
+        conn,
+        "idempotency/save_answer",
+        user_id=user_id,
+        route=route,
+        key=key,
+        status=status,
+        location=location,
+        body=body,
+    )
+
+
+def purge_keys(conn: Connection) -> int:
+    """Remove at most a thousand keys older than 24 hours; how many."""
+    return execute(conn, "idempotency/purge_keys")

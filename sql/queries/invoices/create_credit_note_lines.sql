@@ -1,0 +1,18 @@
+-- Adds the lines of a credit note; more pieces than were bought and not yet credited break invoice_details_credited_range.
+--
+--   credit_note_id  bigint     the credit note
+--   invoice_id      bigint     its invoice
+--   product_ids     bigint[]   the products
+--   quantities      integer[]  pieces of each, in the same order
+--   restocks        boolean[]  whether they go back into stock, in the same order
+--
+-- Locks: the new rows; the lines of the invoice.
+-- psql -v credit_note_id=1 -v invoice_id=1 -v product_ids='{1}' -v quantities='{1}' -v restocks='{false}' -f sql/queries/invoices/create_credit_note_lines.sql
+INSERT INTO credit_note_lines (credit_note_id, invoice_id, product_id, quantity, restock)
+SELECT
+    :'credit_note_id'::bigint,
+    :'invoice_id'::bigint,
+    w.product_id,
+    w.quantity,
+    w.restock
+FROM unnest(:'product_ids'::bigint [], :'quantities'::integer [], :'restocks'::boolean []) AS w (product_id, quantity, restock);

@@ -1,0 +1,16 @@
+-- Whose an invoice is, and which products it names: neither ever changes. No row when there is no such invoice.
+--
+--   invoice_id  bigint  the invoice
+--
+-- Locks: none.
+-- psql -v invoice_id=1 -f sql/queries/invoices/get_touched.sql
+SELECT
+    id,
+    user_id,
+    array(
+        SELECT d.product_id FROM invoice_details AS d
+        WHERE d.invoice_id = i.id
+        ORDER BY d.product_id
+    ) AS product_ids
+FROM invoices AS i
+WHERE i.id = :'invoice_id'::bigint;

@@ -1,0 +1,19 @@
+-- The lines of every credit note of an invoice, with name and price as they were at the purchase.
+--
+--   invoice_id  bigint  the invoice
+--
+-- Locks: none.
+-- psql -v invoice_id=1 -f sql/queries/invoices/list_credit_note_lines.sql
+SELECT
+    l.credit_note_id,
+    l.product_id,
+    d.name,
+    d.unit_price,
+    l.quantity,
+    d.unit_price * l.quantity AS line_total,
+    l.restock
+FROM credit_notes AS c
+INNER JOIN credit_note_lines AS l ON c.id = l.credit_note_id
+INNER JOIN invoice_details AS d ON l.invoice_id = d.invoice_id AND l.product_id = d.product_id
+WHERE c.invoice_id = :'invoice_id'::bigint
+ORDER BY l.credit_note_id, l.product_id, l.restock DESC;
