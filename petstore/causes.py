@@ -27,6 +27,7 @@ CAUSES: Mapping[str, Cause] = {
     "idempotency_keys_user_id_fkey": Cause(errors.account_gone),
     # SQLSTATE
     "08": Cause(errors.Unavailable, retried=True),  # the connection
+    "25P03": Cause(errors.Unavailable, retried=True),  # the transaction stood still: this process was frozen
     "25006": Cause(errors.Unavailable),  # read-only: a standby, or on the way to becoming one
     "40": Cause(errors.Unavailable),
     "40001": Cause(errors.Unavailable, retried=True),  # serialization failure
@@ -37,6 +38,7 @@ CAUSES: Mapping[str, Cause] = {
     "57P01": Cause(errors.Unavailable, retried=True),  # the connection was ended by an administrator
     "57P02": Cause(errors.Unavailable, retried=True),  # by a crash
     "57P03": Cause(errors.Unavailable, retried=True),  # the server is starting
+    "58": Cause(errors.Unavailable),  # the server's files
     # no SQLSTATE
     "connection lost": Cause(errors.Unavailable, retried=True),
     "no connection": Cause(errors.Unavailable),  # none was free within a second, or none could be made

@@ -162,7 +162,9 @@ class Database:
         # Not by the pool's own `check=`: it sleeps between one dead connection and the next, while the database is up.
         wait_until = min(deadline, time.monotonic() + POOL_SECONDS)
         while True:
-            conn = self._pool.getconn(max(0.001, wait_until - time.monotonic()))
+            if (seconds := wait_until - time.monotonic()) <= 0:
+                raise PoolTimeout("the time for this request is over")
+            conn = self._pool.getconn(seconds)
             conn.deadline = deadline
             if is_open(conn):
                 break

@@ -56,7 +56,7 @@ def create(call: Call) -> Answer:
     columns = _columns(call)
 
     def work(conn: Connection) -> Answer:
-        product = products.create_product(conn, **columns, actor_id=call.user.id)
+        product = products.create_product(conn, **columns, stock=call.body["stock"], actor_id=call.user.id)
         return Answer(201, product, {"Location": f"/products?id={product.id}"})
 
     return write(call, work, PRODUCTS)
@@ -71,11 +71,8 @@ def modify(call: Call) -> Answer:
     def work(conn: Connection) -> Answer:
         locked = _lock(conn, product_id, body.get("version"))
         columns["stock"] = _new_stock(body, product_id, locked.stock)
-        changes = {name: columns[name] for name in ("name", "price", "stock")}
-        return Answer(
-            200,
-            products.update_product(conn, product_id=product_id, **changes, actor_id=call.user.id, reason=body.get("reason")),
-        )
+        cause = {"actor_id": call.user.id, "reason": body.get("reason")}
+        return Answer(200, products.update_product(conn, product_id=product_id, **columns, **cause))
 
     return write(call, work, *stock_prefixes([product_id]))
 
@@ -146,8 +143,8 @@ def _required_id(call: Call) -> int:
 
 
 def _columns(call: Call) -> dict[str, Any]:
-    """The name, price and stock of the validated body: the name trimmed, the price exact."""
-    columns = {name: call.body[name] for name in ("name", "price", "stock") if name in call.body}
+    """Name and price of the validated body, as far as they are there: the name trimmed, the price exact."""
+    columns = {name: call.body[name] for name in ("name", "price") if name in call.body}
     if "name" in columns:
         columns["name"] = columns["name"].strip()
         if not 1 <= len(columns["name"]) <= MAX_NAME:
