@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,6 @@ from petstore.causes import CAUSES, Cause, of_database, problem
 from petstore.db_connection import CONNECT_SECONDS, PooledConnection, configure, is_open
 from petstore.db_connection import Connection as Connection
 from petstore.db_connection import Error as Error
-from petstore.db_connection import LockTimeout as LockTimeout
 from petstore.db_connection import connect as connect
 from petstore.errors import Problem
 from petstore.queries import QUERIES
@@ -29,6 +29,7 @@ T = TypeVar("T")
 REQUEST_SECONDS = 3.0
 POOL_SECONDS = 1.0
 RETRIES = 3
+_PAUSE_SECONDS = 0.03
 _OPTIONS = "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC"
 
 _NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)  # the pool's, which are psycopg.Error too
@@ -155,6 +156,7 @@ class Database:
                     if last or not _cause(error).retried:
                         raise
                     logger.info("begins anew after: %s", error)
+                    time.sleep(random.uniform(0, _PAUSE_SECONDS))  # so that two who locked each other out do not meet again
             raise AssertionError("the last attempt returns or raises")
 
     @contextmanager

@@ -58,4 +58,3 @@ def connect(url: str, **options: Any) -> AbstractContextManager[Connection]:
 
 
 Error = psycopg.Error  # for tools that say what went wrong
-LockTimeout = psycopg.errors.LockNotAvailable

@@ -203,6 +203,16 @@ class OutcomeUnknown(Unavailable):
 
     slug = "outcome-unknown"
 
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or _LOOK_FIRST)
+
+
+_LOOK_FIRST = (
+    "The connection to the database broke while it committed: whether this was done is not known. Read what it was to change"
+    " before you send it again (GET /invoices, GET /products?id=X, or log in). With an Idempotency-Key, a request that takes one"
+    " can be sent again at once."
+)
+
 
 def invalid(pointer: str, detail: str) -> Invalid:
     """A 422 about one member of the body."""

@@ -28,7 +28,9 @@ class Turns:
         """Hold the key for the block; wait for it at most `seconds`, then raise TurnTaken."""
         with self._free:
             if key in self._taken:
-                self._wait(key, seconds)
+                with self.waiting():  # the lock is one that its holder may take again
+                    if not self._free.wait_for(lambda: key not in self._taken, seconds):
+                        raise TurnTaken
             self._taken.add(key)
         try:
             yield
@@ -37,15 +39,18 @@ class Turns:
                 self._taken.discard(key)
                 self._free.notify_all()
 
-    def _wait(self, key: Hashable, seconds: float) -> None:
-        if self._waiting >= self._most:
-            raise TurnTaken
-        self._waiting += 1
-        try:
-            if not self._free.wait_for(lambda: key not in self._taken, seconds):
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Be one of those who wait, for what is not told here; TurnTaken when there are enough of them."""
+        with self._free:
+            if self._waiting >= self._most:
                 raise TurnTaken
+            self._waiting += 1
+        try:
+            yield
         finally:
-            self._waiting -= 1
+            with self._free:
+                self._waiting -= 1
 
 
 class _Flight(Generic[T]):

@@ -6,21 +6,21 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 from petstore import errors
 from petstore.calls import Answer, Call
-from petstore.db import Connection, LockTimeout
+from petstore.db import Connection
 from petstore.repository import idempotency
 from petstore.repository.idempotency import SavedAnswer
 from petstore.waiting import TurnTaken
 
 TWIN_SECONDS = 2.0  # that a request waits for the first one with its key
 PURGE_ONE_IN = 200  # keyed writes, each of which removes up to a thousand old keys: more than they add
-_SETTLE_SECONDS = 0.05  # between two looks for what became of a transaction
+_POLL_SECONDS = 0.05  # between two looks at what another transaction is doing
 
 Work = Callable[[Connection], Answer]
 
@@ -32,24 +32,21 @@ def write(call: Call, work: Work, *prefixes: str) -> Answer:
     written: with an Idempotency-Key it is kept as the answer, and so committed.
     """
     if call.key is None:
-        return _marked(call, prefixes, lambda: _keyless(call, work))
-    with _turn(call):
-        answer = _marked(call, prefixes, _Keyed(call, work).answer)
+        return _marked(call, prefixes, lambda: call.db.write(work, call.deadline))
+    wait_until = time.monotonic() + TWIN_SECONDS
+    try:
+        with call.services.turns.turn((call.user.id, call.route, call.key), TWIN_SECONDS):
+            answer = _marked(call, prefixes, lambda: _Keyed(call, work).answer(wait_until))
+    except TurnTaken:  # twins of this process wait there, a few of them, and without a connection
+        raise _key_in_use() from None
     if random.randrange(PURGE_ONE_IN) == 0:
         with suppress(errors.Problem):
             call.db.write(idempotency.purge_keys, call.deadline)
     return answer
 
 
-_LOOK = (
-    "The connection to the database broke while it committed: whether this was done is not known. Read what it was to change "
-    "(GET /invoices, GET /products?id=X) before you send it again; with an Idempotency-Key it can be sent again at once."
-)
-_ASK_AGAIN = (
-    "The connection to the database broke while it committed: whether this was done is not known yet. Send the same request with "
-    "the same Idempotency-Key again: it is done once, and you get its answer."
-)
-_NOTHING_DONE = "The connection to the database broke, and nothing was changed. Send the request again."
+def _key_in_use() -> errors.KeyInUse:
+    return errors.KeyInUse(headers={"Retry-After": "1"})
 
 
 def _marked(call: Call, prefixes: tuple[str, ...], transact: Callable[[], Answer]) -> Answer:
@@ -69,27 +66,6 @@ def _marked(call: Call, prefixes: tuple[str, ...], transact: Callable[[], Answer
     return answer
 
 
-def _keyless(call: Call, work: Work) -> Answer:
-    try:
-        return call.db.write(work, call.deadline)
-    except errors.OutcomeUnknown as unknown:
-        raise errors.OutcomeUnknown(_LOOK) from unknown
-
-
-@contextmanager
-def _turn(call: Call) -> Iterator[None]:
-    """Twins of this process wait here, a few of them, and not on connections."""
-    try:
-        with call.services.turns.turn((call.user.id, call.route, call.key), TWIN_SECONDS):
-            yield
-    except TurnTaken:
-        raise _key_in_use() from None
-
-
-def _key_in_use() -> errors.KeyInUse:
-    return errors.KeyInUse(headers={"Retry-After": "1"})
-
-
 class _NotDone(Exception):
     """The transaction whose COMMIT gave no answer was rolled back."""
 
@@ -102,7 +78,19 @@ class _Keyed:
         self._key: dict[str, Any] = {"user_id": call.user.id, "route": call.route, "key": str(call.key)}
         self._fingerprint = _fingerprint(call)
 
-    def answer(self) -> Answer:
+    def answer(self, wait_until: float) -> Answer:
+        """Do it, or tell what was answered. While another process has the key: wait, without a connection, as one of a few."""
+        try:
+            return self._once()
+        except errors.KeyInUse:
+            with self._call.services.turns.waiting():
+                while time.monotonic() + _POLL_SECONDS < wait_until:
+                    time.sleep(_POLL_SECONDS)
+                    with suppress(errors.KeyInUse):
+                        return self._once()
+            raise
+
+    def _once(self) -> Answer:
         try:
             return self._call.db.write(self._transact, self._call.deadline)
         except errors.OutcomeUnknown:
@@ -121,12 +109,9 @@ class _Keyed:
         return Answer(answer.status, body, answer.headers)
 
     def _claim(self, conn: Connection) -> SavedAnswer | None:
-        """Take the key for this transaction, or tell what the first request with it was answered."""
-        try:
-            if idempotency.claim_key(conn, **self._key, fingerprint=self._fingerprint) is not None:
-                return None
-        except LockTimeout:  # the first one is running, in another process
-            raise _key_in_use() from None
+        """Take the key for this transaction, or tell what the first one with it was answered; KeyInUse while that one runs."""
+        if idempotency.claim_key(conn, **self._key, fingerprint=self._fingerprint) is not None:
+            return None
         saved = idempotency.get_answer(conn, **self._key)
         if saved is None or saved.status is None:
             raise _key_in_use()
@@ -139,7 +124,7 @@ class _Keyed:
         return Answer(saved.status or 0, saved.body, headers)
 
     def _settle(self) -> Answer:
-        """What became of the transaction whose COMMIT gave no answer: taking its key anew waits for its end."""
+        """What became of the transaction whose COMMIT gave no answer: its key can be taken anew when it has ended, not before."""
 
         def look(conn: Connection) -> Answer:
             saved = self._claim(conn)
@@ -147,23 +132,32 @@ class _Keyed:
                 raise _NotDone
             return self._replay(saved)
 
-        while time.monotonic() + _SETTLE_SECONDS < self._call.deadline:
+        while time.monotonic() + _POLL_SECONDS < self._call.deadline:
             try:
                 return self._call.db.write(look, self._call.deadline)
             except _NotDone:
-                raise errors.Unavailable(_NOTHING_DONE) from None
+                raise errors.Unavailable(
+                    "The connection to the database broke, and nothing was changed. Send it again."
+                ) from None
             except (errors.Unavailable, errors.KeyInUse):  # the database is starting, or that transaction still runs
-                time.sleep(_SETTLE_SECONDS)
-        raise errors.OutcomeUnknown(_ASK_AGAIN)
+                time.sleep(_POLL_SECONDS)
+        raise errors.OutcomeUnknown(
+            "The connection to the database broke while it committed: whether this was done is not known yet. Send the same"
+            " request with the same Idempotency-Key again: it is done once, and you get its answer."
+        )
 
 
 def _fingerprint(call: Call) -> bytes:
-    """SHA-256 of all that makes the request what it is; the order of its members does not."""
-    whole = [call.route, dict(call.path), dict(call.query), call.body]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=_plain).encode()).digest()
+    """SHA-256 of all that makes the request what it is; neither the order of members nor the notation of numbers does."""
+    whole = [call.route, dict(call.path), dict(call.query), _canonical(call.body)]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).digest()
 
 
-def _plain(value: Any) -> str:
-    if not isinstance(value, Decimal):
-        raise TypeError(type(value).__name__)
-    return str(value.normalize())  # 12.50 is 12.5
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _canonical(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        return ["number", format((Decimal(value) or Decimal(0)).normalize(), "f")]  # 12.50 is 12.5, and -0 is 0
+    return value

@@ -210,8 +210,9 @@ def clients(service: tuple[Services, Server]) -> Iterator[Callable[..., Client]]
 
     def client(user: Any = None) -> Client:
         token = service[0].tokens.issue(tokens.User(user.id, user.role)) if user else None
-        made.append(Client(service[1].address, token))
-        return made[-1]
+        one = Client(service[1].address, token)
+        made.append(one)
+        return one
 
     yield client
     for one in made:

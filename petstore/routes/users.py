@@ -14,6 +14,7 @@ from petstore.tokens import User
 def register(call: Call) -> Answer:
     """Make an account; a known email, in whatever case, is a 409."""
     password = passwords.hash_password(call.body["password"])
+    # With time of its own: the hash may have had to wait for its turn.
     user = call.db.write(partial(users.create_user, email=call.body["email"], password=password))
     return Answer(201, user)
 
