@@ -76,6 +76,10 @@ class Call:
         """What `work` reads from the database, within the deadline; it may be run more than once."""
         return self.db.read(work, self.deadline)
 
+    def snapshot(self, work: Callable[[Connection], T]) -> T:
+        """As `read`, with all of it as it was at one moment."""
+        return self.db.snapshot(work, self.deadline)
+
     def encode(self, value: Any) -> bytes:
         """JSON bytes: money as a string with the currency's digits, times in RFC 3339 UTC, dataclasses as objects.
 

@@ -34,6 +34,13 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
     """Refuses every request whose end two readers could see at two places (RFC 9112, 6.3 and 11.2)."""
 
     command = path = "-"  # of what could not be read; waitress's own log line asks for the path
+    received_at = 0.0  # time.monotonic() when it was here to its end
+
+    def received(self, data: bytes) -> int:
+        taken = int(super().received(data))
+        if self.completed and not self.received_at:
+            self.received_at = time.monotonic()
+        return taken
 
     def parse_header(self, head: bytes) -> None:
         if _BARE_OR_FOLDED.search(head):
@@ -56,6 +63,7 @@ class _Task(WSGITask):  # type: ignore[misc]
 
     def get_environment(self) -> Any:
         environ = super().get_environment()
+        environ["petstore.received_at"] = self.request.received_at
         environ["PATH_INFO"] = self.request.path  # waitress makes one slash of several: //livez would be /livez
         return environ
 

@@ -116,6 +116,18 @@ class Database:
         """
         return self._attempts(work, deadline or time.monotonic() + REQUEST_SECONDS)
 
+    def snapshot(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
+        """As `read`, with all of it as it was at one moment (REPEATABLE READ): for what takes several queries."""
+
+        def transact(conn: Connection) -> T:
+            conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                return work(conn)
+            finally:
+                conn.execute("ROLLBACK")  # there is nothing to commit
+
+        return self.read(transact, deadline)
+
     def write(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
         """What `work` gives, in one transaction (READ COMMITTED): committed at its end, rolled back if it raises.
 

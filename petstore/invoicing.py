@@ -59,7 +59,7 @@ def lock(step: Step) -> LockedInvoice:
 
 
 def move(step: Step, status: str, restock: bool = True) -> None:
-    """Change the status, with all that belongs to it: number, goods, credit note, event. Nothing, if it has that status."""
+    """Change the status, with all that belongs to it: goods, credit note, event. Nothing, if it has that status."""
     locked = lock(step)
     if status == locked.status:
         return
@@ -73,17 +73,15 @@ def move(step: Step, status: str, restock: bool = True) -> None:
     change: dict[str, Any] = {"invoice_id": step.invoice_id, "from_status": locked.status, "to_status": status}
     restocked = restock and bool(goods)
     invoices.create_event(step.conn, **change, actor_id=step.actor_id, restock=restocked, reason=step.reason)
-    number = invoices.take_number(step.conn, series="invoice") if status == "paid" else None
-    if not invoices.update_status(step.conn, **change, number=number):
+    if not invoices.update_status(step.conn, **change):
         raise LookupError("a locked invoice has changed its status")
 
 
 def credit(step: Step, goods: Goods) -> int:
     """Make a credit note for goods of a locked invoice; its id."""
     _restock(step, goods, "return_restock")
-    number = invoices.take_number(step.conn, series="credit_note")
     credit_note_id = invoices.create_credit_note(
-        step.conn, invoice_id=step.invoice_id, number=number, actor_id=step.actor_id, reason=step.reason
+        step.conn, invoice_id=step.invoice_id, actor_id=step.actor_id, reason=step.reason
     )
     invoices.create_credit_note_lines(
         step.conn,
@@ -121,7 +119,7 @@ def _restock(step: Step, goods: Goods, kind: str) -> None:
 
 
 def whole(conn: Connection, invoice_id: int) -> dict[str, Any]:
-    """An invoice as it is shown alone: with its details, events and credit notes."""
+    """An invoice as it is shown alone: with its details, events and credit notes. In one snapshot, or with the invoice locked."""
     return {
         **vars(invoices.get_invoice(conn, invoice_id=invoice_id)),
         "details": invoices.list_invoice_details(conn, invoice_id=invoice_id),

@@ -213,12 +213,12 @@ COMMENT ON COLUMN invoices.total IS 'Sum of the line totals; never changes.';
 CREATE INDEX invoices_of_user ON invoices (user_id, id DESC);
 COMMENT ON INDEX invoices_of_user IS 'A customer''s invoices, newest first.';
 
-GRANT SELECT, INSERT (user_id, total), UPDATE (status, number) ON invoices TO petstore_app;
+GRANT SELECT, INSERT (user_id, total), UPDATE (status) ON invoices TO petstore_app;
 
 CREATE TRIGGER invoices_stay BEFORE DELETE ON invoices
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
-CREATE TRIGGER invoices_fixed BEFORE UPDATE OF total, number ON invoices
+CREATE TRIGGER invoices_amount_fixed BEFORE UPDATE OF total, number ON invoices
 FOR EACH ROW WHEN (new.total <> old.total OR (old.number IS NOT NULL AND new.number IS DISTINCT FROM old.number))
 EXECUTE FUNCTION refuse_change();
 
@@ -254,6 +254,10 @@ GRANT SELECT, INSERT (invoice_id, product_id, name, unit_price, quantity) ON inv
 CREATE TRIGGER invoice_details_stay
 BEFORE DELETE OR UPDATE OF invoice_id, product_id, name, unit_price, quantity ON invoice_details
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER invoice_details_only_grow BEFORE UPDATE OF credited, restocked ON invoice_details
+FOR EACH ROW WHEN (new.credited < old.credited OR new.restocked < old.restocked)
+EXECUTE FUNCTION refuse_change();
 
 CREATE FUNCTION check_invoice_total() RETURNS trigger
 LANGUAGE plpgsql
@@ -329,7 +333,37 @@ CREATE TABLE number_series (
     CONSTRAINT number_series_positive CHECK (last > 0)
 );
 COMMENT ON TABLE number_series IS 'The last number given in each series and UTC year. Its row is locked until the transaction that took a number ends: no gaps.';
-GRANT SELECT, INSERT, UPDATE (last) ON number_series TO petstore_app;
+
+CREATE FUNCTION next_number(wanted text) RETURNS text
+LANGUAGE sql VOLATILE
+AS $$
+    INSERT INTO number_series AS s (series, year, last)
+    VALUES (wanted, extract(YEAR FROM now() AT TIME ZONE 'UTC')::integer, 1)
+    ON CONFLICT (series, year) DO UPDATE SET last = s.last + 1
+    RETURNING CASE s.series WHEN 'credit_note' THEN 'C' ELSE '' END
+        || s.year || '-' || lpad(s.last::text, greatest(6, length(s.last::text)), '0')
+$$;
+COMMENT ON FUNCTION next_number(text) IS 'The next number of a series, invoice or credit_note, in this UTC year; a transaction that fails gives it back.';
+
+CREATE FUNCTION enter_status() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM invoice_transitions AS t WHERE t.from_status = old.status AND t.to_status = new.status) THEN
+        RAISE EXCEPTION 'an invoice that is % cannot become %', old.status, new.status
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME;
+    END IF;
+    IF old.number IS NULL AND new.status <> 'cancelled' THEN
+        new.number := next_number('invoice');
+    END IF;
+    RETURN new;
+END
+$$;
+COMMENT ON FUNCTION enter_status() IS 'For the trigger of invoices: allows what invoice_transitions has, and gives the number on becoming paid.';
+
+CREATE TRIGGER invoices_enter_status BEFORE UPDATE OF status ON invoices
+FOR EACH ROW WHEN (new.status <> old.status)
+EXECUTE FUNCTION enter_status();
 
 CREATE TABLE credit_notes (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -350,10 +384,24 @@ COMMENT ON TABLE credit_notes IS 'What was taken back of an invoice, in part or 
 COMMENT ON COLUMN credit_notes.number IS 'The next of its UTC year, without gaps (number_series). C2026-000001';
 COMMENT ON COLUMN credit_notes.actor_id IS 'The user who made it.';
 COMMENT ON COLUMN credit_notes.reason IS 'In the words of who made it; NULL when none was given.';
-GRANT SELECT, INSERT (invoice_id, number, actor_id, reason) ON credit_notes TO petstore_app;
+GRANT SELECT, INSERT (invoice_id, actor_id, reason) ON credit_notes TO petstore_app;
 
 CREATE TRIGGER credit_notes_stay BEFORE UPDATE OR DELETE ON credit_notes
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE FUNCTION number_credit_note() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
+AS $$
+BEGIN
+    new.number := next_number('credit_note');
+    RETURN new;
+END
+$$;
+COMMENT ON FUNCTION number_credit_note() IS 'For the trigger of credit_notes: gives the number.';
+
+CREATE TRIGGER credit_notes_number BEFORE INSERT ON credit_notes
+FOR EACH ROW WHEN (new.number IS NULL)
+EXECUTE FUNCTION number_credit_note();
 
 CREATE TABLE credit_note_lines (
     credit_note_id bigint NOT NULL,
@@ -374,6 +422,22 @@ GRANT SELECT, INSERT ON credit_note_lines TO petstore_app;
 
 CREATE TRIGGER credit_note_lines_stay BEFORE UPDATE OR DELETE ON credit_note_lines
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE FUNCTION check_credit_note_lines() RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM m2_be_project.credit_note_lines AS l WHERE l.credit_note_id = new.id) THEN
+        RAISE EXCEPTION 'credit note % has no lines', new.number
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION check_credit_note_lines() IS 'For the trigger of credit_notes: there is something in it, when the transaction ends.';
+
+CREATE CONSTRAINT TRIGGER credit_notes_have_lines AFTER INSERT ON credit_notes
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_credit_note_lines();
 
 CREATE FUNCTION count_credited() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp

@@ -219,6 +219,27 @@ def test_a_lock_that_is_held_too_long_is_a_503_and_nothing_is_bought(make, ana, 
     assert make.scalar("SELECT count(*) FROM invoices") == 0
 
 
+def test_the_deadline_of_a_request_counts_what_it_waits_for_a_thread(make, with_settings):
+    product_id, user = make.product(), make.user()
+    with with_settings(threads=1) as (services, server):
+        token = services.tokens.issue(user)
+
+        def ask(path):
+            with Client(server.address, token) as client:
+                started = time.perf_counter()
+                lines = {"products": [{"product_id": product_id, "quantity": 1}]}
+                answer = client.post("/purchase_product", lines) if path is None else client.get(path)
+                return answer.status, answer["Retry-After"], time.perf_counter() - started
+
+        with make.conn.transaction(), ThreadPoolExecutor(6) as pool:
+            make.conn.execute("SELECT FROM products WHERE id = %s FOR UPDATE", (product_id,))
+            answers = list(pool.map(ask, [None, None, None, None, "/livez", "/products"]))
+        assert {answer[:2] for answer in answers} == {(503, "1")}
+        assert max(seconds for _, _, seconds in answers) < 4
+        assert ask(None)[0] == 201
+    assert make.stock(product_id) == 9
+
+
 @pytest.mark.parametrize(
     ("damage", "repair"),
     [

@@ -100,7 +100,9 @@ def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, p
     for _ in range(4):
         make.product(stock=10)
     make.invoice(user.id, {1: 3, 2: 1})
-    make.conn.execute("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (1, 'C2001-000001', %s)", (user.id,))
+    with make.conn.transaction():
+        make.conn.execute("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (1, 'C2001-000001', %s)", (user.id,))
+        make.conn.execute("INSERT INTO credit_note_lines VALUES (1, 1, 2, 1, false)")
     line = re.findall(r"^-- (psql .*)$", path.read_text("utf-8"), re.MULTILINE)[-1]
     _, *arguments = shlex.split(line)
     done = subprocess.run(

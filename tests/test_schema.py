@@ -7,6 +7,8 @@ import pytest
 
 from petstore import db, db_schema
 from petstore.queries import SQL_FOLDER
+from petstore.repository import products
+from tests.conftest import eventually
 
 SCHEMA = (SQL_FOLDER / "schema.sql").read_bytes()
 ROLES = (SQL_FOLDER / "roles.sql").read_bytes()
@@ -75,3 +77,280 @@ def test_every_table_belongs_to_the_owner_and_is_commented(make):
         )
         == []
     )
+
+
+# ── the ledger of stock ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def pair(make):
+    """Products 1 and 2, with 10 and 20 pieces."""
+    return make.product(stock=10), make.product(stock=20)
+
+
+def moved(make, after=2):
+    return make.rows("SELECT product_id, kind, delta, stock FROM stock_movements WHERE id > %s ORDER BY product_id, id", after)
+
+
+NEW = "INSERT INTO products (name, price, stock) VALUES"
+WITH_ID = "INSERT INTO products (id, name, price, stock) OVERRIDING SYSTEM VALUE VALUES (1, 'x', 1, 9), (7, 'y', 1, 4)"
+MERGE = (
+    "MERGE INTO products AS p USING (VALUES (2, 3), (8, 6)) AS w (id, stock) ON p.id = w.id"
+    " WHEN MATCHED THEN UPDATE SET stock = w.stock WHEN NOT MATCHED THEN INSERT (name, price, stock) VALUES ('m', 1, w.stock)"
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "movements"),
+    [
+        ("UPDATE products SET stock = 7 WHERE id = 1", [(1, "adjust", -3, 7)]),
+        ("UPDATE products SET stock = stock + id", [(1, "adjust", 1, 11), (2, "adjust", 2, 22)]),
+        ("UPDATE products SET stock = 10", [(2, "adjust", -10, 10)]),
+        ("UPDATE products SET stock = stock, name = 'x', deleted_at = now()", []),
+        ("UPDATE products SET stock = 1 WHERE id = 9", []),
+        (f"{NEW} ('a', 1, 5), ('b', 1, 0)", [(3, "initial", 5, 5), (4, "initial", 0, 0)]),
+        (f"{NEW.replace('VALUES', '')} SELECT name, price, stock FROM products", [(3, "initial", 10, 10), (4, "initial", 20, 20)]),
+        (f"{WITH_ID} ON CONFLICT (id) DO UPDATE SET stock = excluded.stock", [(1, "adjust", -1, 9), (7, "initial", 4, 4)]),
+        (f"{WITH_ID} ON CONFLICT DO NOTHING", [(7, "initial", 4, 4)]),
+        ("WITH a AS (UPDATE products SET stock = 1 WHERE id = 1) UPDATE products SET stock = 2 WHERE id = 2",
+         [(1, "adjust", -9, 1), (2, "adjust", -18, 2)]),
+        ("DO 'BEGIN FOR i IN 1..2 LOOP UPDATE products SET stock = stock - i WHERE id = 1; END LOOP; END'",
+         [(1, "adjust", -1, 9), (1, "adjust", -2, 7)]),
+        (MERGE, [(2, "adjust", -17, 3), (3, "initial", 6, 6)]),
+    ],
+)  # fmt: skip
+def test_however_stock_is_changed_the_ledger_has_it(make, pair, statement, movements):
+    if statement == MERGE and make.conn.info.server_version < 150_000:
+        pytest.skip("MERGE came with PostgreSQL 15")
+    make.conn.execute(statement)
+    assert moved(make) == movements
+    told = {(None, f"in SQL, as {make.scalar('SELECT session_user')}")} if movements else set()
+    assert set(make.rows("SELECT actor_id, reason FROM stock_movements WHERE id > 2")) == told
+    assert products.list_ledger_faults(make.conn) == []
+
+
+def test_what_is_loaded_by_copy_is_in_the_ledger(make, pair):
+    with make.conn.cursor().copy("COPY products (name, price, stock) FROM STDIN") as copy:
+        for stock in (5, 0):
+            copy.write_row(("x", "1.00", stock))
+    assert moved(make) == [(3, "initial", 5, 5), (4, "initial", 0, 0)]
+    assert products.list_ledger_faults(make.conn) == []
+
+
+@pytest.mark.parametrize("change", ["id = 9", "id = DEFAULT"])
+def test_the_id_of_a_product_stays(make, pair, change):
+    with pytest.raises((psycopg.errors.GeneratedAlways, psycopg.errors.ForeignKeyViolation)):
+        make.conn.execute(f"UPDATE products SET {change} WHERE id = 1")
+    assert products.list_ledger_faults(make.conn) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "kept"),
+    [
+        ("UPDATE products SET stock = 5 FROM {cause} WHERE id = 1", 1),
+        ("UPDATE products SET name = 'x' FROM {cause} WHERE id = 1", 0),
+        ("UPDATE products SET stock = 5 FROM {cause} WHERE id = 9", 0),
+        ("INSERT INTO products (name, price, stock) SELECT 'x', 1, 1 FROM {cause}", 1),
+        ("UPDATE products SET stock = -1 FROM {cause} WHERE id = 1", None),
+    ],
+)
+def test_a_cause_is_good_for_one_statement(make, pair, first, kept):
+    boss = make.user().id
+    kind = "initial" if first.startswith("INSERT") else "adjust"
+    statement = first.format(cause=f"stock_cause('{kind}', NULL, {boss}, 'counted')")
+    with make.conn.transaction():
+        if kept is None:
+            with pytest.raises(psycopg.errors.CheckViolation), make.conn.transaction():
+                make.conn.execute(statement)
+        else:
+            make.conn.execute(statement)
+        make.conn.execute("UPDATE products SET stock = 3 WHERE id = 2")
+    assert make.rows("SELECT actor_id, reason FROM stock_movements WHERE id > 2 ORDER BY product_id = 2, id") == [
+        *[(boss, "counted")] * (kept or 0),
+        (None, f"in SQL, as {make.scalar('SELECT session_user')}"),
+    ]
+
+
+INSERT_MOVEMENT = "INSERT INTO stock_movements (product_id, kind, delta, stock) VALUES"
+
+
+@pytest.mark.parametrize(
+    ("damage", "faults"),
+    [
+        ("ALTER TABLE products DISABLE TRIGGER products_update_record_stock; UPDATE products SET stock = 7 WHERE id = 1",
+         [(1, 7, 10, 0)]),
+        (f"ALTER TABLE products DISABLE TRIGGER products_insert_record_stock; {NEW} ('x', 1, 5), ('x', 1, 0)",
+         [(3, 5, 0, 0), (4, 0, 0, 0)]),
+        ("ALTER TABLE stock_movements DISABLE TRIGGER USER; UPDATE stock_movements SET delta = 9, stock = 9 WHERE product_id = 2",
+         [(2, 20, 9, 0)]),
+        ("ALTER TABLE stock_movements DISABLE TRIGGER USER; DELETE FROM stock_movements", [(1, 10, 0, 0), (2, 20, 0, 0)]),
+        (f"{INSERT_MOVEMENT} (1, 'adjust', 1, 11)", [(1, 10, 11, 0)]),
+        (f"{INSERT_MOVEMENT} (1, 'adjust', 1, 99), (1, 'adjust', -1, 10)", [(1, 10, 10, 1)]),
+    ],
+)  # fmt: skip
+def test_a_ledger_that_was_gone_round_is_found(make, pair, damage, faults):
+    with make.conn.transaction(force_rollback=True):
+        make.conn.execute(damage)
+        assert products.list_ledger_faults(make.conn) == [products.LedgerFault(*fault) for fault in faults]
+    assert products.list_ledger_faults(make.conn) == []
+
+
+# ── the books ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def books(make, ana, pair):
+    """A pending and a paid invoice of 3 × 12.50, an event and a credit note of the second one."""
+    make.invoice(ana.id, {pair[0]: 3})
+    paid = make.invoice(ana.id, {pair[0]: 3}, status="paid")
+    with make.conn.transaction():
+        make.conn.execute(
+            "INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (%s, 'C2001-000001', %s)", (paid, ana.id)
+        )
+        make.conn.execute("INSERT INTO credit_note_lines VALUES (1, %s, %s, 1, false)", (paid, pair[0]))
+    event = "INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked) VALUES (%s, 'paid', 'shipped', %s, false)"
+    make.conn.execute(event, (paid, ana.id))
+    tables = ("stock_movements", "credit_notes", "credit_note_lines", "invoice_events", "invoices", "invoice_details")
+    return lambda: [make.rows(f"SELECT t::text FROM {table} AS t ORDER BY 1") for table in tables]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *[
+            "UPDATE stock_movements SET reason = 'x'",
+            "UPDATE credit_notes SET reason = 'x'",
+            "UPDATE credit_note_lines SET restock = true",
+        ],
+        *["UPDATE invoice_events SET reason = 'x'", "UPDATE stock_movements SET delta = delta WHERE false"],
+        *[f"DELETE FROM {table}" for table in ("stock_movements", "credit_notes", "credit_note_lines", "invoice_events")],
+        *["DELETE FROM invoices", "DELETE FROM invoice_details", "DELETE FROM invoices WHERE status = 'pending'"],
+        *[
+            f"UPDATE invoice_details SET {column} = {column}"
+            for column in ("invoice_id", "product_id", "name", "unit_price", "quantity")
+        ],
+        *["UPDATE invoices SET total = total + 1 WHERE id = 1", "UPDATE invoices SET total = 0"],
+        *[
+            "UPDATE invoices SET number = '2001-999999' WHERE id = 2",
+            "UPDATE invoices SET number = NULL, status = 'pending' WHERE id = 2",
+        ],
+    ],
+)
+def test_what_is_in_the_books_stays_for_the_owner_too(make, books, statement):
+    before = books()
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        make.conn.execute(statement)
+    assert books() == before
+
+
+def test_a_number_is_given_once_and_what_does_not_change_may_be_written_again(make, books):
+    make.conn.execute("UPDATE invoices SET number = '2001-000009', status = 'paid' WHERE id = 1")
+    before = books()
+    make.conn.execute("UPDATE invoices SET total = total, number = number")
+    assert books() == before
+
+
+LINE = "INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (currval('invoices_id_seq'), {}, 'x', {}, {})"
+
+
+@pytest.mark.parametrize(
+    ("total", "lines", "broken"),
+    [
+        ("0", [], None),
+        ("37.60", [(1, "12.50", 3), (2, "0.05", 2)], None),
+        ("0", [(1, "0", 3)], None),
+        ("0.01", [], "invoices_total_is_sum"),
+        ("37.51", [(1, "12.50", 3)], "invoices_total_is_sum"),
+        ("12.50", [(1, "12.50", 3)], "invoices_total_is_sum"),
+        ("37.50", [(1, "12.50", 3), (2, "0.05", 2)], "invoices_total_is_sum"),
+    ],
+)
+def test_a_total_is_the_sum_of_its_lines_when_the_transaction_ends(make, ana, pair, total, lines, broken):
+    def write():
+        with make.conn.transaction():
+            make.conn.execute("INSERT INTO invoices (user_id, total) VALUES (%s, %s::text::numeric)", (ana.id, total))
+            for line in lines:
+                make.conn.execute(LINE.format(*line))
+
+    if broken is None:
+        write()
+    else:
+        with pytest.raises(psycopg.errors.CheckViolation) as refusal:
+            write()
+        assert refusal.value.diag.constraint_name == broken
+    assert make.scalar("SELECT count(*) FROM invoices") == (broken is None)
+
+
+def test_no_line_is_added_to_an_invoice_later(make, books):
+    before = books()
+    with pytest.raises(psycopg.errors.CheckViolation) as refusal:
+        make.conn.execute(LINE.format(2, "0.01", 1))
+    assert refusal.value.diag.constraint_name == "invoice_details_total_is_sum"
+    assert books() == before
+
+
+def test_a_line_total_is_price_times_quantity_and_nothing_else(make, books):
+    assert make.rows("SELECT DISTINCT unit_price::text, quantity, line_total::text FROM invoice_details") == [
+        ("12.50", 3, "37.50")
+    ]
+    given = (
+        "INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity, line_total) VALUES (1, 2, 'x', 1, 1, 2)"
+    )
+    for statement in (given, "UPDATE invoice_details SET line_total = 0"):
+        with pytest.raises(psycopg.errors.GeneratedAlways):
+            make.conn.execute(statement)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize(("end", "given"), [("COMMIT", 2), ("ROLLBACK", 1)])
+def test_of_two_who_take_a_number_at_once_the_second_waits_and_there_is_no_gap(make, cluster, database, before, end, given):
+    url = cluster.url("petstore_owner", database)
+
+    def take(conn, series):
+        return conn.execute("SELECT next_number(%s)", (series,)).fetchone()[0]
+
+    for _ in range(before):
+        take(make.conn, series="invoice")
+    with db.connect(url) as first, db.connect(url) as second, ThreadPoolExecutor(1) as pool:
+        first.execute("BEGIN")
+        assert take(first, series="invoice").endswith(f"-{before + 1:06}")
+        waiting = pool.submit(take, second, series="invoice")
+        eventually(
+            lambda: make.scalar("SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted", second.info.backend_pid) == 1
+        )
+        assert take(make.conn, series="credit_note").endswith("-000001")  # which waits for nobody
+        first.execute(end)
+        assert waiting.result().endswith(f"-{before + given:06}")
+    assert make.rows("SELECT series, last FROM number_series ORDER BY series") == [
+        ("credit_note", 1),
+        ("invoice", before + given),
+    ]
+
+
+def test_a_status_changed_in_sql_follows_the_transitions_and_gives_the_number(make, ana):
+    year = make.scalar("SELECT extract(year FROM now() AT TIME ZONE 'UTC')::int")
+    first, second = make.invoice(ana.id), make.invoice(ana.id)
+    for statement in ("UPDATE invoices SET status = 'shipped'", "UPDATE invoices SET status = 'refunded' WHERE id = 1"):
+        with pytest.raises(psycopg.errors.CheckViolation, match="cannot become"):
+            make.conn.execute(statement)
+    make.conn.execute("UPDATE invoices SET status = 'paid' WHERE id = %s", (second,))
+    make.conn.execute("UPDATE invoices SET status = 'shipped' WHERE id = %s", (second,))
+    assert make.rows("SELECT id, status, number FROM invoices ORDER BY id") == [
+        (first, "pending", None),
+        (second, "shipped", f"{year}-000001"),
+    ]
+
+
+def test_a_credit_note_without_lines_is_none(make, ana):
+    paid = make.invoice(ana.id, {make.product(): 1}, status="paid")
+    with pytest.raises(psycopg.errors.CheckViolation, match="has no lines"):
+        make.conn.execute("INSERT INTO credit_notes (invoice_id, actor_id) VALUES (%s, %s)", (paid, ana.id))
+    assert make.rows("SELECT * FROM credit_notes") == make.rows("SELECT * FROM number_series") == []
+
+
+def test_what_was_credited_or_restocked_never_gets_less(make, ana):
+    make.invoice(ana.id, {make.product(): 2}, status="paid")
+    make.conn.execute("UPDATE invoice_details SET credited = 2, restocked = 1")
+    for statement in ("UPDATE invoice_details SET credited = 1", "UPDATE invoice_details SET restocked = 0"):
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            make.conn.execute(statement)

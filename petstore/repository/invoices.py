@@ -140,16 +140,9 @@ def lock_invoice(conn: Connection, *, invoice_id: int) -> LockedInvoice | None:
     return one_or_none(conn, "invoices/lock_invoice", LockedInvoice, invoice_id=invoice_id)
 
 
-def take_number(conn: Connection, *, series: str) -> str:
-    """The next number of a series (invoice, credit_note) in this UTC year; its series stays locked, so take it last."""
-    return str(scalar(conn, "invoices/take_number", series=series))
-
-
-def update_status(conn: Connection, *, invoice_id: int, from_status: str, to_status: str, number: str | None) -> int:
-    """Move an invoice from one state to another; 0 when it is no longer in the first. number: given on becoming paid."""
-    return execute(
-        conn, "invoices/update_status", invoice_id=invoice_id, from_status=from_status, to_status=to_status, number=number
-    )
+def update_status(conn: Connection, *, invoice_id: int, from_status: str, to_status: str) -> int:
+    """Move an invoice from one state to another; 0 when it is no longer in the first. Paid, it gets its number: do it last."""
+    return execute(conn, "invoices/update_status", invoice_id=invoice_id, from_status=from_status, to_status=to_status)
 
 
 def create_event(
@@ -205,11 +198,9 @@ def return_stock(
     )
 
 
-def create_credit_note(conn: Connection, *, invoice_id: int, number: str, actor_id: int, reason: str | None) -> int:
-    """A new credit note, without lines; its id."""
-    return int(
-        scalar(conn, "invoices/create_credit_note", invoice_id=invoice_id, number=number, actor_id=actor_id, reason=reason)
-    )
+def create_credit_note(conn: Connection, *, invoice_id: int, actor_id: int, reason: str | None) -> int:
+    """A new credit note, with its number and without lines; its id."""
+    return int(scalar(conn, "invoices/create_credit_note", invoice_id=invoice_id, actor_id=actor_id, reason=reason))
 
 
 def create_credit_note_lines(

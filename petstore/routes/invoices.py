@@ -39,7 +39,7 @@ def read(call: Call) -> Document:
     invoice = touched(call, invoice_id)
     if invoice.user_id != call.user.id and call.user.role != "admin":
         raise no_such_invoice()
-    return call.document(call.read(partial(whole, invoice_id=invoice_id)))
+    return call.document(call.snapshot(partial(whole, invoice_id=invoice_id)))
 
 
 def change(call: Call) -> Answer:

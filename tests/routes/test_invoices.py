@@ -1,4 +1,7 @@
+import random
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from functools import partial
 
 import pytest
 
@@ -227,3 +230,134 @@ def test_a_change_shows_in_the_owners_next_list_and_restocking_in_the_catalogue(
     change(admin, invoice_id, "cancelled")
     assert [buyer.get(path)["X-Cache"] for path in reads] == ["MISS", "MISS"]
     assert buyer.get("/products").json()["items"][0]["stock"] == 2
+
+
+# ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def number(count):
+    return f"{datetime.now(timezone.utc).year}-{count:06}"
+
+
+def at_once(*acts):
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return [one.result() for one in [pool.submit(act) for act in acts]]
+
+
+def test_an_invoice_gets_the_next_number_when_it_is_paid_and_keeps_it(make, ana, admin, buyer):
+    first, never, second, pending = (make.invoice(ana.id) for _ in range(4))
+    assert change(admin, first, "paid").json()["number"] == number(1)
+    assert change(admin, never, "cancelled").json()["number"] is None
+    assert [change(admin, second, "paid").json()["number"] for _ in range(2)] == [number(2)] * 2
+    for status in ("shipped", "delivered", "refunded"):
+        assert change(admin, first, status).json()["number"] == number(1)
+    assert make.rows("SELECT id, number FROM invoices ORDER BY id") == [
+        *((first, number(1)), (never, None), (second, number(2))),
+        (pending, None),
+    ]
+    shown = [(item["id"], item["number"]) for item in buyer.get("/invoices").json()["items"]]
+    assert shown == make.rows("SELECT id, number FROM invoices ORDER BY id DESC")
+    assert make.rows("SELECT series, last FROM number_series") == [("invoice", 2)]
+
+
+def test_numbers_have_no_gaps_when_many_are_paid_refused_and_broken_at_once(make, ana, clients):
+    """Of 20 invoices, each third cannot become paid, which fails after its number is taken."""
+    ids, boss = [make.invoice(ana.id) for _ in range(20)], make.user(role="admin")
+    team = [clients(boss) for _ in range(8)]
+
+    def work(client):
+        return [change(client, invoice_id, "paid") for invoice_id in random.sample(ids, len(ids))]
+
+    make.conn.execute("ALTER TABLE invoices ADD CONSTRAINT broken CHECK (id % 3 > 0 OR status <> 'paid')")
+    try:
+        answers = [answer for some in at_once(*(partial(work, client) for client in team)) for answer in some]
+    finally:
+        make.conn.execute("ALTER TABLE invoices DROP CONSTRAINT broken")
+    assert {answer.status for answer in answers} == {200, 500}
+    paid = make.rows("SELECT id, number FROM invoices WHERE number IS NOT NULL ORDER BY number")
+    assert [one for _, one in paid] == [number(count) for count in range(1, 15)]
+    assert {(answer.json()["id"], answer.json()["number"]) for answer in answers if answer.status == 200} == set(paid)
+    assert make.scalar("SELECT count(*) FROM invoice_events") == 14
+
+
+# ── what was done to it ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_invoice_shows_its_changes_oldest_first(make, ana, admin, buyer):
+    boss = make.scalar("SELECT id FROM users WHERE role = 'admin'")
+    invoice_id, other = make.invoice(ana.id, {make.product(): 1}), make.invoice(ana.id)
+    change(admin, invoice_id, "paid", reason="Wired 🐈")
+    change(admin, other, "cancelled")
+    change(admin, invoice_id, "cancelled")  # refused
+    change(admin, invoice_id, "paid", reason="again")  # changes nothing
+    change(admin, invoice_id, "refunded")
+    events = buyer.get(f"/invoices/{invoice_id}").json()["events"]
+    assert all(event.pop("created_at").endswith("Z") for event in events)
+    assert events == [
+        {"from_status": "pending", "to_status": "paid", "actor_id": boss, "restocked": False, "reason": "Wired 🐈"},
+        {"from_status": "paid", "to_status": "refunded", "actor_id": boss, "restocked": True, "reason": None},
+    ]
+
+
+def cancel(client, invoice_id, **body):
+    return client.post(f"/invoices/{invoice_id}/cancel", body)
+
+
+def test_a_buyer_cancels_what_is_pending_and_the_goods_go_back_once(make, ana, buyer):
+    product_id, other = make.product(stock=10), make.product(stock=10)
+    invoice_id, untouched = make.invoice(ana.id, {product_id: 3}), make.invoice(ana.id, {other: 2})
+    answers = [
+        cancel(buyer, invoice_id, reason="Allergic 🐈"),
+        cancel(buyer, invoice_id, reason="again"),
+        cancel(buyer, invoice_id),
+    ]
+    assert {answer.status for answer in answers} == {200}
+    assert answers[0].json() == answers[1].json() == answers[2].json() == buyer.get(f"/invoices/{invoice_id}").json()
+    assert (answers[0].json()["status"], answers[0].json()["details"][0]["restocked"]) == ("cancelled", 3)
+    assert (make.stock(product_id), make.stock(other)) == (13, 10)
+    assert make.rows("SELECT invoice_id, actor_id, restocked, reason FROM invoice_events") == [
+        (invoice_id, ana.id, True, "Allergic 🐈")
+    ]
+    moved = "SELECT kind, delta, invoice_id, actor_id, reason FROM stock_movements WHERE kind <> 'initial'"
+    assert make.rows(moved) == [("cancel_restock", 3, invoice_id, ana.id, "Allergic 🐈")]
+    assert make.rows("SELECT id, status FROM invoices ORDER BY id") == [(invoice_id, "cancelled"), (untouched, "pending")]
+
+
+def test_an_invoice_is_cancelled_by_its_owner_and_nobody_else(make, ana, buyer, admin, clients, anyone):
+    product_id = make.product(stock=10)
+    invoice_id = make.invoice(ana.id, {product_id: 3})
+    missing = cancel(admin, 999)
+    for client in (admin, clients(make.user())):
+        hidden = cancel(client, invoice_id)
+        assert (hidden.status, hidden.json() | {"request_id": ""}) == (404, missing.json() | {"request_id": ""})
+    assert cancel(anyone, invoice_id).status == 401
+    assert cancel(buyer, invoice_id, reason="x" * 501).pointers() == ["/reason"]
+    assert cancel(buyer, invoice_id, status="paid").pointers() == ["/status"]
+    assert (make.rows("SELECT status FROM invoices"), make.stock(product_id)) == ([("pending",)], 10)
+
+
+@pytest.mark.parametrize("status", ["paid", "shipped", "delivered", "refunded"])
+def test_a_buyer_cannot_cancel_what_is_paid(make, ana, buyer, status):
+    product_id = make.product(stock=10)
+    invoice_id = make.invoice(ana.id, {product_id: 3}, status=status)
+    problem = cancel(buyer, invoice_id).json()
+    assert (problem["status"], problem["type"]) == (409, "/problems/transition-not-allowed")
+    assert (problem["current"], problem["allowed"]) == (status, sorted(to for origin, to in ALLOWED if origin == status))
+    assert (make.rows("SELECT status FROM invoices"), make.stock(product_id)) == ([(status,)], 10)
+    assert make.rows("SELECT * FROM invoice_events") == []
+
+
+def test_of_a_buyer_who_cancels_and_an_admin_who_takes_the_money_one_wins(make, ana, buyer, admin):
+    product_id, paid, stock = make.product(stock=0), 0, 0
+    for _ in range(15):
+        invoice_id = make.invoice(ana.id, {product_id: 1})
+        acts = [partial(cancel, buyer, invoice_id), partial(change, admin, invoice_id, "paid")]
+        answers = at_once(*random.sample(acts, 2))
+        assert sorted(answer.status for answer in answers) == [200, 409]
+        (winner,) = [answer.json() for answer in answers if answer.status == 200]
+        (loser,) = [answer.json() for answer in answers if answer.status == 409]
+        assert loser["current"] == winner["status"]
+        paid, stock = paid + (winner["status"] == "paid"), stock + (winner["status"] == "cancelled")
+        found = make.rows("SELECT status, number FROM invoices WHERE id = %s", invoice_id)
+        assert found == [(winner["status"], number(paid) if winner["status"] == "paid" else None)]
+        assert make.stock(product_id) == stock

@@ -198,3 +198,53 @@ def test_buyers_of_crossed_products_do_not_lock_each_other_out(make, clients):
     assert make.scalar(
         "SELECT bool_and(total = (SELECT sum(line_total) FROM invoice_details WHERE invoice_id = invoices.id)) FROM invoices"
     )
+
+
+# ── the price that the buyer knows ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("price", ["12.50", "12.5", "012.5000", 12.5])
+def test_a_purchase_at_the_price_that_the_buyer_knows_is_made(make, buyer, price):
+    product_id, other = make.product(price="12.50"), make.product(price="1.00")
+    assert buy(buyer, line(product_id, expected_price=price), line(other)).json()["total"] == "13.50"
+    assert buy(buyer, line(product_id, expected_price=price), line(product_id, expected_price="12.50")).status == 201
+
+
+def test_another_price_now_names_every_such_line_and_nothing_is_bought(make, buyer, admin):
+    right, dear, cheap = make.product(price="5.00"), make.product(price="5.00"), make.product(price="0.00")
+    admin.patch(f"/modify_product?id={dear}", {"price": "6.50"})
+    answer = buy(
+        buyer,
+        line(right, expected_price="5.00"),
+        line(dear, expected_price=5),
+        line(cheap),
+        line(dear, expected_price="6.50"),
+        line(cheap, expected_price=0.01),
+        line(dear, expected_price="999999999"),
+    )
+    assert (answer.status, answer.json()["type"]) == (409, "/problems/price-changed")
+    members = ("pointer", "product_id", "expected_price", "price")
+    assert [tuple(fault[name] for name in members) for fault in answer.json()["errors"]] == [
+        ("/products/1/expected_price", dear, "5.00", "6.50"),
+        ("/products/4/expected_price", cheap, "0.01", "0.00"),
+        ("/products/5/expected_price", dear, "999999999.00", "6.50"),
+    ]
+    assert [make.stock(product_id) for product_id in (right, dear, cheap)] == [10, 10, 10]
+    assert make.scalar("SELECT count(*) FROM invoices") == 0
+
+
+@pytest.mark.parametrize("price", ["12.501", 0.001, "-1", -0.01, "1e1", "1000000000", 999999999.01, "NaN", "", None, True, []])
+def test_an_expected_price_that_is_none_is_refused_with_the_place(make, buyer, price):
+    product_id, other = make.product(price="12.50"), make.product()
+    answer = buy(buyer, line(other), line(product_id, expected_price=price))
+    assert (answer.status, answer.pointers()) == (422, ["/products/1/expected_price"])
+    assert [make.stock(one) for one in (product_id, other)] == [10, 10]
+
+
+def test_unknown_products_come_before_other_prices_and_those_before_too_little_stock(make, buyer):
+    product_id = make.product(price="1.00", stock=3)
+    short, dear, unknown = line(product_id, 4), line(product_id, expected_price="0.99"), line(999)
+    assert buy(buyer, short, dear, unknown).json()["type"] == "/problems/invalid"
+    assert buy(buyer, short, dear).json()["type"] == "/problems/price-changed"
+    assert buy(buyer, short).json()["type"] == "/problems/not-enough-stock"
+    assert make.stock(product_id) == 3

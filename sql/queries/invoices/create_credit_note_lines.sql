@@ -6,6 +6,8 @@
 --   quantities      integer[]  pieces of each, in the same order
 --   restocks        boolean[]  whether they go back into stock, in the same order
 --
+-- One step of a credit note: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+--
 -- Locks: the new rows; the lines of the invoice.
 -- psql -v credit_note_id=1 -v invoice_id=1 -v product_ids='{1}' -v quantities='{1}' -v restocks='{false}' -f sql/queries/invoices/create_credit_note_lines.sql
 INSERT INTO credit_note_lines (credit_note_id, invoice_id, product_id, quantity, restock)

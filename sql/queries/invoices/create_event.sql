@@ -7,6 +7,8 @@
 --   restock      boolean  false keeps the goods out of stock
 --   reason       text     in the words of who asked, at most 500 characters; NULL (empty in psql) for none
 --
+-- One step of a change of status: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+--
 -- Locks: the new row; the rows it refers to against deletion.
 -- psql -v invoice_id=1 -v from_status=pending -v to_status=paid -v actor_id=1 -v restock=true -v reason= -f sql/queries/invoices/create_event.sql
 INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked, reason)

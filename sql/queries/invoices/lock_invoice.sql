@@ -2,6 +2,8 @@
 --
 --   invoice_id  bigint  the invoice
 --
+-- One step of a change of status or a credit note: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+--
 -- Locks: the row of the invoice, FOR UPDATE, until the transaction ends.
 -- psql -v invoice_id=1 -f sql/queries/invoices/lock_invoice.sql
 SELECT

@@ -2,6 +2,8 @@
 --
 --   invoice_id  bigint  the invoice, locked before by lock_invoice
 --
+-- One step of a cancellation or a credit note: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+--
 -- Locks: the rows of its products, FOR UPDATE, in id order as a purchase does.
 -- psql -v invoice_id=1 -f sql/queries/invoices/lock_stock.sql
 SELECT p.id, p.stock

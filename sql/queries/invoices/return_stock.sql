@@ -7,6 +7,8 @@
 --   actor_id     bigint     who brings them back
 --   reason       text       at most 500 characters; NULL (empty in psql) for none
 --
+-- One step of a cancellation or a credit note: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+--
 -- Locks: the rows of the products; the lines of the invoice.
 -- psql -v product_ids='{1,2}' -v quantities='{3,1}' -v kind=cancel_restock -v invoice_id=1 -v actor_id=1 -v reason= -f sql/queries/invoices/return_stock.sql
 UPDATE products AS p

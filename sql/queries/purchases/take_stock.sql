@@ -5,6 +5,8 @@
 --   invoice_id   bigint     the invoice, with its lines
 --   actor_id     bigint     who buys
 --
+-- One step of a purchase: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+--
 -- Locks: the rows of the products.
 -- psql -v product_ids='{1,2}' -v quantities='{3,1}' -v invoice_id=1 -v actor_id=1 -f sql/queries/purchases/take_stock.sql
 UPDATE products AS p
