@@ -32,7 +32,10 @@ def create_router(services: Services) -> Bottle:
 
 
 def _add_routes(app: Bottle) -> None:
-    """auth: anyone, user or admin; body: its JSON Schema; query: the parameters; idempotent: it takes an Idempotency-Key."""
+    """auth: anyone, user or admin; body: its JSON Schema; body_optional: none is {}; query: the parameters that it takes;
+
+    idempotent: it takes an Idempotency-Key.
+    """
     app.post("/register", callback=users.register, auth="anyone", body="account_new")
     app.post("/login", callback=users.login, auth="anyone", body="credentials")
     app.get("/me", callback=users.me, auth="user")
@@ -47,7 +50,7 @@ def _add_routes(app: Bottle) -> None:
 
     app.get("/invoices", callback=invoices.list_own, auth="user", query=("limit", "after"))
     app.get("/invoices/<invoice_id>", callback=invoices.read, auth="user")
-    app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel, auth="user", body="invoice_cancel")
+    app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel, auth="user", body="invoice_cancel", body_optional=True)
     app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change, auth="admin", body="invoice_change")
     credit_notes_of = "/admin/invoices/<invoice_id>/credit_notes"
     app.post(credit_notes_of, callback=credit_notes.create, auth="admin", body="credit_note", idempotent=True)

@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from petstore import redis_link
 from petstore.redis_link import FAULTS, Link, Mark, RedisLinks
 from petstore.waiting import Flights
 
@@ -70,6 +71,7 @@ class Cache:
         self.flights: Flights[Document] = Flights()
         self._namespace = namespace
         self._missed: set[str] = set()  # prefixes whose invalidation did not reach Redis
+        self._lost_marks: list[Mark] = []  # that it may have heard of, and of whose end it did not hear
         self._lock = threading.Lock()
         self._up = url is not None
         self._wake, self._closing = threading.Event(), threading.Event()
@@ -95,7 +97,7 @@ class Cache:
         self._wake.set()
         if self._links is not None and self._probe_thread is not None:
             self._probe_thread.join()
-            if self._missed:
+            if self._missed or self._lost_marks:
                 self._try_again()  # the last chance for other processes to hear of our writes
             self._links.close()
 
@@ -117,10 +119,10 @@ class Cache:
             link.store(prefix, key, b"\n".join((generation.encode(), found.etag.encode(), found.body)), ttl)
 
     def mark(self, *prefixes: str) -> Mark:
-        """Say that these prefixes are being written: before BEGIN, with `changed` or `unmark` after the end."""
-        mark = Mark(secrets.token_hex(8), prefixes)
+        """Say that these prefixes are being written: before BEGIN, with `changed`, `unmark` or `doubt` after the end."""
+        mark = Mark(secrets.token_hex(8), prefixes, sent=self._up)
         with suppress(CacheDown), self._reaching() as link:
-            link.mark(mark)
+            link.mark(mark, redis_link.MARK_SECONDS)
         return mark
 
     def changed(self, mark: Mark) -> None:
@@ -129,20 +131,36 @@ class Cache:
 
     def unmark(self, mark: Mark) -> None:
         """Nothing was written after all."""
+        try:
+            with self._reaching() as link:
+                link.unmark(mark)
+        except CacheDown:
+            self._catch_up_on((), mark)
+
+    def doubt(self, mark: Mark) -> None:
+        """It may still be committed: the mark stays, for longer."""
         with suppress(CacheDown), self._reaching() as link:
-            link.unmark(mark)
+            link.mark(mark, redis_link.DOUBT_SECONDS)
 
     def invalidate(self, *prefixes: str, mark: Mark | None = None) -> None:
         """Make every entry under these prefixes unusable, on every worker; then take the mark away."""
         try:
-            with self._reaching() as link:
+            # A Redis that failed at the mark is tried once more: it may be full or slow, and serve old entries to others.
+            with self._reaching(although_down=mark is not None and mark.sent) as link:
                 link.forget(prefixes, mark)
         except CacheDown:
-            if self._links is not None:
-                with self._lock:
-                    self._missed.update(prefixes)
-                    self._up = False  # also when Redis came back just now: this has to be caught up with first
-                self._wake.set()
+            self._catch_up_on(prefixes, mark)
+
+    def _catch_up_on(self, prefixes: tuple[str, ...], mark: Mark | None) -> None:
+        """Do it when Redis is there again, before it is used."""
+        if self._links is None:
+            return
+        with self._lock:
+            self._missed.update(prefixes)
+            if mark is not None and mark.sent:
+                self._lost_marks.append(mark)
+            self._up = False  # also when Redis came back just now
+        self._wake.set()
 
     def clear(self) -> int:
         """Remove everything of this database; the number of keys. For tools: it walks over all keys of the Redis."""
@@ -150,10 +168,10 @@ class Cache:
             return link.clear()
 
     @contextmanager
-    def _reaching(self) -> Iterator[Link]:
+    def _reaching(self, although_down: bool = False) -> Iterator[Link]:
         """A connection to Redis; raise CacheDown at once when it is known to be down."""
         namespace = self._namespace()
-        if self._links is None or namespace is None or not self._up:
+        if self._links is None or namespace is None or not (self._up or although_down):
             raise CacheDown
         try:
             with self._links.link(namespace) as link:
@@ -183,7 +201,10 @@ class Cache:
                 missed = tuple(self._missed)
                 if missed:
                     link.forget(missed)
+                for mark in self._lost_marks:
+                    link.unmark(mark)
                 self._missed.clear()
+                self._lost_marks.clear()
                 self._up = True
             logger.warning("cache up again, %d missed invalidations done", len(missed))
 

@@ -40,10 +40,11 @@ CAUSES: Mapping[str, Cause] = {
     "57P03": Cause(errors.Unavailable, retried=True),  # the server is starting
     "58": Cause(errors.Unavailable),  # the server's files
     # no SQLSTATE
-    "connection lost": Cause(errors.Unavailable, retried=True),
+    "connection lost": Cause(errors.Unavailable, retried=True),  # the socket, or the server behind it
     "no connection": Cause(errors.Unavailable),  # none was free within a second, or none could be made
     "wrong database": Cause(errors.Unavailable),
     "no answer to COMMIT": Cause(errors.OutcomeUnknown),  # after Idempotency-Key and a new connection did not tell either
+    # decided where they happen: in cache.py (redis_link.FAULTS) and in validation.py
     "no answer from Redis": Cause(None),
     "no JSON": Cause(errors.MalformedJSON),
 }

@@ -136,7 +136,7 @@ class Database:
         """
 
         def transact(conn: Connection) -> T:
-            conn.execute("BEGIN")
+            conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             try:
                 result = work(conn)
             except BaseException:

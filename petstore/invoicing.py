@@ -15,6 +15,8 @@ from petstore.stock import check_limit, stock_prefixes
 
 INVOICES = "invoices:{user_id}"  # prefix of the cache: every list of a customer's invoices
 
+GIVING_BACK = ("cancelled", "refunded")  # the states in which goods come back
+
 Goods = Mapping[tuple[int, bool], int]  # pieces that come back, by product and whether they go into stock
 
 
@@ -65,14 +67,14 @@ def move(step: Step, status: str, restock: bool = True) -> None:
         return
     if status not in locked.allowed:
         raise errors.TransitionNotAllowed(f"The invoice is {locked.status}.", current=locked.status, allowed=locked.allowed)
-    goods = _all_goods(step, restock) if status in ("cancelled", "refunded") else {}
+    goods = _all_goods(step, restock) if status in GIVING_BACK else {}
     if status == "cancelled":
         _restock(step, goods, "cancel_restock")
     elif goods:
         credit(step, goods)
     change: dict[str, Any] = {"invoice_id": step.invoice_id, "from_status": locked.status, "to_status": status}
     restocked = restock and bool(goods)
-    invoices.create_event(step.conn, **change, actor_id=step.actor_id, restock=restocked, reason=step.reason)
+    invoices.create_event(step.conn, **change, actor_id=step.actor_id, restocked=restocked, reason=step.reason)
     if not invoices.update_status(step.conn, **change):
         raise LookupError("a locked invoice has changed its status")
 
@@ -105,7 +107,7 @@ def _restock(step: Step, goods: Goods, kind: str) -> None:
     back = {product_id: quantity for (product_id, restock), quantity in goods.items() if restock}
     if not back:
         return
-    in_stock = {product.id: product.stock for product in invoices.lock_stock(step.conn, invoice_id=step.invoice_id)}
+    in_stock = {product.id: product.stock for product in invoices.lock_stock(step.conn, product_ids=list(back))}
     check_limit({product_id: in_stock[product_id] + quantity for product_id, quantity in back.items()})
     invoices.return_stock(
         step.conn,
@@ -120,8 +122,11 @@ def _restock(step: Step, goods: Goods, kind: str) -> None:
 
 def whole(conn: Connection, invoice_id: int) -> dict[str, Any]:
     """An invoice as it is shown alone: with its details, events and credit notes. In one snapshot, or with the invoice locked."""
+    invoice = invoices.get_invoice(conn, invoice_id=invoice_id)
+    if invoice is None:
+        raise no_such_invoice()
     return {
-        **vars(invoices.get_invoice(conn, invoice_id=invoice_id)),
+        **vars(invoice),
         "details": invoices.list_invoice_details(conn, invoice_id=invoice_id),
         "events": invoices.list_events(conn, invoice_id=invoice_id),
         "credit_notes": credit_notes(conn, invoice_id),

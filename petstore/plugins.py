@@ -65,7 +65,7 @@ class Gate:
         key = validation.idempotency_key(request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
         value = None
         if body is not None:
-            value = validation.parse_json(raw)
+            value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)
             validation.validate(body, value)
         return parameters, value, caller, key
 

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 SECONDS = 0.2  # the most that one call to Redis may take
 MARK_SECONDS = 10  # that a mark stands for a writer that has died: longer than any request may run
+DOUBT_SECONDS = 60  # and for a COMMIT that may still happen
 KEPT_SECONDS = 86_400  # that generations and marks are kept without a write: then their entries, of minutes, are long gone
 
 # What redis-py raises: its own errors, and others' for a host name or an answer that makes no sense to it.
@@ -36,7 +37,7 @@ end
 return {generation, marks, marks == 0 and redis.call('GET', KEYS[3])}
 """
 
-# KEYS: marks. ARGV: the mark, MARK_SECONDS, KEPT_SECONDS
+# KEYS: marks. ARGV: the mark, seconds that it stands, KEPT_SECONDS
 _MARK = """
 local overdue = redis.call('TIME')[1] + ARGV[2]
 for _, key in ipairs(KEYS) do
@@ -48,10 +49,11 @@ end
 
 @dataclass(frozen=True)
 class Mark:
-    """A write under way: the prefixes that it may change."""
+    """A write under way: the prefixes that it may change. sent: Redis was asked to keep it, and may have heard."""
 
     id: str
     prefixes: tuple[str, ...]
+    sent: bool
 
 
 class Link:
@@ -74,9 +76,9 @@ class Link:
     def store(self, prefix: str, key: str, entry: bytes, ttl: int) -> None:
         self._call("SET", self._entry(prefix, key), entry, "EX", ttl)
 
-    def mark(self, mark: Mark) -> None:
+    def mark(self, mark: Mark, seconds: int) -> None:
         keys = map(self._marks, mark.prefixes)
-        self._call("EVAL", _MARK, len(mark.prefixes), *keys, mark.id, MARK_SECONDS, KEPT_SECONDS)
+        self._call("EVAL", _MARK, len(mark.prefixes), *keys, mark.id, seconds, KEPT_SECONDS)
 
     def unmark(self, mark: Mark) -> None:
         self._send(self._unmark(mark))

@@ -185,7 +185,8 @@ def money(pointer: str, value: str | int | Decimal, minor_digits: int) -> Decima
         raise errors.invalid(pointer, f"must be at most {MAX_PRICE}")
     rounded = amount.quantize(Decimal(1).scaleb(-minor_digits))
     if rounded != amount:
-        raise errors.invalid(pointer, f"must have at most {minor_digits} digits after the point")
+        digits = f"at most {minor_digits} digits" if minor_digits else "no digits"
+        raise errors.invalid(pointer, f"must have {digits} after the point: that is what the currency has")
     return abs(rounded)  # -0 is 0
 
 

@@ -55,7 +55,8 @@ def _marked(call: Call, prefixes: tuple[str, ...], transact: Callable[[], Answer
     try:
         answer = transact()
     except errors.OutcomeUnknown:
-        raise  # it may still be committed: the mark stays until it is overdue
+        call.cache.doubt(mark)
+        raise
     except BaseException:
         call.cache.unmark(mark)
         raise

@@ -262,3 +262,51 @@ def test_a_document_is_bytes_and_a_strong_etag_of_just_them():
     assert document(b"x") == document(b"x") == Document(b"x", document(b"x").etag)
     assert document(b"x").etag != document(b"y").etag
     assert redis_link.SECONDS == 0.2
+
+
+def test_a_redis_that_is_full_or_slow_for_a_moment_is_told_of_a_write_all_the_same(make_cache, raw):
+    """It refuses or misses the mark, and goes on to serve what it has to others."""
+    writer, reader = make_cache(), Call(make_cache())
+    for trouble in ("full", "slow"):
+        read(reader, number=1)
+        assert read(reader, number=1).cache == HIT
+        if trouble == "full":
+            raw.config_set("maxmemory-policy", "noeviction")
+            raw.config_set("maxmemory", 1)
+        else:
+            raw.client_pause(300)
+        writer.changed(writer.mark("things"))
+        raw.config_set("maxmemory", 0)
+        assert read(reader, number=1).cache != HIT
+        eventually(lambda: writer.state == reader.cache.state == "ok")
+
+
+def test_a_mark_that_redis_heard_too_late_is_taken_away_again(make_cache, raw, own_redis):
+    writer, reader = make_cache(), Call(make_cache())
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    mark = writer.mark("things")
+    writer.changed(mark)
+    os.kill(own_redis.pid, signal.SIGCONT)
+    eventually(lambda: writer.state == "ok")
+    assert raw.keys("*marks*") == []
+    assert [read(reader, number=1).cache for _ in range(2)] == [MISS, HIT]
+
+
+def test_a_write_of_unknown_outcome_keeps_its_mark_for_longer(make_cache, raw, monkeypatch):
+    monkeypatch.setattr(redis_link, "MARK_SECONDS", 1)
+    writer, reader = make_cache(), Call(make_cache())
+    writer.doubt(writer.mark("things"))
+    time.sleep(2.1)
+    assert read(reader, number=1).cache == BYPASS
+    ((_, overdue),) = raw.zrange(raw.keys("*marks*")[0], 0, -1, withscores=True)
+    assert 50 <= overdue - time.time() <= redis_link.DOUBT_SECONDS
+
+
+def test_without_redis_nothing_is_remembered(make_cache):
+    cache = Cache(None, lambda: "one")
+    for number in range(3):
+        cache.changed(cache.mark(f"things:{number}"))
+        cache.unmark(cache.mark(f"things:{number}"))
+    assert not cache._missed
+    assert not cache._lost_marks
+    cache.close()

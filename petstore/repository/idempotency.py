@@ -18,7 +18,7 @@ class SavedAnswer:
 
 
 def claim_key(conn: Connection, *, user_id: int, route: str, key: str, fingerprint: bytes) -> int | None:
-    """Take a key for this transaction; None when it is taken. Waits for another transaction that holds it."""
+    """Take a key for this transaction; None when it is taken, by one that is committed or that is running."""
     found: int | None = scalar(conn, "idempotency/claim_key", user_id=user_id, route=route, key=key, fingerprint=fingerprint)
     return found
 

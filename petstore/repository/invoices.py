@@ -95,7 +95,6 @@ class LockedStock:
 class LockedInvoice:
     """An invoice whose status nobody else can change before this transaction ends. allowed: the states that may follow."""
 
-    user_id: int
     status: str
     allowed: list[str]
 
@@ -152,27 +151,25 @@ def create_event(
     from_status: str,
     to_status: str,
     actor_id: int,
-    restock: bool,
+    restocked: bool,
     reason: str | None,
-) -> bool:
-    """Write a change of status down; whether it puts the goods back."""
-    return bool(
-        scalar(
-            conn,
-            "invoices/create_event",
-            invoice_id=invoice_id,
-            from_status=from_status,
-            to_status=to_status,
-            actor_id=actor_id,
-            restock=restock,
-            reason=reason,
-        )
+) -> int:
+    """Write a change of status down."""
+    return execute(
+        conn,
+        "invoices/create_event",
+        invoice_id=invoice_id,
+        from_status=from_status,
+        to_status=to_status,
+        actor_id=actor_id,
+        restocked=restocked,
+        reason=reason,
     )
 
 
-def lock_stock(conn: Connection, *, invoice_id: int) -> list[LockedStock]:
-    """Lock the products of an invoice whose goods come back, in id order."""
-    return many(conn, "invoices/lock_stock", LockedStock, invoice_id=invoice_id)
+def lock_stock(conn: Connection, *, product_ids: list[int]) -> list[LockedStock]:
+    """Lock products whose goods come back, in id order."""
+    return many(conn, "invoices/lock_stock", LockedStock, product_ids=product_ids)
 
 
 def return_stock(

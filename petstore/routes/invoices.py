@@ -9,7 +9,7 @@ from petstore import errors
 from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
-from petstore.invoicing import INVOICES, Step, move, no_such_invoice, prefixes, touched, whole
+from petstore.invoicing import GIVING_BACK, INVOICES, Step, move, no_such_invoice, prefixes, touched, whole
 from petstore.pagination import page, page_limit, read_cursor
 from petstore.repository import invoices
 from petstore.repository.invoices import Touched
@@ -47,8 +47,7 @@ def change(call: Call) -> Answer:
     status, restock = call.body["status"], call.body.get("restock", True)
     if "restock" in call.body and status != "refunded":
         raise errors.invalid("/restock", "goes with status refunded only")
-    restocks = status in ("cancelled", "refunded") and restock
-    return _change(call, touched(call, positive_id(call.path["invoice_id"])), status, restock, restocks)
+    return _change(call, touched(call, positive_id(call.path["invoice_id"])), status, restock)
 
 
 def cancel(call: Call) -> Answer:
@@ -56,12 +55,12 @@ def cancel(call: Call) -> Answer:
     invoice = touched(call, positive_id(call.path["invoice_id"]))
     if invoice.user_id != call.user.id:
         raise no_such_invoice()
-    return _change(call, invoice)
+    return _change(call, invoice, "cancelled", True)
 
 
-def _change(call: Call, invoice: Touched, status: str = "cancelled", restock: bool = True, restocks: bool = True) -> Answer:
+def _change(call: Call, invoice: Touched, status: str, restock: bool) -> Answer:
     def work(conn: Connection) -> Answer:
         move(Step(conn, invoice.id, call.user.id, call.body.get("reason")), status, restock)
         return Answer(200, whole(conn, invoice.id))
 
-    return write(call, work, *prefixes(invoice, restocks))
+    return write(call, work, *prefixes(invoice, status in GIVING_BACK))

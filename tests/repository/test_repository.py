@@ -137,13 +137,13 @@ def test_a_change_of_status_and_its_goods(conn):
     first, second = (purchases.create_invoice(conn, user_id=ana.id, total=Decimal(3)) for _ in range(2))
     purchases.create_invoice_details(conn, invoice_id=first.id, product_ids=[one.id], quantities=[2])
     purchases.create_invoice_details(conn, invoice_id=second.id, product_ids=[two.id], quantities=[4])
-    assert invoices.lock_invoice(conn, invoice_id=first.id) == invoices.LockedInvoice(ana.id, "pending", ["cancelled", "paid"])
+    assert invoices.lock_invoice(conn, invoice_id=first.id) == invoices.LockedInvoice("pending", ["cancelled", "paid"])
     assert invoices.lock_invoice(conn, invoice_id=LATEST) is None
     step = {"invoice_id": first.id, "from_status": "pending", "to_status": "cancelled"}
     assert invoices.update_status(conn, **step | {"from_status": "paid"}) == 0
     assert invoices.update_status(conn, **step) == 1
-    assert invoices.create_event(conn, **step, actor_id=ana.id, restock=True, reason=None) is True
-    assert invoices.lock_stock(conn, invoice_id=first.id) == [invoices.LockedStock(one.id, 5)]
+    assert invoices.create_event(conn, **step, actor_id=ana.id, restocked=True, reason=None) == 1
+    assert invoices.lock_stock(conn, product_ids=[one.id]) == [invoices.LockedStock(one.id, 5)]
     back = {"product_ids": [one.id], "quantities": [2], "kind": "cancel_restock", "actor_id": ana.id, "reason": None}
     assert invoices.return_stock(conn, **back, invoice_id=first.id) == 1
     assert invoices.list_invoice_details(conn, invoice_id=first.id)[0].restocked == 2
@@ -152,7 +152,7 @@ def test_a_change_of_status_and_its_goods(conn):
     assert invoices.get_invoice(conn, invoice_id=second.id).status == "pending"
     assert invoices.lock_invoice(conn, invoice_id=first.id).allowed == []
     paid = {"invoice_id": second.id, "from_status": "pending", "to_status": "paid"}
-    assert invoices.create_event(conn, **paid, actor_id=ana.id, restock=True, reason="why") is False
+    assert invoices.create_event(conn, **paid, actor_id=ana.id, restocked=False, reason="why") == 1
     assert invoices.get_invoice(conn, invoice_id=second.id).number is None
     assert invoices.update_status(conn, **paid) == 1
     assert invoices.get_invoice(conn, invoice_id=second.id).number == f"{year(conn)}-000001"

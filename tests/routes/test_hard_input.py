@@ -99,6 +99,8 @@ def test_a_body_that_is_not_json_is_400_and_one_that_is_not_valid_422(whole_shop
     path = target(rule)
     before = state()
     for raw in UNREADABLE:
+        if raw == b"" and schema == "invoice_cancel":  # which may be left out
+            continue
         answer = admin.request(method, path, raw=raw)
         assert answer.status == 400, raw[:50]
         assert answer.json()["type"] == "/problems/malformed-json"

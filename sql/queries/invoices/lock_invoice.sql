@@ -7,7 +7,6 @@
 -- Locks: the row of the invoice, FOR UPDATE, until the transaction ends.
 -- psql -v invoice_id=1 -f sql/queries/invoices/lock_invoice.sql
 SELECT
-    i.user_id,
     i.status,
     array(
         SELECT t.to_status FROM invoice_transitions AS t
