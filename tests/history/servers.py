@@ -1,0 +1,215 @@
+"""What a history runs on: a PostgreSQL, a Redis and two services of its own, with a proxy on every way between them."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+
+from petstore import db_schema, tokens
+from petstore.embedded import Postgres, find_redis
+from petstore.settings import Settings
+from tests.client import Client
+from tests.proxy import Proxy
+
+ROOT = Path(__file__).parents[2]
+SERVE = ("petstore",)  # the module that is run, and its arguments before `serve`
+# kill -9 of every process takes nothing from the system's page cache, so fsync may be off: what a COMMIT has written is there.
+DURABLE = ("fsync=off", "synchronous_commit=on")
+
+
+class Shop:
+    """A shop that is started with everything it needs, and has each part of it killed, frozen and started again."""
+
+    def __init__(self, folder: Path, *, serve: tuple[str, ...] = SERVE, postgres: tuple[str, ...] = DURABLE) -> None:
+        self._folder, self._stack = folder, ExitStack()
+        self.postgres = Postgres(folder, options=postgres)
+        self.redis = SnapshotRedis(folder)
+        self._keys = tokens.generate_key(folder / "keys").parent
+        self.services = [Service(folder, number, serve, self._keys) for number in range(2)]
+
+    def __enter__(self) -> Shop:
+        with ExitStack() as stack:  # what has been started is stopped, also when a later part does not start
+            stack.callback(self.postgres.stop)
+            self.postgres.start()
+            self.postgres.create_database()
+            db_schema.create_schema(self.postgres.url("postgres"), currency="USD", minor_digits=2)
+            stack.callback(self.redis.kill)
+            self.redis.start()
+            for service in self.services:
+                service.database = stack.enter_context(Proxy(service.folder / ".s.PGSQL.5432", self._socket()))
+                service.cache = stack.enter_context(Proxy(service.folder / "redis.sock", self.redis.socket))
+                stack.callback(service.kill)
+                service.start()
+            for service in self.services:
+                service.wait_until_ready()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def owner_url(self) -> str:
+        return self.postgres.url("petstore_owner")
+
+    def token(self, user_id: int, role: str) -> str:
+        defaults = Settings()
+        issuer = tokens.Tokens(
+            tokens.load_key(self._keys), issuer=defaults.issuer, audience=defaults.audience, seconds=defaults.token_seconds
+        )
+        return issuer.issue(tokens.User(user_id, role))
+
+    def kill_postgres(self) -> None:
+        """kill -9 of the server and all its backends; it starts again on the same data."""
+        parent = self.postgres.pid or 0
+        os.kill(parent, signal.SIGSTOP)  # it forks no more
+        processes = [parent, *_children(parent)]
+        for pid in processes:
+            os.kill(pid, signal.SIGKILL)
+        while any(_is_alive(pid) for pid in processes):
+            time.sleep(0.005)
+        self.postgres.start()
+        for service in self.services:
+            service.database.upstream = self._socket()
+
+    def _socket(self) -> str:
+        return parse_qs(urlsplit(self.postgres.url("postgres")).query)["host"][0] + "/.s.PGSQL.5432"
+
+
+class Service:
+    """One process of the service on a port that stays the same, with its own ways to PostgreSQL and Redis."""
+
+    database: Proxy
+    cache: Proxy
+
+    def __init__(self, folder: Path, number: int, serve: tuple[str, ...], keys: Path) -> None:
+        self.folder = folder / f"service{number}"
+        self.folder.mkdir()
+        self.address = ("127.0.0.1", _free_port())
+        self.log = folder / f"service{number}.log"
+        self._serve, self._keys = serve, keys
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PETSTORE_")}
+        ours = {
+            "PETSTORE_LISTEN": "{}:{}".format(*self.address),
+            "PETSTORE_DATABASE_URL": f"postgresql://petstore_app@/pet_ecommerce?host={self.folder}&port=5432",
+            "PETSTORE_REDIS_URL": f"unix://{self.folder}/redis.sock",
+            "PETSTORE_KEYS": str(self._keys),
+            "PETSTORE_ACCESS_LOG": "off",
+        }
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", *self._serve, "serve"]
+            self._process = subprocess.Popen(command, cwd=ROOT, env={**kept, **ours}, stdout=log, stderr=log)
+
+    def wait_until_ready(self, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._is_ready():
+            assert self._process is not None
+            assert self._process.poll() is None, f"the service has ended: {self.log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"the service is not ready: {self.log.read_text()[-2000:]}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """A stop that drains; its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def cut_off(self) -> list[tuple[float, float]]:
+        """From when to when it had no Redis (time.monotonic()), by what its log says: that it is gone, and that it is back."""
+        found = re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) WARNING petstore\.cache", self.log.read_text(), re.M)
+        since = time.time() - time.monotonic()
+        times = [time.mktime(time.strptime(whole, "%Y-%m-%d %H:%M:%S")) + int(part) / 1000 - since for whole, part in found]
+        followed = zip(times, [*times[1:], math.inf], strict=False)
+        return [(at - 0.25, after if after - at < 3 else at) for at, after in followed]  # it noticed by a time-out of 0.2 s
+
+    def failure(self) -> str:
+        """The first failure in its log, if any: what it has no answer for but 500."""
+        _, trace, rest = self.log.read_text().partition("Traceback")
+        return trace + rest[:3000]
+
+    def _end(self, how: int) -> int:
+        assert self._process is not None
+        self._process.send_signal(how)
+        return self._process.wait(30)
+
+    def _is_ready(self) -> bool:
+        with suppress(OSError), Client(self.address) as client:
+            return client.get("/readyz").status == 200
+        return False
+
+
+class SnapshotRedis:
+    """A Redis that saves when it is told to, and starts with what was saved."""
+
+    def __init__(self, folder: Path) -> None:
+        self._binary, self._folder = find_redis(), folder / "redis"
+        self._folder.mkdir()
+        self.socket = str(self._folder / "redis.sock")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            self._binary, "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", self._folder,
+        ]  # fmt: skip
+        Path(self.socket).unlink(missing_ok=True)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 20
+        while not self.run("PING"):
+            assert time.monotonic() < deadline, "Redis does not start"
+            time.sleep(0.01)
+
+    def run(self, *command: str) -> object:
+        """The answer to a command; None when there is none."""
+        with redis.Redis(unix_socket_path=self.socket) as client, suppress(redis.RedisError):
+            return client.execute_command(*command)
+        return None
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+def _free_port() -> int:
+    """A port below those that the system gives to clients: none of theirs may take it while the service is down."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def _children(parent: int) -> list[int]:
+    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if _state(path)[1] == parent]
+
+
+def _is_alive(pid: int) -> bool:
+    return _state(Path(f"/proc/{pid}/stat"))[0] not in ("", "Z", "X")
+
+
+def _state(path: Path) -> tuple[str, int]:
+    """The state and the parent of a process (proc(5): the fields after its name)."""
+    with suppress(OSError):
+        state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        return state, int(parent)
+    return "", 0
