@@ -36,13 +36,27 @@ def write(call: Call, work: Work, *prefixes: str) -> Answer:
     wait_until = time.monotonic() + TWIN_SECONDS
     try:
         with call.services.turns.turn((call.user.id, call.route, call.key), TWIN_SECONDS):
-            answer = _marked(call, prefixes, lambda: _Keyed(call, work).answer(wait_until))
-    except TurnTaken:  # twins of this process wait there, a few of them, and without a connection
+            once = _Keyed(call, work).once
+            answer = _when_free(call, lambda: _marked(call, prefixes, once), wait_until)
+    except TurnTaken:  # enough of this process wait already
         raise _key_in_use() from None
     if random.randrange(PURGE_ONE_IN) == 0:
         with suppress(errors.Problem):
             call.db.write(idempotency.purge_keys, call.deadline)
     return answer
+
+
+def _when_free(call: Call, attempt: Callable[[], Answer], wait_until: float) -> Answer:
+    """What `attempt` gives; while another process has the key, wait for it without a connection, as one of a few."""
+    try:
+        return attempt()
+    except errors.KeyInUse:
+        with call.services.turns.waiting():
+            while time.monotonic() + _POLL_SECONDS < wait_until:
+                time.sleep(_POLL_SECONDS)
+                with suppress(errors.KeyInUse):
+                    return attempt()
+        raise
 
 
 def _key_in_use() -> errors.KeyInUse:
@@ -79,19 +93,8 @@ class _Keyed:
         self._key: dict[str, Any] = {"user_id": call.user.id, "route": call.route, "key": str(call.key)}
         self._fingerprint = _fingerprint(call)
 
-    def answer(self, wait_until: float) -> Answer:
-        """Do it, or tell what was answered. While another process has the key: wait, without a connection, as one of a few."""
-        try:
-            return self._once()
-        except errors.KeyInUse:
-            with self._call.services.turns.waiting():
-                while time.monotonic() + _POLL_SECONDS < wait_until:
-                    time.sleep(_POLL_SECONDS)
-                    with suppress(errors.KeyInUse):
-                        return self._once()
-            raise
-
-    def _once(self) -> Answer:
+    def once(self) -> Answer:
+        """Do it, or tell what was answered; KeyInUse while another transaction has the key."""
         try:
             return self._call.db.write(self._transact, self._call.deadline)
         except errors.OutcomeUnknown:

@@ -92,7 +92,7 @@ BEGIN
         USING ERRCODE = 'restrict_violation', HINT = 'Correct it by a new row: an UPDATE of products.stock, a credit note.';
 END
 $$;
-COMMENT ON FUNCTION refuse_change() IS 'For triggers: keeps the books append-only, for the owner too.';
+COMMENT ON FUNCTION refuse_change() IS 'For triggers: keeps the books append-only, for the owner too, who may only TRUNCATE them.';
 
 
 -- ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from functools import partial
@@ -249,19 +250,19 @@ def test_a_refund_of_nothing_makes_no_credit_note(make, goods, paid, admin):
 def test_a_credit_note_shows_in_the_next_reads_and_leaves_the_others_cached(make, goods, paid, admin, buyer, clients):
     (tree, _), (invoice_id, _), other, bob = goods, paid, make.product(), clients(make.user())
     reads = [(buyer, f"/products?id={tree}"), (buyer, "/products"), (buyer, "/invoices"), (buyer, f"/products?id={other}")]
-    reads.append((bob, "/invoices"))
+    reads += [(bob, "/invoices"), (admin, "/invoices")]
 
     def cached():
         return [reader.get(path)["X-Cache"] for reader, path in reads]
 
-    assert (cached(), cached()) == (["MISS"] * 5, ["HIT"] * 5)
+    assert (cached(), cached()) == (["MISS"] * 6, ["HIT"] * 6)
     credit(admin, invoice_id, line(tree))
-    assert cached() == ["MISS", "MISS", "MISS", "HIT", "HIT"]
+    assert cached() == ["MISS", "MISS", "MISS", "HIT", "HIT", "HIT"]
     assert [buyer.get(f"/products?id={product_id}").json()["stock"] for product_id in (tree, other)] == [11, 10]
     credit(admin, invoice_id, line(tree, restock=False))
-    assert cached() == ["HIT", "HIT", "MISS", "HIT", "HIT"]
+    assert cached() == ["HIT", "HIT", "MISS", "HIT", "HIT", "HIT"]
     credit(admin, invoice_id, line(tree, 2))  # refused
-    assert cached() == ["HIT"] * 5
+    assert cached() == ["HIT"] * 6
 
 
 # ── at the same time ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -280,6 +281,20 @@ def test_of_two_who_credit_the_last_piece_one_does(make, ana, goods, boss, clien
         answers = at_once(*(partial(credit, client, invoice_id, line(goods[0], restock=restock)) for client in team))
         assert sorted(answer.status for answer in answers) == [201, 409]
         assert (counts(make, invoice_id), make.stock(goods[0])) == ([(1, int(restock))], 10 + turn * restock)
+
+
+def test_of_two_pieces_for_which_there_is_room_for_one_one_comes_back(make, goods, paid, boss, clients):
+    make.conn.execute("UPDATE products SET stock = 999999999")
+    team = [clients(boss) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        with make.conn.transaction():
+            make.conn.execute("SELECT FROM products FOR UPDATE")
+            sent = [pool.submit(credit, client, one, line(goods[0])) for client, one in zip(team, paid, strict=True)]
+            time.sleep(0.2)
+        answers = sorted((one.result() for one in sent), key=lambda answer: answer.status)
+    assert [answer.status for answer in answers] == [201, 409]
+    assert answers[1].json()["type"] == "/problems/stock-limit"
+    assert [make.stock(product_id) for product_id in goods] == [1_000_000_000, 999_999_999]
 
 
 def test_a_refund_and_credit_notes_at_once_take_back_each_piece_once(make, ana, goods, boss, clients):

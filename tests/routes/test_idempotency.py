@@ -40,14 +40,17 @@ OTHERS = {
         ("/admin/invoices/1/credit_notes", RETURNED | {"reason": "Torn"}),
     ],
 }
-REFUSED = {  # path, body, what SQL takes the reason away
-    BUY: (*GOOD[BUY], "UPDATE products SET stock = 1 WHERE id = 1", "UPDATE products SET stock = 9 WHERE id = 1"),
-    MODIFY: (*GOOD[MODIFY], "UPDATE products SET stock = 1000000000 WHERE id = 1", "UPDATE products SET stock = 9 WHERE id = 1"),
-    CREDIT: (
-        *("/admin/invoices/3/credit_notes", RETURNED, "SELECT"),
-        "UPDATE invoices SET status = 'paid', number = '2001-000001' WHERE id = 3",
-    ),
-}
+FULL, LEFT = "UPDATE products SET stock = 1000000000 WHERE id = 1", "UPDATE products SET stock = 9 WHERE id = 1"
+DEARER, AS_BEFORE = "UPDATE products SET price = 13 WHERE id = 1", "UPDATE products SET price = 12.5 WHERE id = 1"
+PENDING, PAID = "SELECT", "UPDATE invoices SET status = 'paid' WHERE id = 3"
+REFUSED = [  # by which SQL there is a reason to, and by which it is gone
+    (BUY, *GOOD[BUY], "UPDATE products SET stock = 1 WHERE id = 1", LEFT),
+    (BUY, *GOOD[BUY], DEARER, AS_BEFORE),
+    (MODIFY, *GOOD[MODIFY], FULL, LEFT),
+    (MODIFY, "/modify_product?id=1", {"price": 1, "version": 2}, "SELECT", "UPDATE products SET version = 2"),
+    (CREDIT, *GOOD[CREDIT], FULL, LEFT),
+    (CREDIT, "/admin/invoices/3/credit_notes", RETURNED, PENDING, PAID),
+]
 
 
 class Shop:
@@ -120,9 +123,8 @@ def test_a_request_that_is_sent_again_is_done_once_and_answered_the_same(shop, r
     assert shop.state() != after
 
 
-@pytest.mark.parametrize("route", REFUSED)
-def test_a_refusal_is_answered_again_even_when_its_reason_is_gone(shop, route):
-    path, body, reason, remedy = REFUSED[route]
+@pytest.mark.parametrize(("route", "path", "body", "reason", "remedy"), REFUSED)
+def test_a_refusal_is_answered_again_even_when_its_reason_is_gone(shop, route, path, body, reason, remedy):
     shop.make.conn.execute(reason)
     before = shop.state()
     first = shop.send(route, "k", path, body)
