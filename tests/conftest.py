@@ -32,9 +32,18 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A throwaway database need not survive a power cut.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-TABLES = (
-    "users, products, invoices, invoice_details, invoice_events, number_series, credit_notes, credit_note_lines,"
-    " stock_movements, idempotency_keys"
+NUMBERED = ("users", "products", "invoices", "invoice_details", "invoice_events", "credit_notes", "stock_movements")
+TABLES = (*NUMBERED, "number_series", "credit_note_lines", "idempotency_keys")
+# An empty shop, whatever was in it: what TRUNCATE would do, in a tenth of its time. Waits for whoever still writes.
+CLEAN = "; ".join(
+    [
+        "BEGIN",
+        f"LOCK TABLE {', '.join(TABLES)} IN ACCESS EXCLUSIVE MODE",
+        "SET LOCAL session_replication_role = replica",  # no triggers and no foreign keys for the moment
+        *(f"DELETE FROM {table}" for table in TABLES),
+        *(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), 1, false)" for table in NUMBERED),
+        "COMMIT",
+    ]
 )
 
 
@@ -195,10 +204,16 @@ def _owner(cluster: Cluster, database: str) -> Iterator[Any]:
         yield conn
 
 
+@pytest.fixture(scope="session")
+def _superuser(cluster: Cluster, database: str) -> Iterator[Any]:
+    with db.connect(cluster.url("postgres", database)) as conn:
+        yield conn
+
+
 @pytest.fixture
-def make(_owner: Any, service: tuple[Services, Server]) -> Factory:
+def make(_owner: Any, _superuser: Any, service: tuple[Services, Server]) -> Factory:
     """An empty shop, and a factory of rows in it."""
-    _owner.execute(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
+    _superuser.execute(CLEAN)
     service[0].cache.clear()
     return Factory(_owner)
 

@@ -1,0 +1,217 @@
+"""Ways to cause what can go wrong: each takes a scene and how often it is to happen, and gives the answer of the service."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+
+from tests.client import Client
+from tests.conftest import eventually
+from tests.faults.links import proxied, with_options
+
+ALWAYS = 99
+SECRET = "hunter2"  # in all that the server says of what was raised
+
+
+class Scene:
+    """A shop with two products and a buyer, and what it takes to break it."""
+
+    def __init__(self, make, clients, ana, with_settings, own_redis, folder):
+        self.make, self.clients, self.ana = make, clients, ana
+        self.with_settings, self.own_redis, self.folder = with_settings, own_redis, folder
+        self.first, self.second = make.product(stock=10), make.product(stock=10)
+        self.attempts = None  # how often the transaction was begun, where a cause can tell
+
+    @property
+    def wish(self):
+        return {"products": [{"product_id": product_id, "quantity": 1} for product_id in (self.first, self.second)]}
+
+    def buy(self, client=None):
+        return (client or self.clients(self.ana)).post("/purchase_product", self.wish)
+
+    @contextmanager
+    def service(self, **changes):
+        """A client of Ana's on a service of its own, which knows its database."""
+        with self.with_settings(**changes) as (services, server), Client(server.address, self.token(services)) as client:
+            services.db.check()
+            yield client
+
+    def token(self, services):
+        return services.tokens.issue(self.ana)
+
+    @contextmanager
+    def locked(self, product_id):
+        """Somebody else holds the product."""
+        with self.make.conn.transaction():
+            self.make.conn.execute("SELECT FROM products WHERE id = %s FOR UPDATE", (product_id,))
+            yield
+
+    def blocked(self):
+        """The backends that wait for a lock."""
+        return {pid for (pid,) in self.make.rows("SELECT pid FROM pg_locks WHERE NOT granted")}
+
+    def deleted(self, role="user"):
+        """The client of a user who is no more."""
+        user = self.make.user(role=role)
+        client = self.clients(user)
+        self.make.conn.execute("DELETE FROM users WHERE id = %s", (user.id,))
+        return client
+
+    def bought(self):
+        return self.make.scalar("SELECT count(*) FROM invoices"), self.make.stock(self.first)
+
+
+def raised(sqlstate, table="invoices", when="BEFORE INSERT", at="STATEMENT", constraint=""):
+    """The server raises it while a purchase is written; where no simple cause of it is at hand."""
+    kind = "CONSTRAINT TRIGGER" if "DEFERRED" in when else "TRIGGER"
+
+    def cause(scene, times):
+        scene.make.conn.execute(
+            "CREATE SEQUENCE raised;"
+            "CREATE FUNCTION raised() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
+            f" IF nextval('m2_be_project.raised') <= {times} THEN RAISE '{SECRET}' USING ERRCODE = '{sqlstate}',"
+            f" DETAIL = '{SECRET}', HINT = '{SECRET}', TABLE = 'm2_be_project', CONSTRAINT = '{constraint}';"
+            " END IF; RETURN NULL; END $$;"
+            f"CREATE {kind} raised {when.replace('INSERT', f'INSERT ON {table}')} FOR EACH {at} EXECUTE FUNCTION raised()"
+        )
+        try:
+            return scene.buy()
+        finally:
+            scene.attempts = scene.make.scalar("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM raised")
+            scene.make.conn.execute(f"DROP TRIGGER raised ON {table}; DROP FUNCTION raised; DROP SEQUENCE raised")
+
+    return cause
+
+
+def email_taken(scene, times):
+    """Many register at once; all but one are late."""
+    account = {"email": "New@example.com", "password": "correct horse"}
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda client: client.post("/register", account), [scene.clients() for _ in range(4)]))
+    assert sorted(answer.status for answer in answers) == [201, 409, 409, 409]
+    return next(answer for answer in answers if answer.status == 409)
+
+
+def buyer_gone(scene, times):
+    return scene.buy(scene.deleted())
+
+
+def buyer_with_a_key_gone(scene, times):
+    return scene.deleted().post("/purchase_product", scene.wish, headers={"Idempotency-Key": "k"})
+
+
+def admin_gone_who_changes_a_status(scene, times):
+    invoice_id = scene.make.invoice(scene.ana.id, {scene.first: 1})
+    return scene.deleted("admin").patch(f"/admin/invoices/{invoice_id}", {"status": "paid"})
+
+
+def admin_gone_who_credits(scene, times):
+    invoice_id = scene.make.invoice(scene.ana.id, {scene.first: 1}, "paid")
+    lines = [{"product_id": scene.first, "quantity": 1, "restock": False}]
+    return scene.deleted("admin").post(f"/admin/invoices/{invoice_id}/credit_notes", {"lines": lines})
+
+
+def admin_gone_who_changes_a_stock(scene, times):
+    return scene.deleted("admin").patch(f"/modify_product?id={scene.first}", {"stock": 3})
+
+
+def read_only(scene, times):
+    with scene.service(database_url=with_options(scene.url, default_transaction_read_only="on")) as client:
+        assert client.get("/products").status == 200
+        return scene.buy(client)
+
+
+def lock_timeout(scene, times):
+    with scene.service(database_url=with_options(scene.url, lock_timeout="100")) as client, scene.locked(scene.first):
+        return scene.buy(client)
+
+
+def statement_timeout(scene, times):
+    with scene.service(database_url=with_options(scene.url, statement_timeout="300")) as client, scene.locked(scene.first):
+        return scene.buy(client)
+
+
+def connection_cut(scene, times):
+    """Each time it waits for a lock, its connection is cut."""
+    seen = set()
+    with (
+        proxied(scene.url, scene.folder) as (proxy, url),
+        scene.service(database_url=url, pool_size=1) as client,  # so that one cut is one attempt
+        ThreadPoolExecutor(1) as pool,
+        scene.locked(scene.first),
+    ):
+        answer = pool.submit(scene.buy, client)
+        while not answer.done() and len(seen) < times:
+            if scene.blocked() - seen:
+                seen |= scene.blocked()
+                proxy.cut()
+            time.sleep(0.01)
+        scene.attempts = len(seen)
+        if times < ALWAYS:
+            eventually(lambda: scene.blocked() - seen)  # it has begun anew
+            scene.make.conn.execute("ROLLBACK; BEGIN")
+        return answer.result()
+
+
+def pool_used_up(scene, times):
+    with scene.with_settings(pool_size=1) as (services, server), Client(server.address, scene.token(services)) as client:
+        return services.db.read(lambda _: scene.buy(client))
+
+
+def another_currency(scene, times):
+    scene.make.conn.execute("UPDATE shop SET currency = 'EUR'")
+    try:
+        with scene.with_settings() as (services, server), Client(server.address, scene.token(services)) as client:
+            return scene.buy(client)
+    finally:
+        scene.make.conn.execute("UPDATE shop SET currency = 'USD'")
+
+
+def answer_to_commit_lost(scene, times):
+    with proxied(scene.url, scene.folder) as (proxy, url), scene.service(database_url=url) as client:
+        proxy.lose_answers()
+        return scene.buy(client)
+
+
+def redis_frozen(scene, times):
+    with scene.service(redis_url=scene.own_redis.url) as client:
+        os.kill(scene.own_redis.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        answer = scene.buy(client)
+        assert time.monotonic() - started < 1
+        assert client.get("/products")["X-Cache"] == "BYPASS"
+        return answer
+
+
+def no_json(scene, times):
+    return scene.clients(scene.ana).post("/purchase_product", raw=b'{"products": [hunter2')
+
+
+def dead_lock(scene, times):
+    """Somebody locks in the opposite order, and the service is the one whose dead-lock is found (40P01)."""
+    with (
+        psycopg.connect(scene.superuser_url, options="-c deadlock_timeout=10s") as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        # Tables: who waits for one is served before who asks anew, so one dead-lock is all.
+        other.execute("LOCK TABLE m2_be_project.invoices IN EXCLUSIVE MODE")
+        answer = pool.submit(scene.buy)
+        eventually(scene.blocked)
+        pool.submit(other.execute, "LOCK TABLE m2_be_project.products IN ACCESS EXCLUSIVE MODE").result(10)
+        other.rollback()
+        return answer.result()
+
+
+def terminated(scene, times):
+    """An administrator ends its backend while it waits for a lock (57P01)."""
+    with psycopg.connect(scene.superuser_url, autocommit=True) as superuser, ThreadPoolExecutor(1) as pool:
+        with scene.locked(scene.first):
+            answer = pool.submit(scene.buy)
+            eventually(scene.blocked)
+            (first,) = scene.blocked()
+            superuser.execute("SELECT pg_terminate_backend(%s)", (first,))
+            eventually(lambda: scene.blocked() - {first})
+        return answer.result()
