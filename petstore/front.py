@@ -26,6 +26,7 @@ def front(app: WSGI) -> WSGI:
         started = time.perf_counter()
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         request_id = environ["petstore.request_id"] = new_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
+        environ.setdefault("petstore.received_at", time.monotonic())  # of a server that does not tell
         status = "-"
 
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from petstore.app import create_router
+from petstore.app import create_app, create_router
 from petstore.plugins import MAX_BODY
 from petstore.server import Server
 from petstore.settings import Settings
@@ -817,3 +818,10 @@ def test_a_client_of_the_standard_library_sees_a_stop_as_a_whole_answer():
         answer: Any = client.getresponse()
         assert (answer.status, answer.read(), answer.will_close) == (200, b"/whole", True)
         client.close()
+
+
+def test_a_server_that_does_not_tell_when_a_request_came_is_fine_too(service):
+    environ, started = {"PATH_INFO": "/livez"}, []
+    setup_testing_defaults(environ)
+    body = create_app(service[0])(environ, lambda status, headers, *_: started.append(status))
+    assert (b"".join(body), started) == (b'{"status":"ok"}\n', ["200 OK"])
