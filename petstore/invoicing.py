@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from petstore import errors
@@ -38,10 +39,7 @@ def no_such_invoice() -> errors.NotFound:
 def touched(call: Call, invoice_id: int) -> Touched:
     """Whose an invoice is, and its products: what has to be known before the transaction, for the cache."""
 
-    def work(conn: Connection) -> Touched | None:
-        return invoices.get_touched(conn, invoice_id=invoice_id)
-
-    found = call.read(work)
+    found = call.read(partial(invoices.get_touched, invoice_id=invoice_id))
     if found is None:
         raise no_such_invoice()
     return found

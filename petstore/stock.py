@@ -18,21 +18,6 @@ def stock_prefixes(product_ids: Iterable[int]) -> list[str]:
     return [PRODUCTS, *(PRODUCT.format(product_id=product_id) for product_id in product_ids)]
 
 
-def not_enough_stock(short: Iterable[tuple[str, int, int, int]]) -> errors.NotEnoughStock:
-    """A 409 about lines, each: where it stands in the body, product, pieces requested, pieces available."""
-    faults = [
-        {
-            "pointer": pointer,
-            "detail": f"only {available} in stock",
-            "product_id": product_id,
-            "requested": requested,
-            "available": available,
-        }
-        for pointer, product_id, requested, available in short
-    ]
-    return errors.NotEnoughStock(errors=faults)
-
-
 def check_limit(stocks: Mapping[int, int]) -> None:
     """Refuse what would put more into stock than it can hold. stocks: pieces that there would be, by product."""
     full = [product_id for product_id, stock in stocks.items() if stock > MAX_STOCK]

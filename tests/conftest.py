@@ -241,9 +241,15 @@ def anyone(make: Factory, clients: Callable[..., Client]) -> Client:
 
 
 @pytest.fixture
-def admin(make: Factory, clients: Callable[..., Client]) -> Client:
+def boss(make: Factory) -> Any:
     """An admin."""
-    return clients(make.user("admin@example.com", role="admin"))
+    return make.user("admin@example.com", role="admin")
+
+
+@pytest.fixture
+def admin(boss: Any, clients: Callable[..., Client]) -> Client:
+    """The admin's client."""
+    return clients(boss)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ LAYERS = [
     {"plugins", "front", "invoicing", "writes"},
     {"calls", "pagination"},
     {"cache", "passwords", "tokens", "validation", "repository"},
-    {"db_schema", "redis_link", "stock"},
+    {"db_schema", "lines", "redis_link", "stock"},
     {"db"},
     {"causes", "db_connection", "waiting"},
     {"queries", "errors", "settings", "interrupts", "console"},

@@ -9,9 +9,10 @@ from petstore import errors
 from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
+from petstore.lines import shortage
 from petstore.pagination import page, page_limit, read_cursor
 from petstore.repository import products
-from petstore.stock import PRODUCT, PRODUCTS, check_limit, not_enough_stock, stock_prefixes
+from petstore.stock import PRODUCT, PRODUCTS, check_limit, stock_prefixes
 from petstore.validation import MAX_ID, money, positive_id
 from petstore.writes import write
 
@@ -121,7 +122,8 @@ def _new_stock(body: dict[str, Any], product_id: int, stock: int) -> int | None:
         return found
     wanted = stock + int(body["stock_delta"])
     if wanted < 0:
-        raise not_enough_stock([("/stock_delta", product_id, -int(body["stock_delta"]), stock)])
+        short = shortage("/stock_delta", product_id, -int(body["stock_delta"]), stock, "in stock")
+        raise errors.NotEnoughStock(errors=[short])
     check_limit({product_id: wanted})
     return wanted
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
 
 from petstore import errors
 from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.invoicing import INVOICES
+from petstore.lines import Line, shortages, sum_lines, unknown_products
 from petstore.repository import purchases
 from petstore.repository.purchases import LockedProduct
-from petstore.stock import not_enough_stock, stock_prefixes
+from petstore.stock import stock_prefixes
 from petstore.validation import money
 from petstore.writes import write
 
-Line = Mapping[str, Any]
 Locked = Mapping[int, LockedProduct]
 
 
 def purchase(call: Call) -> Answer:
     """Turn lines of products into a pending invoice, and take the pieces out of stock."""
     lines = call.body["products"]
-    wanted, expected = _sum_lines(lines), _expected_prices(call, lines)
+    wanted, expected = sum_lines(lines), _expected_prices(call, lines)
 
     def work(conn: Connection) -> Answer:
         locked = {product.id: product for product in purchases.lock_products(conn, product_ids=list(wanted))}
-        _check_known(lines, locked)
+        if faults := unknown_products("products", lines, locked, "there is no such product"):
+            raise errors.Invalid("At least one product does not exist.", errors=faults)
         _check_prices(call, expected, locked)
-        _check_stock(lines, wanted, locked)
+        stock = {product.id: product.stock for product in locked.values()}
+        if faults := shortages("products", lines, wanted, stock, "in stock"):
+            raise errors.NotEnoughStock(errors=faults)
         return _buy(conn, call.user.id, wanted, locked)
 
     return write(call, work, *stock_prefixes(wanted), INVOICES.format(user_id=call.user.id))
@@ -45,14 +47,6 @@ def _buy(conn: Connection, user_id: int, wanted: Mapping[int, int], locked: Lock
     return Answer(201, whole, {"Location": f"/invoices/{invoice.id}"})
 
 
-def _sum_lines(lines: Sequence[Line]) -> dict[int, int]:
-    """Pieces by product, in id order."""
-    wanted: dict[int, int] = {}
-    for line in lines:
-        wanted[line["product_id"]] = wanted.get(line["product_id"], 0) + line["quantity"]
-    return dict(sorted(wanted.items()))
-
-
 def _expected_prices(call: Call, lines: Sequence[Line]) -> list[tuple[str, int, Decimal]]:
     """Of each line that has an expected price: where it stands, the product, the price."""
     digits = call.services.settings.minor_digits
@@ -61,16 +55,6 @@ def _expected_prices(call: Call, lines: Sequence[Line]) -> list[tuple[str, int, 
         for number, line in enumerate(lines)
         if "expected_price" in line and (pointer := f"/products/{number}/expected_price")
     ]
-
-
-def _check_known(lines: Sequence[Line], locked: Locked) -> None:
-    faults = [
-        {"pointer": f"/products/{number}/product_id", "detail": "there is no such product"}
-        for number, line in enumerate(lines)
-        if line["product_id"] not in locked
-    ]
-    if faults:
-        raise errors.Invalid("At least one product does not exist.", errors=faults)
 
 
 def _check_prices(call: Call, expected: Sequence[tuple[str, int, Decimal]], locked: Locked) -> None:
@@ -88,13 +72,3 @@ def _check_prices(call: Call, expected: Sequence[tuple[str, int, Decimal]], lock
     ]
     if faults:
         raise errors.PriceChanged(errors=faults)
-
-
-def _check_stock(lines: Sequence[Line], wanted: Mapping[int, int], locked: Locked) -> None:
-    short = [
-        (f"/products/{number}/quantity", product_id, wanted[product_id], locked[product_id].stock)
-        for number, product_id in enumerate(line["product_id"] for line in lines)
-        if wanted[product_id] > locked[product_id].stock
-    ]
-    if short:
-        raise not_enough_stock(short)

@@ -35,16 +35,6 @@ def counts(make, invoice_id):
 
 
 @pytest.fixture
-def boss(make):
-    return make.user(role="admin")
-
-
-@pytest.fixture
-def admin(boss, clients):
-    return clients(boss)
-
-
-@pytest.fixture
 def goods(make):
     """A cat tree and a bowl, ten pieces of each."""
     return make.product("Cat tree", "12.50"), make.product("Bowl 🐈", "0.05")

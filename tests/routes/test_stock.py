@@ -31,16 +31,6 @@ def at_once(*acts):
 
 
 @pytest.fixture
-def boss(make):
-    return make.user(role="admin")
-
-
-@pytest.fixture
-def admin(boss, clients):
-    return clients(boss)
-
-
-@pytest.fixture
 def pair(make):
     """Two products of ten pieces."""
     return make.product("One"), make.product("Other")
