@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from petstore import redis_link
+from petstore.flights import Flights
 from petstore.redis_link import FAULTS, Link, Mark, RedisLinks
-from petstore.waiting import Flights
 
 PROBE_SECONDS = 0.1  # how often a Redis that is down is asked again
 FLIGHT_SECONDS = 3  # that a read waits for another one, which asks the database for both

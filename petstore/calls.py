@@ -7,26 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
+from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from petstore.cache import Cache, Document, document
 from petstore.db import Connection, Database
 from petstore.settings import Settings
 from petstore.tokens import Tokens, User
-from petstore.waiting import Turns
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Services:
-    """What every request shares."""
+    """What every request shares. waiters: how many may wait for another request's Idempotency-Key at the same time."""
 
     settings: Settings
     db: Database
     cache: Cache
     tokens: Tokens
-    turns: Turns
+    waiters: BoundedSemaphore
 
 
 @dataclass(frozen=True)

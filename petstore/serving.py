@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from threading import BoundedSemaphore
 
 from petstore import __version__, db, db_schema, embedded, errors, interrupts, passwords, seeding, tokens
 from petstore.app import create_app
@@ -18,7 +19,6 @@ from petstore.repository import products, users, verify_database
 from petstore.server import Server
 from petstore.settings import Settings
 from petstore.stock import PRODUCTS
-from petstore.waiting import Turns
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
@@ -73,7 +73,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
     issuer = tokens.Tokens(key, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
     database.open()
     try:
-        yield Services(settings, database, cache, issuer, Turns(max(1, settings.threads // 4)))
+        yield Services(settings, database, cache, issuer, BoundedSemaphore(max(1, settings.threads // 4)))
     finally:
         cache.close()
         database.close()

@@ -16,7 +16,6 @@ from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.repository import idempotency
 from petstore.repository.idempotency import SavedAnswer
-from petstore.waiting import TurnTaken
 
 TWIN_SECONDS = 2.0  # that a request waits for the first one with its key
 PURGE_ONE_IN = 200  # keyed writes, each of which removes up to a thousand old keys: more than they add
@@ -33,29 +32,30 @@ def write(call: Call, work: Work, *prefixes: str) -> Answer:
     """
     if call.key is None:
         return _marked(call, prefixes, lambda: call.db.write(work, call.deadline))
-    wait_until = time.monotonic() + TWIN_SECONDS
-    try:
-        with call.services.turns.turn((call.user.id, call.route, call.key), TWIN_SECONDS):
-            once = _Keyed(call, work).once
-            answer = _when_free(call, lambda: _marked(call, prefixes, once), wait_until)
-    except TurnTaken:  # enough of this process wait already
-        raise _key_in_use() from None
+    once = _Keyed(call, work).once
+    answer = _when_free(call, lambda: _marked(call, prefixes, once))
     if random.randrange(PURGE_ONE_IN) == 0:
         with suppress(errors.Problem):
             call.db.write(idempotency.purge_keys, call.deadline)
     return answer
 
 
-def _when_free(call: Call, attempt: Callable[[], Answer], wait_until: float) -> Answer:
-    """What `attempt` gives; while another process has the key, wait for it without a connection, as one of a few."""
+def _when_free(call: Call, attempt: Callable[[], Answer]) -> Answer:
+    """What `attempt` gives; while another request has the key, wait for it without a connection, as one of a few."""
+    wait_until = time.monotonic() + TWIN_SECONDS
+    waiters = call.services.waiters
     try:
         return attempt()
     except errors.KeyInUse:
-        with call.services.turns.waiting():
+        if not waiters.acquire(blocking=False):  # enough of this process wait already
+            raise
+        try:
             while time.monotonic() + _POLL_SECONDS < wait_until:
                 time.sleep(_POLL_SECONDS)
                 with suppress(errors.KeyInUse):
                     return attempt()
+        finally:
+            waiters.release()
         raise
 
 

@@ -30,7 +30,7 @@ LAYERS = [
     {"cache", "passwords", "tokens", "validation", "repository"},
     {"db_schema", "lines", "redis_link", "stock"},
     {"db"},
-    {"causes", "db_connection", "waiting"},
+    {"causes", "db_connection", "flights"},
     {"queries", "errors", "settings", "interrupts", "console"},
 ]
 
