@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from petstore import __version__, db, interrupts, tokens
-from petstore.commands import create_admin, generate_keys, migrate, psql, seed, set_password
+from petstore import __version__, db, interrupts, keyring
+from petstore.commands import create_admin, generate_keys, migrate, psql, rotate_keys, seed, set_password
 from petstore.console import Refused, say
 from petstore.embedded import EmbeddedError
 from petstore.serving import serve
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = load_settings()
         logging.getLogger("petstore").setLevel(logging.INFO if settings.access_log else logging.WARNING)
         options.command(settings, options)
-    except (SettingsError, Refused, EmbeddedError, tokens.KeyFault) as error:
+    except (SettingsError, Refused, EmbeddedError, keyring.KeyFault) as error:
         _fail(str(error))
     except db.Error as error:
         _fail(f"the database {'refused' if error.sqlstate else 'cannot be used'}: {str(error).strip()}")
@@ -71,11 +71,22 @@ def _parser() -> argparse.ArgumentParser:
         loading.add_argument(f"--{what}", type=_count, default=0, metavar="N", help=f"so many {what} for load tests")
     command(create_admin).add_argument("email", metavar="EMAIL")
     command(set_password).add_argument("email", metavar="EMAIL")
-    keys = command(generate_keys)
-    keys.add_argument("--bits", type=int, default=tokens.MINIMUM_BITS, help="size of the RSA key")
-    keys.add_argument("--replace", action="store_true", help="in place of the present key, which ends every login")
+    _add_key_options(command(generate_keys), command(rotate_keys))
     command(psql).add_argument("--owner", action="store_true", help="as the owner of the schema; the first argument")
     return parser
+
+
+def _add_key_options(making: argparse.ArgumentParser, rotating: argparse.ArgumentParser) -> None:
+    making.add_argument("--replace", action="store_true", help="in place of the present key, which ends every access token")
+    rotating.add_argument(
+        "--publish-seconds",
+        type=_count,
+        default=keyring.PUBLISH_SECONDS,
+        metavar="N",
+        help="how long the new key is shown before it signs: others may keep the old set so long",
+    )
+    for one in (making, rotating):
+        one.add_argument("--bits", type=int, default=keyring.MINIMUM_BITS, help="size of the RSA key")
 
 
 def _count(text: str) -> int:

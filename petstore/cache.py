@@ -88,7 +88,7 @@ class Cache:
 
     def check(self) -> str:
         """Ask Redis whether it is there; the state."""
-        with suppress(CacheDown), self._reaching() as link:
+        with suppress(CacheDown), self.reach() as link:
             link.ping()
         return self.state
 
@@ -104,7 +104,7 @@ class Cache:
     def read(self, prefix: str, key: str) -> Found:
         """What is stored, and the generation to store under after a miss."""
         try:
-            with self._reaching() as link:
+            with self.reach() as link:
                 generation, marks, entry = link.read(prefix, key)
         except CacheDown:
             return Found()
@@ -115,13 +115,13 @@ class Cache:
 
     def store(self, prefix: str, key: str, generation: str, found: Document, ttl: int) -> None:
         """Keep an answer for `ttl` seconds, good while `generation` is the current one."""
-        with suppress(CacheDown), self._reaching() as link:
+        with suppress(CacheDown), self.reach() as link:
             link.store(prefix, key, b"\n".join((generation.encode(), found.etag.encode(), found.body)), ttl)
 
     def mark(self, *prefixes: str) -> Mark:
         """Say that these prefixes are being written: before BEGIN, with `changed`, `unmark` or `doubt` after the end."""
         mark = Mark(secrets.token_hex(8), prefixes, sent=self._up)
-        with suppress(CacheDown), self._reaching() as link:
+        with suppress(CacheDown), self.reach() as link:
             link.mark(mark, redis_link.MARK_SECONDS)
         return mark
 
@@ -132,21 +132,21 @@ class Cache:
     def unmark(self, mark: Mark) -> None:
         """Nothing was written after all."""
         try:
-            with self._reaching() as link:
+            with self.reach() as link:
                 link.unmark(mark)
         except CacheDown:
             self._catch_up_on((), mark)
 
     def doubt(self, mark: Mark) -> None:
         """It may still be committed: the mark stays, for longer."""
-        with suppress(CacheDown), self._reaching() as link:
+        with suppress(CacheDown), self.reach() as link:
             link.mark(mark, redis_link.DOUBT_SECONDS)
 
     def invalidate(self, *prefixes: str, mark: Mark | None = None) -> None:
         """Make every entry under these prefixes unusable, on every worker; then take the mark away."""
         try:
             # A Redis that failed at the mark is tried once more: it may be full or slow, and serve old entries to others.
-            with self._reaching(although_down=mark is not None and mark.sent) as link:
+            with self.reach(although_down=mark is not None and mark.sent) as link:
                 link.forget(prefixes, mark)
         except CacheDown:
             self._catch_up_on(prefixes, mark)
@@ -164,12 +164,12 @@ class Cache:
 
     def clear(self) -> int:
         """Remove everything of this database; the number of keys. For tools: it walks over all keys of the Redis."""
-        with self._reaching() as link:
+        with self.reach() as link:
             return link.clear()
 
     @contextmanager
-    def _reaching(self, although_down: bool = False) -> Iterator[Link]:
-        """A connection to Redis; raise CacheDown at once when it is known to be down."""
+    def reach(self, although_down: bool = False) -> Iterator[Link]:
+        """A connection to Redis for the block; raise CacheDown at once when it is known to be down."""
         namespace = self._namespace()
         if self._links is None or namespace is None or not (self._up or although_down):
             raise CacheDown

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from petstore.cache import Cache, Document, document
 from petstore.db import Connection, Database
+from petstore.rates import Rates
 from petstore.settings import Settings
+from petstore.throttle import Throttle
 from petstore.tokens import Tokens, User
 
 T = TypeVar("T")
@@ -20,12 +22,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Services:
-    """What every request shares. waiters: how many may wait for another request's Idempotency-Key at the same time."""
+    """What every request shares.
+
+    throttle: counts failed attempts; rates: all requests; waiters: how many may wait for another request's Idempotency-Key at
+    the same time.
+    """
 
     settings: Settings
     db: Database
     cache: Cache
     tokens: Tokens
+    throttle: Throttle
+    rates: Rates
     waiters: BoundedSemaphore
 
 
@@ -44,7 +52,7 @@ class Call:
 
     route: method and rule, such as PATCH /admin/invoices/<invoice_id>; path: its wildcards, as sent; query: the parameters, as
     sent; body: the validated JSON, or None; key: the Idempotency-Key, where the route takes one; deadline: time.monotonic() by
-    which it must be answered.
+    which it must be answered; address: where it comes from, None when that is not known.
     """
 
     services: Services
@@ -55,6 +63,7 @@ class Call:
     query: Mapping[str, str]
     body: Any
     caller: User | None
+    address: str | None = None
     key: str | None = None
 
     @property
@@ -75,6 +84,11 @@ class Call:
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` reads from the database, within the deadline; it may be run more than once."""
         return self.db.read(work, self.deadline)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """What `work` does in one transaction, within the deadline; see Database.write. For handlers: petstore.writes."""
+        request = {"actor_id": self.caller and self.caller.id, "address": self.address}
+        return self.db.write(work, self.deadline, json.dumps(request))
 
     def snapshot(self, work: Callable[[Connection], T]) -> T:
         """As `read`, with all of it as it was at one moment."""

@@ -20,11 +20,7 @@ class Cause(NamedTuple):
 CAUSES: Mapping[str, Cause] = {
     # constraints
     "users_email_key": Cause(errors.EmailTaken),
-    "invoices_user_id_fkey": Cause(errors.account_gone),
-    "invoice_events_actor_id_fkey": Cause(errors.account_gone),
-    "credit_notes_actor_id_fkey": Cause(errors.account_gone),
-    "stock_movements_actor_id_fkey": Cause(errors.account_gone),
-    "idempotency_keys_user_id_fkey": Cause(errors.account_gone),
+    "users_actor_active": Cause(errors.LoginEnded),  # while the request ran
     # SQLSTATE
     "08": Cause(errors.Unavailable, retried=True),  # the connection
     "25P03": Cause(errors.Unavailable, retried=True),  # the transaction stood still: this process was frozen

@@ -14,6 +14,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import Task, WSGITask
 
 from petstore import errors
+from petstore.browsers import SECURITY_HEADERS
 from petstore.front import log_access, new_request_id
 
 AHEAD = 65_536  # bytes of answers not yet taken, above which a client's next pipelined request waits
@@ -92,7 +93,7 @@ class _ErrorTask(Task):  # type: ignore[misc]
         body = errors.render(_BY_STATUS.get(error.code, errors.InternalError)(detail), request_id)
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", errors.PROBLEM_JSON), ("Cache-Control", "no-store")]
-        self.response_headers += [("X-Request-ID", request_id)]
+        self.response_headers += [("X-Request-ID", request_id), *SECURITY_HEADERS]
         request.headers["CONNECTION"] = "close"
         self.channel.refused = True
         self.content_length = len(body)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import re
 import signal
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from petstore import db, db_schema, embedded, errors, passwords, seeding, tokens, validation
+from petstore import db, db_schema, embedded, interrupts, keyring, passwords, seeding
 from petstore.cache import Cache, CacheDown
 from petstore.console import Refused, say
+from petstore.emails import email_fault
 from petstore.repository import system, users
 from petstore.serving import make_schema
 from petstore.settings import Settings
+
+_HASHING_SECONDS = 60.0  # that a command waits for its turn at hashing
+_CLOCK_SECONDS = 5  # that the clocks of several machines may differ
 
 
 def migrate(settings: Settings, options: argparse.Namespace) -> None:
@@ -64,21 +69,22 @@ def _clear_cache(settings: Settings, identity: str) -> None:
 
 def create_admin(settings: Settings, options: argparse.Namespace) -> None:
     """Add an admin, or make the account with this email one; the password comes from a prompt or standard input."""
-    _check_input(email=options.email)
-    phc = passwords.hash_password(_new_password())
+    if fault := email_fault(options.email):
+        raise Refused(f"email {fault}")
+    phc = _new_hash(settings, options.email)
     with _shop(settings) as (_, conn, _shop_facts):
         user = users.save_admin(conn, email=options.email, password=phc)
         say(f"{user.email} is admin (user {user.id})")
 
 
 def set_password(settings: Settings, options: argparse.Namespace) -> None:
-    """Give an account a new password, from a prompt or standard input."""
+    """Give an account a new password, from a prompt or standard input; its logins end."""
     with _shop(settings) as (_, conn, _shop_facts):
         known = users.get_credentials(conn, email=options.email)
         if known is None:
             raise Refused(f"there is no account {options.email}")
-        phc = passwords.hash_password(_new_password())
-        if users.update_password(conn, user_id=known.id, old_password=known.password, password=phc) is None:
+        phc = _new_hash(settings, known.email)
+        if users.change_password(conn, user_id=known.id, old_password=known.password, password=phc) is None:
             raise Refused(f"the password of {options.email} was changed at the same time; try again")
         say(f"{options.email} has a new password")
 
@@ -111,7 +117,15 @@ def _check_shop(conn: db.Connection) -> system.Shop:
     return shop
 
 
-def _new_password() -> str:
+def _new_hash(settings: Settings, email: str) -> str:
+    """The hash of a password that is asked for, if registering would take it."""
+    password = _ask_password()
+    if fault := passwords.password_fault(password, email, settings.password_min):
+        raise Refused(f"password {fault}")
+    return passwords.hash_password(password, time.monotonic() + _HASHING_SECONDS)
+
+
+def _ask_password() -> str:
     try:
         if sys.stdin.isatty():
             password = getpass.getpass("New password: ")
@@ -119,31 +133,67 @@ def _new_password() -> str:
                 raise Refused("the two are not the same")
         else:
             password = sys.stdin.readline().rstrip("\r\n")
+        if re.search("[\0\ud800-\udfff]", password):
+            raise Refused("that is not a password")
     except (EOFError, UnicodeDecodeError):
         raise Refused("that is not a password") from None
-    _check_input(password=password)
     return password
 
 
-def _check_input(**given: str) -> None:
-    """What registering asks of an email and a password holds here too."""
-    try:
-        validation.validate("account_new", {"email": "ana@example.com", "password": "8 letters", **given})
-    except errors.Invalid as problem:
-        raise Refused("; ".join(f"{fault['pointer'][1:]} {fault['detail']}" for fault in problem.errors)) from None
-
-
 def generate_keys(settings: Settings, options: argparse.Namespace) -> None:
-    """Make the key that signs tokens; the present one stays, unless --replace is given."""
-    if not tokens.MINIMUM_BITS <= options.bits <= tokens.MINIMUM_BITS * 4:
-        raise Refused(f"--bits must be from {tokens.MINIMUM_BITS} to {tokens.MINIMUM_BITS * 4}")
-    path = settings.keys / tokens.KEY_FILE
+    """Make the key that signs tokens; the present one stays, unless --replace is given (rotate-keys is the gentle way)."""
+    _check_bits(options.bits)
+    path = settings.keys / keyring.KEY_FILE
     if options.replace and path.exists():
-        with tempfile.TemporaryDirectory(dir=settings.keys, prefix=".new-") as folder:
-            tokens.generate_key(Path(folder), options.bits).replace(path)
+        with _alone(settings.keys):
+            keyring.replace_key(settings.keys, options.bits)
     else:
-        tokens.generate_key(settings.keys, options.bits)
+        keyring.generate_key(settings.keys, options.bits)
     say(f"a new signing key: {path}")
+
+
+def rotate_keys(settings: Settings, options: argparse.Namespace) -> None:
+    """Change the signing key without refusing a token on the way: publish a new one, let it sign, retire the old one."""
+    _check_bits(options.bits)
+    folder = settings.keys
+    keyring.load_keys(folder)
+    with _alone(folder):
+        if not keyring.retired(folder) or (folder / keyring.NEXT_FILE).exists():
+            _publish_and_switch(folder, options)
+        for path in keyring.retired(folder):
+            _wait(path.stat().st_mtime + settings.token_seconds + _CLOCK_SECONDS, f"{path.name} retires")
+            path.unlink()
+            say(f"{path.name} is retired; the rotation is done")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with keyring.rotating(folder) as alone:
+        if not alone:
+            raise Refused(f"the keys in {folder} are being rotated right now")
+        yield
+
+
+def _publish_and_switch(folder: Path, options: argparse.Namespace) -> None:
+    path = folder / keyring.NEXT_FILE
+    if not path.exists():
+        keyring.generate_key(folder, options.bits, keyring.NEXT_FILE)
+        say(f"{path} is published")
+    _wait(path.stat().st_mtime + options.publish_seconds, "it signs")
+    with interrupts.held():
+        say(f"key {keyring.switch(folder)} signs")
+
+
+def _wait(until: float, what: str) -> None:
+    seconds = until - time.time()
+    if seconds > 0:
+        say(f"{what} in {seconds:.0f} s; Ctrl-C leaves it as it is, and the next run goes on from here")
+        time.sleep(seconds)
+
+
+def _check_bits(bits: int) -> None:
+    if not keyring.MINIMUM_BITS <= bits <= keyring.MINIMUM_BITS * 4:
+        raise Refused(f"--bits must be from {keyring.MINIMUM_BITS} to {keyring.MINIMUM_BITS * 4}")
 
 
 def psql(settings: Settings, options: argparse.Namespace) -> None:

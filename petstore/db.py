@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row, scalar_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
@@ -128,15 +129,19 @@ class Database:
 
         return self.read(transact, deadline)
 
-    def write(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
+    def write(self, work: Callable[[Connection], T], deadline: float | None = None, request: str = "") -> T:
         """What `work` gives, in one transaction (READ COMMITTED): committed at its end, rolled back if it raises.
 
         Until COMMIT is sent, a broken connection, a dead-lock or a serialization failure begins it anew, at most RETRIES times:
         `work` does nothing but SQL. After COMMIT was sent nothing is repeated: OutcomeUnknown when its answer did not come.
+        request: what the audit log is to know of it, as JSON: {"actor_id": 7, "address": "192.0.2.7"}.
         """
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        if request:
+            begin += f"; SELECT begin_request({sql.quote(request)})"  # in the same round trip
 
         def transact(conn: Connection) -> T:
-            conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            conn.execute(begin.encode())
             try:
                 result = work(conn)
             except BaseException:

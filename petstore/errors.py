@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -13,7 +14,10 @@ class Problem(Exception):
     """The request could not be answered."""  # the docstring is the title, and the default detail
 
     status: ClassVar[int] = 500
-    slug: ClassVar[str] = "internal-error"
+    slug: ClassVar[str] = "problem"  # of a class EmailTaken: email-taken
+
+    def __init_subclass__(cls) -> None:
+        cls.slug = re.sub("(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
 
     def __init__(
         self,
@@ -37,19 +41,17 @@ class Problem(Exception):
 class BadRequest(Problem):
     """The request cannot be read."""
 
-    status, slug = 400, "bad-request"
+    status = 400
 
 
 class MalformedJSON(BadRequest):
     """The body is not the JSON that it claims to be."""
 
-    slug = "malformed-json"
-
 
 class Unauthorized(Problem):
     """This needs a valid access token."""
 
-    status, slug = 401, "unauthorized"
+    status = 401
 
     def __init__(self, detail: str = "", *, error: str = "") -> None:
         """`error`: the RFC 6750 code, given when a token was sent."""
@@ -57,142 +59,149 @@ class Unauthorized(Problem):
         super().__init__(detail, headers={"WWW-Authenticate": challenge})
 
 
-class WrongCredentials(Unauthorized):
-    """Email or password is wrong."""
+class LoginEnded(Unauthorized):
+    """The login of this access token has ended; log in again."""
 
-    slug = "wrong-credentials"
+    def __init__(self) -> None:
+        super().__init__(error="invalid_token")
+
+
+class WrongCredentials(Unauthorized):
+    """Email or password is wrong, or the account is disabled."""
+
+
+class WrongRefreshToken(Unauthorized):
+    """The refresh token is not valid, or was used before: log in again."""
 
 
 class Forbidden(Problem):
     """Your role does not allow this."""
 
-    status, slug = 403, "forbidden"
+    status = 403
 
 
 class NotFound(Problem):
     """There is no such thing here."""
 
-    status, slug = 404, "not-found"
+    status = 404
 
 
 class MethodNotAllowed(Problem):
     """This path does not take this method."""
 
-    status, slug = 405, "method-not-allowed"
+    status = 405
 
 
 class Conflict(Problem):
     """This does not fit the state of things."""
 
-    status, slug = 409, "conflict"
+    status = 409
 
 
 class EmailTaken(Conflict):
     """An account with this email exists already."""
 
-    slug = "email-taken"
+
+class LastAdmin(Conflict):
+    """This is the last active admin: make another one first."""
 
 
 class NotEnoughStock(Conflict):
     """There is not enough stock of at least one product."""
 
-    slug = "not-enough-stock"
-
 
 class PriceChanged(Conflict):
     """The price of at least one product is not the expected one."""
-
-    slug = "price-changed"
 
 
 class StockChanged(Conflict):
     """The stock of the product is not the expected one."""
 
-    slug = "stock-changed"
-
 
 class EditConflict(Conflict):
     """The product was edited since the version that you name."""
-
-    slug = "edit-conflict"
 
 
 class NotCreditable(Conflict):
     """Only an invoice that is paid, shipped or delivered can be credited."""
 
-    slug = "not-creditable"
-
 
 class CreditExceedsInvoice(Conflict):
     """More would be credited than was bought and is not credited yet."""
-
-    slug = "credit-exceeds-invoice"
 
 
 class KeyInUse(Conflict):
     """The first request with this Idempotency-Key is still running."""
 
-    slug = "key-in-use"
-
 
 class TransitionNotAllowed(Conflict):
     """The invoice cannot go from its status to this one."""
-
-    slug = "transition-not-allowed"
 
 
 class StockLimit(Conflict):
     """The stock of a product would pass 1,000,000,000 pieces."""
 
-    slug = "stock-limit"
-
 
 class TooLarge(Problem):
     """The body is larger than 262144 bytes."""
 
-    status, slug = 413, "too-large"
+    status = 413
 
 
 class UnsupportedMediaType(Problem):
     """The body must be application/json in UTF-8."""
 
-    status, slug = 415, "unsupported-media-type"
+    status = 415
 
 
 class Invalid(Problem):
     """The input is not valid."""
 
-    status, slug = 422, "invalid"
+    status = 422
 
 
 class KeyReused(Problem):
     """This Idempotency-Key was used for another request: a new request needs a new key."""
 
-    status, slug = 422, "key-reused"
+    status = 422
 
 
 class HeadersTooLarge(Problem):
     """The request's header fields are too large."""
 
-    status, slug = 431, "headers-too-large"
+    status = 431
+
+
+class TooManyRequests(Problem):
+    """That was too much in too short a time."""
+
+    status = 429
+
+    def __init__(self, detail: str, seconds: int, fields: Mapping[str, str]) -> None:
+        """seconds: after which to try again; fields: RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
+        super().__init__(detail, headers={"Retry-After": str(seconds), **fields})
+
+
+class TooManyAttempts(TooManyRequests):
+    """Too many failed attempts with this account, or from this address."""
 
 
 class InternalError(Problem):
     """Something went wrong on our side."""
 
-    status, slug = 500, "internal-error"
+    status = 500
 
 
 class NotImplementedHere(Problem):
     """The server does not support this form of HTTP."""
 
-    status, slug = 501, "not-implemented"
+    status = 501
 
 
 class Unavailable(Problem):
     """The service cannot answer right now; try again."""
 
-    status, slug = 503, "unavailable"
+    status = 503
 
     def __init__(self, detail: str = "", **members: Any) -> None:
         super().__init__(detail, headers={"Retry-After": "1"}, **members)
@@ -200,8 +209,6 @@ class Unavailable(Problem):
 
 class OutcomeUnknown(Unavailable):
     """The connection to the database broke while it committed: whether this was done is not known."""
-
-    slug = "outcome-unknown"
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail or _LOOK_FIRST)
@@ -217,11 +224,6 @@ _LOOK_FIRST = (
 def invalid(pointer: str, detail: str) -> Invalid:
     """A 422 about one member of the body."""
     return Invalid(errors=[{"pointer": pointer, "detail": detail}])
-
-
-def account_gone() -> Unauthorized:
-    """A 401 for a good token whose user is no more."""
-    return Unauthorized("The account of this token no longer exists.", error="invalid_token")
 
 
 PROBLEM_JSON = "application/problem+json"

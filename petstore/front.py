@@ -7,9 +7,14 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 
 from petstore import errors
+from petstore.addresses import client_address, household, is_trusted_peer
+from petstore.browsers import SECURITY_HEADERS, STRICT_TRANSPORT, cors_headers
+from petstore.rates import Rates
+from petstore.settings import Settings
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -19,24 +24,32 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 access = logging.getLogger("petstore.access")
 
 
-def front(app: WSGI) -> WSGI:
+def front(app: WSGI, settings: Settings, rates: Rates) -> WSGI:
     """Wrap the application."""
+    trusted = settings.trusted_proxies
 
     def handle(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         started = time.perf_counter()
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         request_id = environ["petstore.request_id"] = new_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
         environ.setdefault("petstore.received_at", time.monotonic())  # of a server that does not tell
+        address = environ["petstore.address"] = client_address(environ, trusted)
+        added = [("X-Request-ID", request_id), *SECURITY_HEADERS, *cors_headers(environ, settings.cors_origins)]
+        if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and is_trusted_peer(environ, trusted):
+            added.append(STRICT_TRANSPORT)
         status = "-"
 
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             nonlocal status
             status = line[:3]
-            return start_response(line, [*headers, ("X-Request-ID", request_id)], exc_info)
+            return start_response(line, [*headers, *added], exc_info)
 
         try:
-            fault = _fault(environ)
-            return _refuse(fault, method, request_id, start) if fault else app(environ, start)
+            rates.count(f"address {household(address)}")
+            _check(environ)
+            return app(environ, start)
+        except errors.Problem as problem:
+            return _refuse(problem, method, request_id, start)
         finally:
             log_access(method, path, status, time.perf_counter() - started, request_id)
 
@@ -55,22 +68,21 @@ def log_access(method: str, path: str, status: str, seconds: float, request_id: 
     access.info("%s %s %s %.1fms %s", method, printable, status, seconds * 1000, request_id)
 
 
-def _fault(environ: dict[str, Any]) -> str | None:
-    """What makes it unclear to whom the request is, or what it asks for (RFC 9112, 3.2). Framing is the server's business."""
+def _check(environ: dict[str, Any]) -> None:
+    """Refuse what leaves it unclear to whom a request is, or for what (RFC 9112, 3.2). Framing is the server's business."""
     host = environ.get("HTTP_HOST")
     if host is None and environ["SERVER_PROTOCOL"] != "HTTP/1.0":
-        return "HTTP/1.1 needs a Host header."
+        raise errors.BadRequest("HTTP/1.1 needs a Host header.")
     if host is not None and not _HOST.fullmatch(host):
-        return "There must be one Host header: a name or address, and a port."
+        raise errors.BadRequest("There must be one Host header: a name or address, and a port.")
     try:
         environ["PATH_INFO"].encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:
-        return "The path is not UTF-8."
-    return None
+        raise errors.BadRequest("The path is not UTF-8.") from None
 
 
-def _refuse(fault: str, method: str, request_id: str, start: Callable[..., Any]) -> Iterable[bytes]:
-    body = errors.render(errors.BadRequest(fault), request_id)
+def _refuse(problem: errors.Problem, method: str, request_id: str, start: Callable[..., Any]) -> Iterable[bytes]:
+    body = errors.render(problem, request_id)
     headers = [("Content-Type", errors.PROBLEM_JSON), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
-    start("400 Bad Request", headers)
+    start(f"{problem.status} {HTTPStatus(problem.status).phrase}", [*headers, *problem.headers.items()])
     return [] if method == "HEAD" else [body]

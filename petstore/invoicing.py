@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from petstore import errors
 from petstore.calls import Call
 from petstore.db import Connection
 from petstore.repository import invoices
-from petstore.repository.invoices import LockedInvoice, Touched
+from petstore.repository.invoices import Invoice, LockedInvoice, Touched
 from petstore.stock import check_limit, stock_prefixes
 
 INVOICES = "invoices:{user_id}"  # prefix of the cache: every list of a customer's invoices
@@ -96,7 +97,7 @@ def credit(step: Step, goods: Goods) -> int:
 
 def _all_goods(step: Step, restock: bool) -> Goods:
     """What has not come back yet."""
-    details = invoices.list_invoice_details(step.conn, invoice_id=step.invoice_id)
+    details = invoices.list_invoice_details(step.conn, invoice_ids=[step.invoice_id])
     return {(line.product_id, restock): line.quantity - line.credited for line in details if line.credited < line.quantity}
 
 
@@ -114,7 +115,6 @@ def _restock(step: Step, goods: Goods, kind: str) -> None:
         kind=kind,
         invoice_id=step.invoice_id,
         actor_id=step.actor_id,
-        reason=step.reason,
     )
 
 
@@ -123,19 +123,31 @@ def whole(conn: Connection, invoice_id: int) -> dict[str, Any]:
     invoice = invoices.get_invoice(conn, invoice_id=invoice_id)
     if invoice is None:
         raise no_such_invoice()
-    return {
-        **vars(invoice),
-        "details": invoices.list_invoice_details(conn, invoice_id=invoice_id),
-        "events": invoices.list_events(conn, invoice_id=invoice_id),
-        "credit_notes": credit_notes(conn, invoice_id),
-    }
+    return wholes(conn, [invoice])[0]
 
 
-def credit_notes(conn: Connection, invoice_id: int) -> list[dict[str, Any]]:
-    """The credit notes of an invoice, oldest first, each with its lines."""
-    lines: dict[int, list[dict[str, Any]]] = {}
-    for line in invoices.list_credit_note_lines(conn, invoice_id=invoice_id):
-        shown = {name: value for name, value in vars(line).items() if name != "credit_note_id"}
-        lines.setdefault(line.credit_note_id, []).append(shown)
-    notes = invoices.list_credit_notes(conn, invoice_id=invoice_id)
+def wholes(conn: Connection, found: Sequence[Invoice]) -> list[dict[str, Any]]:
+    """As `whole`, of many."""
+    ids = [invoice.id for invoice in found]
+    details = parts("invoice_id", invoices.list_invoice_details(conn, invoice_ids=ids))
+    events = parts("invoice_id", invoices.list_events(conn, invoice_ids=ids))
+    notes = defaultdict(list)
+    for note in credit_notes(conn, ids):
+        notes[note["invoice_id"]].append(note)
+    return [{**vars(one), "details": details[one.id], "events": events[one.id], "credit_notes": notes[one.id]} for one in found]
+
+
+def credit_notes(conn: Connection, invoice_ids: list[int]) -> list[dict[str, Any]]:
+    """The credit notes of invoices, oldest first, each with its lines."""
+    lines = parts("credit_note_id", invoices.list_credit_note_lines(conn, invoice_ids=invoice_ids))
+    notes = invoices.list_credit_notes(conn, invoice_ids=invoice_ids)
     return [{**vars(note), "lines": lines[note.id]} for note in notes]
+
+
+def parts(whole_id: str, rows: Iterable[Any]) -> Mapping[int, list[dict[str, Any]]]:
+    """Rows by the whole that each is a part of, and without its id."""
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        shown = dict(vars(row))
+        found[shown.pop(whole_id)].append(shown)
+    return found

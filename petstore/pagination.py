@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from petstore import errors
-from petstore.validation import positive_id
+from petstore.validation import positive_id, timestamp
 
 MAX_LIMIT, DEFAULT_LIMIT = 100, 50
 
@@ -21,6 +22,12 @@ def page_limit(text: str | None) -> int:
     if not re.fullmatch("[1-9][0-9]{0,2}", text) or int(text) > MAX_LIMIT:
         raise errors.BadRequest(f"limit must be a whole number from 1 to {MAX_LIMIT}.")
     return int(text)
+
+
+def period(query: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
+    """The times that the parameters `from` (included) and `to` (not included) name; None where there is none."""
+    since, until = (timestamp(query[name], name) if name in query else None for name in ("from", "to"))
+    return since, until
 
 
 def make_cursor(scope: str, last_id: int) -> str:

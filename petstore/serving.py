@@ -10,15 +10,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from threading import BoundedSemaphore
 
-from petstore import __version__, db, db_schema, embedded, errors, interrupts, passwords, seeding, tokens
+from petstore import __version__, db, db_schema, embedded, errors, interrupts, keyring, passwords, seeding
 from petstore.app import create_app
 from petstore.cache import Cache
 from petstore.calls import Services
 from petstore.console import Refused, say
+from petstore.rates import Rates
 from petstore.repository import products, users, verify_database
 from petstore.server import Server
 from petstore.settings import Settings
 from petstore.stock import PRODUCTS
+from petstore.throttle import Throttle
+from petstore.tokens import Tokens
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
@@ -59,21 +62,22 @@ def make_schema(settings: Settings) -> None:
 
 
 def _make_key(settings: Settings) -> None:
-    if not (settings.keys / tokens.KEY_FILE).exists():
-        say(f"a new signing key: {tokens.generate_key(settings.keys)}")
+    if not (settings.keys / keyring.KEY_FILE).exists():
+        say(f"a new signing key: {keyring.generate_key(settings.keys)}")
 
 
 @contextmanager
 def open_services(settings: Settings) -> Iterator[Services]:
     """What every request shares, for the block: pool, cache and key, as the settings say. KeyFault when the key is unfit."""
-    key = tokens.load_key(settings.keys)
+    ring = keyring.Keyring(settings.keys)
     verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
     database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
     cache = Cache(settings.redis_url, lambda: database.identity)
-    issuer = tokens.Tokens(key, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
+    issuer = Tokens(ring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
     database.open()
     try:
-        yield Services(settings, database, cache, issuer, BoundedSemaphore(max(1, settings.threads // 4)))
+        waiters = BoundedSemaphore(max(1, settings.threads // 4))
+        yield Services(settings, database, cache, issuer, Throttle(cache.reach), Rates(settings.rate_limit), waiters)
     finally:
         cache.close()
         database.close()

@@ -13,6 +13,9 @@ from typing import Any
 
 import iso4217
 
+from petstore.addresses import Network, networks
+from petstore.emails import email_fault
+
 
 class SettingsError(Exception):
     """What is wrong with the environment: every fault, a line each."""
@@ -82,9 +85,24 @@ def _name(text: str) -> str:
 
 
 def _email(text: str) -> str:
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", text) or not text.isprintable() or len(text) > 254:
-        raise ValueError("must be an email address")
+    if fault := email_fault(text):
+        raise ValueError(fault)
     return text
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return networks(text)
+    except ValueError:
+        raise ValueError("must list addresses or networks, such as 10.0.0.7, 2001:db8::/32 (with no bits beyond the /)") from None
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(","))
+    for origin in origins:
+        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin):
+            raise ValueError("must list origins as browsers send them, such as https://shop.example.com, http://localhost:3000")
+    return origins
 
 
 def _password(text: str) -> str:
@@ -125,11 +143,20 @@ class Settings:
     )
     redis_url: str | None = _setting(None, _redis_url, "Redis for the cache; unset: an embedded server, or no cache")
     home: Path = _setting(Path("var"), Path, "folder of the embedded servers' data")
-    keys: Path = _setting(Path("keys"), Path, "folder that holds private.pem, which signs tokens")
+    keys: Path = _setting(Path("keys"), Path, "folder of the keys that sign tokens: private.pem, and others while it is rotated")
     currency: str = _setting("USD", _currency, "ISO 4217 code; fixed when the schema is made, checked at start")
     issuer: str = _setting("petstore", _name, "claim `iss` of the tokens")
     audience: str = _setting("petstore", _name, "claim `aud` of the tokens")
     token_seconds: int = _setting(900, _number(1, 86_400), "life of an access token, in seconds")
+    refresh_seconds: int = _setting(2_592_000, _number(1, 31_536_000), "life of a refresh token, in seconds")
+    password_min: int = _setting(8, _number(8, 128), "characters that a new password must have")
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (), _networks, "addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count, with commas between"
+    )
+    cors_origins: tuple[str, ...] = _setting((), _origins, "origins whose pages may call the API, with commas between")
+    rate_limit: int = _setting(
+        2000, _number(0, 1_000_000), "requests a second of one address or user, ten seconds' worth at once; 0: no limit"
+    )
     threads: int = _setting(8, _number(1, 256), "requests worked on at the same time")
     pool_size: int = _setting(8, _number(1, 256), "database connections at most")
     connections: int = _setting(1000, _number(16, 20_000), "open client connections at most")

@@ -1,104 +1,49 @@
-"""Access tokens: JWT signed with RS256 (RFC 7519, RFC 9068), and the key that signs them."""
+"""Access tokens: JWT signed with RS256 (RFC 7519, RFC 9068)."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import os
-import stat
+import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 
 from petstore import errors
+from petstore.keyring import Keyring
 
 ALGORITHM = "RS256"
 TYPE = "at+jwt"
-MINIMUM_BITS = 2048
-KEY_FILE = "private.pem"
-_CLAIMS = ["iss", "sub", "aud", "iat", "exp", "jti", "role"]
+LONGEST_SECONDS = 86_400  # that an access token may live
+_CLAIMS = ["iss", "sub", "aud", "iat", "exp", "jti", "role", "sid", "token_version"]
 _LONGEST = 4096  # characters of a token that is looked at; ours have about 750
-
-
-class KeyFault(Exception):
-    """The signing key cannot be used; the text says what to do."""
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # without padding (RFC 7515, 2 and 7.1)
+_ID = re.compile("[1-9][0-9]{0,18}")
+_HEADER = {"alg", "typ", "kid"}  # nothing else, such as jku, jwk, x5u or crit, is in a token of ours
 
 
 @dataclass(frozen=True)
 class User:
-    """Whom a token speaks for."""
+    """Whom a token speaks for, by which login (session_id), of which token_version of theirs."""
 
     id: int
     role: str
-
-
-def generate_key(folder: Path, bits: int = MINIMUM_BITS) -> Path:
-    """Write a new RSA key to `folder`/private.pem, readable by its owner only; never over an existing one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / KEY_FILE
-    pem = generate_private_key(public_exponent=65537, key_size=bits).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    # Written aside and linked: a key is there whole or not at all, and two starts at once agree on one.
-    draft = folder / f".{KEY_FILE}.{uuid.uuid4().hex}"
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        raise KeyFault(f"{path} exists already; --replace makes a new key and ends every login") from None
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
-
-
-def load_key(folder: Path) -> RSAPrivateKey:
-    """The signing key; raise KeyFault, with what to do, when it is missing, unreadable, open to everybody or weak."""
-    path = folder / KEY_FILE
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o007:
-            raise KeyFault(f"{path} can be used by everybody on this machine: chmod 600 {path}")
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except FileNotFoundError:
-        raise KeyFault(
-            f"{path} is missing: make it with `petstore generate-keys` (scripts/generate_keys), or set PETSTORE_KEYS"
-        ) from None
-    except OSError as error:
-        raise KeyFault(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyFault(f"{path} is not an unencrypted private key in PEM form") from None
-    if not isinstance(key, RSAPrivateKey) or key.key_size < MINIMUM_BITS:
-        raise KeyFault(f"{path} must be an RSA key of at least {MINIMUM_BITS} bits")
-    return key
-
-
-def thumbprint(key: RSAPublicKey) -> str:
-    """The key's name, `kid` (RFC 7638): a hash of its public members, so it follows from the key itself."""
-    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(key, as_dict=True)
-    members = json.dumps({name: jwk[name] for name in ("e", "kty", "n")}, separators=(",", ":"), sort_keys=True)
-    return base64.urlsafe_b64encode(hashlib.sha256(members.encode()).digest()).rstrip(b"=").decode()
+    session_id: int
+    token_version: int
 
 
 class Tokens:
     """Issues and verifies access tokens of one issuer for one audience; `seconds` is their life."""
 
-    def __init__(self, key: RSAPrivateKey, *, issuer: str, audience: str, seconds: int) -> None:
-        self._key, self._public = key, key.public_key()
+    def __init__(self, keyring: Keyring, *, issuer: str, audience: str, seconds: int) -> None:
+        self.keyring = keyring
         self._issuer, self._audience, self.seconds = issuer, audience, seconds
-        self._kid = thumbprint(self._public)
 
     def issue(self, user: User) -> str:
         """A signed token that speaks for the user for `seconds` from now."""
-        now = int(time.time())
+        keys, now = self.keyring.now(), int(time.time())
         claims = {
             "iss": self._issuer,
             "sub": str(user.id),
@@ -107,33 +52,48 @@ class Tokens:
             "exp": now + self.seconds,
             "jti": uuid.uuid4().hex,
             "role": user.role,
+            "sid": str(user.session_id),
+            "token_version": user.token_version,
         }
-        return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": self._kid})
+        return jwt.encode(claims, keys.signing, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": keys.kid})
 
     def verify(self, token: str) -> User:
-        """Whom a token speaks for; raise Unauthorized for any token that is not ours, whole and in time."""
+        """Whom a token speaks for; raise Unauthorized for any token that is not ours, whole and in time.
+
+        Whether the login still lives, and which role its user has now, is the database's to say (petstore.sessions).
+        """
         try:
-            if len(token) > _LONGEST:
-                raise jwt.InvalidTokenError("too long")
+            if len(token) > _LONGEST or not _COMPACT.fullmatch(token):
+                raise jwt.InvalidTokenError("not the compact form")
             header = jwt.get_unverified_header(token)
-            if header.get("typ") != TYPE or header.get("kid") != self._kid or "crit" in header:
+            key = self.keyring.find(header.get("kid"))
+            if key is None or header.get("typ") != TYPE or header.keys() != _HEADER:
                 raise jwt.InvalidTokenError("another kind of token")
             claims = jwt.decode(
                 token,
-                self._public,
+                key,
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
                 options={"require": _CLAIMS, "strict_aud": True},
             )
-            return User(id=_user_id(claims["sub"]), role=str(claims["role"]))
+            if not _is_ours(claims):
+                raise jwt.InvalidTokenError("claims that we do not make")
+            return User(int(claims["sub"]), claims["role"], int(claims["sid"]), claims["token_version"])
         except jwt.ExpiredSignatureError:
-            raise errors.Unauthorized("The access token has expired; log in again.", error="invalid_token") from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+            raise errors.Unauthorized(
+                "The access token has expired; refresh it or log in again.", error="invalid_token"
+            ) from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise errors.Unauthorized("The access token is not valid.", error="invalid_token") from None
 
 
-def _user_id(subject: object) -> int:
-    if not isinstance(subject, str) or not subject.isascii() or not subject.isdigit():
-        raise jwt.InvalidTokenError("sub is not a user of ours")
-    return int(subject)
+def _is_ours(claims: Mapping[str, Any]) -> bool:
+    """Whether the claims are of the types that we make: PyJWT takes what int() takes."""
+    numbers = type(claims["iat"]) is type(claims["exp"]) is type(claims["token_version"]) is int
+    ids = all(
+        isinstance(claims[name], str) and _ID.fullmatch(claims[name]) and int(claims[name]) < 2**63 for name in ("sub", "sid")
+    )
+    if not (numbers and ids and isinstance(claims["role"], str)):
+        return False
+    return bool(0 < claims["token_version"] < 2**31 and claims["exp"] - claims["iat"] <= LONGEST_SECONDS)

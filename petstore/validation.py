@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from importlib import resources
 from typing import Any, NoReturn, cast
@@ -209,6 +210,8 @@ def parse_query(query_string: str, allowed: tuple[str, ...]) -> dict[str, str]:
             raise errors.BadRequest(f"Query parameter {shown!a} is given twice.")
         if not value:
             raise errors.BadRequest(f"Query parameter {shown!a} is empty.")
+        if "\0" in value:
+            raise errors.BadRequest(f"Query parameter {shown!a} must not contain NUL characters.")
         parameters[name] = value
     return parameters
 
@@ -218,6 +221,21 @@ def idempotency_key(header: str | None) -> str | None:
     if header is not None and not re.fullmatch("[ -~]{1,255}", header):
         raise errors.BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters.")
     return header
+
+
+def timestamp(text: str, name: str) -> datetime:
+    """A moment (RFC 3339), or a day, which means its beginning in UTC."""
+    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9:]{8})(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2}))?", text)
+    try:
+        if match is not None:
+            day, time, fraction, offset = match.groups()
+            moment = datetime.strptime(f"{day} {time or '00:00:00'} {offset or 'Z'}", "%Y-%m-%d %H:%M:%S %z")
+            moment = moment.replace(microsecond=int((fraction or ".0")[1:].ljust(6, "0")))
+            return moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        pass
+    example = "2026-01-31 or 2026-01-31T12:00:00Z (a + in it must be sent as %2B)"
+    raise errors.BadRequest(f"{name} must be a day or a time such as {example}.")
 
 
 def positive_id(text: str, name: str = "id") -> int:

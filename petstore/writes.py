@@ -31,12 +31,12 @@ def write(call: Call, work: Work, *prefixes: str) -> Answer:
     written: with an Idempotency-Key it is kept as the answer, and so committed.
     """
     if call.key is None:
-        return _marked(call, prefixes, lambda: call.db.write(work, call.deadline))
+        return _marked(call, prefixes, lambda: call.write(work))
     once = _Keyed(call, work).once
     answer = _when_free(call, lambda: _marked(call, prefixes, once))
     if random.randrange(PURGE_ONE_IN) == 0:
         with suppress(errors.Problem):
-            call.db.write(idempotency.purge_keys, call.deadline)
+            call.write(idempotency.purge_keys)
     return answer
 
 
@@ -96,7 +96,7 @@ class _Keyed:
     def once(self) -> Answer:
         """Do it, or tell what was answered; KeyInUse while another transaction has the key."""
         try:
-            return self._call.db.write(self._transact, self._call.deadline)
+            return self._call.write(self._transact)
         except errors.OutcomeUnknown:
             return self._settle()
 
@@ -138,7 +138,7 @@ class _Keyed:
 
         while time.monotonic() + _POLL_SECONDS < self._call.deadline:
             try:
-                return self._call.db.write(look, self._call.deadline)
+                return self._call.write(look)
             except _NotDone:
                 raise errors.Unavailable(
                     "The connection to the database broke, and nothing was changed. Send it again."

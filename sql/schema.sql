@@ -41,7 +41,7 @@ CREATE TABLE schema_version (
 COMMENT ON TABLE schema_version IS 'Which schema this is: the highest version counts. The service refuses to work on any but its own.';
 GRANT SELECT ON schema_version TO petstore_app;
 
-INSERT INTO schema_version (version) VALUES (2);
+INSERT INTO schema_version (version) VALUES (3);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,
@@ -99,27 +99,221 @@ COMMENT ON FUNCTION refuse_change() IS 'For triggers: keeps the books append-onl
 
 CREATE TABLE users (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    email text NOT NULL,
-    password text NOT NULL,
+    email text,
+    password text,
     role text NOT NULL DEFAULT 'user',
+    active boolean NOT NULL DEFAULT true,
+    token_version integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
+    erased_at timestamptz,
     CONSTRAINT users_pkey PRIMARY KEY (id),
     CONSTRAINT users_email_form CHECK (char_length(email) BETWEEN 3 AND 254 AND email LIKE '_%@_%'),
     -- The cost is bounded too: whoever checks a password has to spend m KiB and t passes on it.
     CONSTRAINT users_password_is_a_hash CHECK (
         password ~ '^\$argon2id\$v=19\$m=[0-9]{1,6},t=[0-9]{1,2},p=[0-9]{1,2}\$[A-Za-z0-9+/]{1,86}\$[A-Za-z0-9+/]{1,86}$'
     ),
-    CONSTRAINT users_role_known CHECK (role IN ('user', 'admin'))
+    CONSTRAINT users_role_known CHECK (role IN ('user', 'admin')),
+    CONSTRAINT users_token_version_positive CHECK (token_version > 0),
+    CONSTRAINT users_whole_or_erased CHECK (
+        CASE
+            WHEN erased_at IS NULL THEN email IS NOT NULL AND password IS NOT NULL
+            ELSE email IS NULL AND password IS NULL AND role = 'user' AND NOT active
+        END
+    )
 );
-COMMENT ON TABLE users IS 'Everybody who can log in.';
-COMMENT ON COLUMN users.email IS 'As typed; unique without regard to case.';
-COMMENT ON COLUMN users.password IS 'Argon2id hash as a PHC string, never the password.';
+COMMENT ON TABLE users IS 'Everybody who can log in, or could. A row stays, because invoices name it; erasing takes out what is personal.';
+COMMENT ON COLUMN users.email IS 'As typed; unique without regard to case. NULL when erased.';
+COMMENT ON COLUMN users.password IS 'Argon2id hash as a PHC string, never the password. NULL when erased.';
 COMMENT ON COLUMN users.role IS 'user: buys. admin: keeps the catalogue and the invoices too.';
+COMMENT ON COLUMN users.active IS 'false: disabled by an admin, or erased. No login, and no token counts.';
+COMMENT ON COLUMN users.token_version IS 'Grows when every login of the account has to end: a new password, disabling, erasing.';
+COMMENT ON COLUMN users.erased_at IS 'When the account was deleted by its owner; NULL while it stands.';
 
-CREATE UNIQUE INDEX users_email_key ON users (lower(email));
-COMMENT ON INDEX users_email_key IS 'One account per address, however its letters are cased; also what login looks up.';
+CREATE UNIQUE INDEX users_email_key ON users (lower(normalize(email)));
+COMMENT ON INDEX users_email_key
+IS 'One account per address, however its letters are cased or composed; also what login looks up.';
 
-GRANT SELECT, INSERT (email, password, role), UPDATE (password, role) ON users TO petstore_app;
+CREATE INDEX users_active_admins ON users (id) WHERE role = 'admin' AND active;
+COMMENT ON INDEX users_active_admins IS 'Whether there is another admin, without walking over all customers.';
+
+GRANT
+SELECT, INSERT (email, password, role), UPDATE (email, password, role, active, token_version, erased_at)
+ON users TO petstore_app;
+
+CREATE TRIGGER users_stay BEFORE DELETE ON users
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TABLE sessions (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    user_id bigint NOT NULL,
+    token_version integer NOT NULL,
+    address inet,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    end_reason text,
+    CONSTRAINT sessions_pkey PRIMARY KEY (id),
+    CONSTRAINT sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES users,
+    CONSTRAINT sessions_ends_later CHECK (expires_at > created_at),
+    CONSTRAINT sessions_end_reason_known CHECK (end_reason IN ('logout', 'reuse')),
+    CONSTRAINT sessions_ended_whole CHECK ((ended_at IS NULL) = (end_reason IS NULL))
+);
+COMMENT ON TABLE sessions
+IS 'Logins. One lives while it is neither ended nor expired, its user is active, and its token_version is still the user''s.';
+COMMENT ON COLUMN sessions.token_version IS 'That of the user at the login.';
+COMMENT ON COLUMN sessions.address IS 'Where the login came from.';
+COMMENT ON COLUMN sessions.expires_at IS 'Until when its refresh token can be used; each use prolongs it, to a year after the login at most.';
+COMMENT ON COLUMN sessions.end_reason IS 'logout; or reuse: a refresh token was used twice, so somebody else may have it.';
+
+CREATE INDEX sessions_of_user ON sessions (user_id);
+COMMENT ON INDEX sessions_of_user IS 'The logins of one account.';
+
+CREATE INDEX sessions_age ON sessions (expires_at);
+COMMENT ON INDEX sessions_age IS 'What is long over, to be removed.';
+
+GRANT
+SELECT, INSERT (user_id, token_version, address, expires_at), UPDATE (expires_at, ended_at, end_reason), DELETE
+ON sessions TO petstore_app;
+
+CREATE TABLE refresh_tokens (
+    token_hash bytea NOT NULL,
+    session_id bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    used_at timestamptz,
+    CONSTRAINT refresh_tokens_pkey PRIMARY KEY (token_hash),
+    CONSTRAINT refresh_tokens_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions ON DELETE CASCADE,
+    CONSTRAINT refresh_tokens_hash_sha256 CHECK (octet_length(token_hash) = 32)
+);
+COMMENT ON TABLE refresh_tokens IS 'The refresh tokens of logins, used and unused: only the newest of a login is unused.';
+COMMENT ON COLUMN refresh_tokens.token_hash IS 'SHA-256 of the token, which has 256 random bits; the token itself is nowhere.';
+COMMENT ON COLUMN refresh_tokens.used_at IS 'When it was traded for the next one; NULL for the newest.';
+
+CREATE INDEX refresh_tokens_of_session ON refresh_tokens (session_id);
+COMMENT ON INDEX refresh_tokens_of_session IS 'What goes with a login that is removed.';
+
+CREATE INDEX refresh_tokens_used ON refresh_tokens (used_at) WHERE used_at IS NOT NULL;
+COMMENT ON INDEX refresh_tokens_used IS 'What was used long ago, to be removed.';
+
+GRANT SELECT, INSERT (token_hash, session_id), UPDATE (used_at), DELETE ON refresh_tokens TO petstore_app;
+
+
+-- ── audit log ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE audit_log (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    actor_id bigint,
+    action text NOT NULL,
+    subject_id bigint NOT NULL,
+    fields text [] NOT NULL,
+    CONSTRAINT audit_log_pkey PRIMARY KEY (id),
+    CONSTRAINT audit_log_action_form CHECK (action ~ '^[a-z_]{1,30}\.[a-z]{1,10}$')
+);
+COMMENT ON TABLE audit_log
+IS 'Who changed what, and when: ids and names of columns, never a value. Append-only; written by triggers, whoever changes a row.';
+COMMENT ON COLUMN audit_log.actor_id IS 'The user who did it; NULL for a change made in SQL or at the command line.';
+COMMENT ON COLUMN audit_log.action IS 'What was changed, and how: user.update, product.create, session.end.';
+COMMENT ON COLUMN audit_log.subject_id IS 'The id of the row that was changed.';
+COMMENT ON COLUMN audit_log.fields IS 'The columns that an update changed.';
+
+CREATE INDEX audit_log_of_actor ON audit_log (actor_id, id DESC);
+COMMENT ON INDEX audit_log_of_actor IS 'What one user did, newest first.';
+
+CREATE INDEX audit_log_of_account ON audit_log (subject_id) WHERE action LIKE 'user.%';
+COMMENT ON INDEX audit_log_of_account IS 'What was done to one account.';
+
+GRANT SELECT ON audit_log TO petstore_app;
+
+CREATE TRIGGER audit_log_stay BEFORE UPDATE OR DELETE ON audit_log
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TABLE audit_addresses (
+    audit_id bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    address inet NOT NULL,
+    CONSTRAINT audit_addresses_pkey PRIMARY KEY (audit_id),
+    CONSTRAINT audit_addresses_audit_id_fkey FOREIGN KEY (audit_id) REFERENCES audit_log
+);
+COMMENT ON TABLE audit_addresses
+IS 'From which address what the log tells was asked for. Apart from it, so that it can be erased: with the account, or after 90 days.';
+
+CREATE INDEX audit_addresses_age ON audit_addresses (created_at);
+COMMENT ON INDEX audit_addresses_age IS 'What is older than 90 days, to be removed.';
+
+GRANT SELECT, DELETE ON audit_addresses TO petstore_app;
+
+CREATE FUNCTION begin_request(request jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
+    PERFORM set_config('petstore.request', request::text, true);
+    IF request ->> 'actor_id' IS NOT NULL THEN
+        PERFORM FROM m2_be_project.users WHERE id = (request ->> 'actor_id')::bigint AND active FOR KEY SHARE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'user % is not active', request ->> 'actor_id'
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'users_actor_active';
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION begin_request(jsonb)
+IS 'What the service calls first in each transaction: {"actor_id", "address"} for the audit log. Who asks cannot be erased amid it.';
+
+CREATE FUNCTION record_audit() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
+AS $$
+DECLARE
+    -- What the service says of the request that runs this transaction; a session of psql says nothing.
+    request jsonb := nullif(current_setting('petstore.request', true), '');
+    actor bigint := request ->> 'actor_id';
+    client inet := request ->> 'address';
+    changed text [] := '{}';
+    entry bigint;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        changed := array(
+            SELECT a.key FROM jsonb_each(to_jsonb(new)) AS a
+            WHERE a.value <> to_jsonb(old) -> a.key AND a.key NOT IN ('version', 'token_version', 'updated_at')
+            ORDER BY a.key
+        );
+        IF changed = '{}' THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    -- Who registers, logs in or out has no token to show: it is the account itself that acts.
+    IF request IS NOT NULL AND actor IS NULL THEN
+        actor := CASE TG_TABLE_NAME WHEN 'users' THEN to_jsonb(new) ->> 'id' WHEN 'sessions' THEN to_jsonb(new) ->> 'user_id' END;
+    END IF;
+    INSERT INTO audit_log (actor_id, action, subject_id, fields) VALUES (actor, TG_ARGV[0], new.id, changed)
+    RETURNING id INTO entry;
+    IF client IS NOT NULL THEN
+        INSERT INTO audit_addresses (audit_id, address) VALUES (entry, client);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION record_audit() IS 'Writes the audit log: one row for each row that is made or changed, under the action that the trigger names.';
+REVOKE EXECUTE ON FUNCTION record_audit() FROM PUBLIC;
+
+-- A row made in SQL tells by itself when it was made, and nobody knows who did it: of those, only a new admin is recorded.
+CREATE TRIGGER users_create_audit AFTER INSERT ON users
+FOR EACH ROW WHEN (new.role = 'admin' OR current_setting('petstore.request', true) <> '')
+EXECUTE FUNCTION record_audit('user.create');
+
+CREATE TRIGGER users_update_audit AFTER UPDATE ON users
+FOR EACH ROW WHEN (new.erased_at IS NULL)
+EXECUTE FUNCTION record_audit('user.update');
+
+CREATE TRIGGER users_erase_audit AFTER UPDATE ON users
+FOR EACH ROW WHEN (new.erased_at IS NOT NULL)
+EXECUTE FUNCTION record_audit('user.erase');
+
+CREATE TRIGGER sessions_start_audit AFTER INSERT ON sessions
+FOR EACH ROW WHEN (current_setting('petstore.request', true) <> '')
+EXECUTE FUNCTION record_audit('session.start');
+
+CREATE TRIGGER sessions_end_audit AFTER UPDATE OF ended_at ON sessions
+FOR EACH ROW EXECUTE FUNCTION record_audit('session.end');
 
 
 -- ── catalogue ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,6 +348,19 @@ COMMENT ON INDEX products_on_sale IS 'Pages of the catalogue, without walking ov
 GRANT
 SELECT, INSERT (name, price, stock), UPDATE (name, price, stock, version, updated_at, deleted_at)
 ON products TO petstore_app;
+
+CREATE TRIGGER products_create_audit AFTER INSERT ON products
+FOR EACH ROW WHEN (current_setting('petstore.request', true) <> '')
+EXECUTE FUNCTION record_audit('product.create');
+
+-- Of a change of stock alone, as a purchase makes it, the ledger tells.
+CREATE TRIGGER products_update_audit AFTER UPDATE OF name, price, version ON products
+FOR EACH ROW WHEN (new.deleted_at IS NULL)
+EXECUTE FUNCTION record_audit('product.update');
+
+CREATE TRIGGER products_delete_audit AFTER UPDATE OF deleted_at ON products
+FOR EACH ROW WHEN (new.deleted_at IS NOT NULL)
+EXECUTE FUNCTION record_audit('product.delete');
 
 
 -- ── invoices ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -219,6 +426,13 @@ FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER invoices_amount_fixed BEFORE UPDATE OF total, number ON invoices
 FOR EACH ROW WHEN (new.total <> old.total OR (old.number IS NOT NULL AND new.number IS DISTINCT FROM old.number))
 EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER invoices_create_audit AFTER INSERT ON invoices
+FOR EACH ROW WHEN (current_setting('petstore.request', true) <> '')
+EXECUTE FUNCTION record_audit('invoice.create');
+
+CREATE TRIGGER invoices_update_audit AFTER UPDATE ON invoices
+FOR EACH ROW EXECUTE FUNCTION record_audit('invoice.update');
 
 CREATE TABLE invoice_details (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -304,7 +518,7 @@ CREATE TABLE invoice_events (
     CONSTRAINT invoice_events_once UNIQUE (invoice_id, from_status),
     CONSTRAINT invoice_events_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
 );
-COMMENT ON TABLE invoice_events IS 'Each change of an invoice''s status. Append-only for petstore_app.';
+COMMENT ON TABLE invoice_events IS 'Each change of an invoice''s status. Append-only; only a customer''s own words can be erased.';
 COMMENT ON COLUMN invoice_events.actor_id IS 'The user who asked for the change.';
 COMMENT ON COLUMN invoice_events.restocked IS 'Whether the goods went back into stock with it.';
 COMMENT ON COLUMN invoice_events.reason IS 'In the words of who asked; NULL when none was given.';
@@ -312,11 +526,16 @@ COMMENT ON CONSTRAINT invoice_events_once ON invoice_events
 IS 'No state is left twice (the transitions have no circle), so nothing can be put back into stock twice.';
 
 GRANT
-SELECT, INSERT (invoice_id, from_status, to_status, actor_id, restocked, reason)
+SELECT, INSERT (invoice_id, from_status, to_status, actor_id, restocked, reason), UPDATE (reason)
 ON invoice_events TO petstore_app;
 
-CREATE TRIGGER invoice_events_stay BEFORE UPDATE OR DELETE ON invoice_events
+CREATE TRIGGER invoice_events_stay
+BEFORE DELETE OR UPDATE OF id, invoice_id, from_status, to_status, actor_id, restocked, created_at ON invoice_events
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER invoice_events_words_only_erased BEFORE UPDATE OF reason ON invoice_events
+FOR EACH ROW WHEN (new.reason IS NOT NULL)
+EXECUTE FUNCTION refuse_change();
 
 
 -- ── numbers and credit notes ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -386,6 +605,9 @@ GRANT SELECT, INSERT (invoice_id, actor_id, reason) ON credit_notes TO petstore_
 
 CREATE TRIGGER credit_notes_stay BEFORE UPDATE OR DELETE ON credit_notes
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER credit_notes_create_audit AFTER INSERT ON credit_notes
+FOR EACH ROW EXECUTE FUNCTION record_audit('credit_note.create');
 
 CREATE FUNCTION number_credit_note() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from petstore import db, db_schema, tokens
+from petstore import db, db_schema, keyring
 from petstore.app import create_app
 from petstore.calls import Services
 from petstore.embedded import Postgres, Redis
@@ -32,8 +32,18 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A throwaway database need not survive a power cut.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-NUMBERED = ("users", "products", "invoices", "invoice_details", "invoice_events", "credit_notes", "stock_movements")
-TABLES = (*NUMBERED, "number_series", "credit_note_lines", "idempotency_keys")
+NUMBERED = (
+    "users",
+    "sessions",
+    "audit_log",
+    "products",
+    "invoices",
+    "invoice_details",
+    "invoice_events",
+    "credit_notes",
+    "stock_movements",
+)
+TABLES = (*NUMBERED, "number_series", "credit_note_lines", "idempotency_keys", "refresh_tokens", "audit_addresses")
 # An empty shop, whatever was in it: what TRUNCATE would do, in a tenth of its time. Waits for whoever still writes.
 CLEAN = "; ".join(
     [
@@ -161,7 +171,7 @@ def database(cluster: Cluster, template: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a signing key."""
-    return tokens.generate_key(tmp_path_factory.mktemp("keys")).parent
+    return keyring.generate_key(tmp_path_factory.mktemp("keys")).parent
 
 
 @pytest.fixture(scope="session")
@@ -214,7 +224,8 @@ def _superuser(cluster: Cluster, database: str) -> Iterator[Any]:
 def make(_owner: Any, _superuser: Any, service: tuple[Services, Server]) -> Factory:
     """An empty shop, and a factory of rows in it."""
     _superuser.execute(CLEAN)
-    service[0].cache.clear()
+    service[0].cache.clear()  # counters of failed attempts, too
+    service[0].throttle.clear()
     return Factory(_owner)
 
 
@@ -224,7 +235,7 @@ def clients(service: tuple[Services, Server]) -> Iterator[Callable[..., Client]]
     made = []
 
     def client(user: Any = None) -> Client:
-        token = service[0].tokens.issue(tokens.User(user.id, user.role)) if user else None
+        token = service[0].tokens.issue(user) if user else None
         one = Client(service[1].address, token)
         made.append(one)
         return one

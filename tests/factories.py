@@ -13,6 +13,14 @@ PASSWORD = "correct horse battery"
 _PHC = hash_password(PASSWORD)
 
 
+@dataclass(frozen=True)
+class Person(User):
+    """A user with a login: what a token can be issued for."""
+
+    session_id: int
+    token_version: int = 1
+
+
 @dataclass
 class Factory:
     """Makes rows through one connection."""
@@ -20,14 +28,16 @@ class Factory:
     conn: Any
     made: int = 0
 
-    def user(self, email: str | None = None, role: str = "user", password: str = _PHC) -> User:
-        """A user whose password is PASSWORD."""
+    def user(self, email: str | None = None, role: str = "user", password: str = _PHC) -> Person:
+        """A user whose password is PASSWORD, logged in."""
         self.made += 1
         row = self.conn.execute(
-            "INSERT INTO users (email, password, role) VALUES (%s, %s, %s) RETURNING id, email, role, created_at",
+            "WITH u AS (INSERT INTO users (email, password, role) VALUES (%s, %s, %s) RETURNING id, email, role, created_at),"
+            " s AS (INSERT INTO sessions (user_id, token_version, expires_at) SELECT id, 1, now() + '30 days' FROM u RETURNING id)"
+            " SELECT u.*, s.id FROM u, s",
             (email or f"user{self.made}@example.com", password, role),
         ).fetchone()
-        return User(*row)
+        return Person(*row)
 
     def product(self, name: str | None = None, price: str = "12.50", stock: int = 10, deleted: bool = False) -> int:
         """A product; its id."""

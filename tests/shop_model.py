@@ -190,7 +190,7 @@ class Model:
         elif status == "cancelled":
             restocked = True
             for detail in details:
-                self._put_back(invoice, detail, "cancel_restock", detail["quantity"], actor_id, reason)
+                self._put_back(invoice, detail, "cancel_restock", detail["quantity"], actor_id)
         elif status == "refunded" and (left := [one for one in details if one["credited"] < one["quantity"]]):
             restocked = restock
             lines = [{**one, "quantity": one["quantity"] - one["credited"], "restock": restock} for one in left]
@@ -212,16 +212,16 @@ class Model:
 
     # ── the books ──
 
-    def _move(self, product_id, kind, delta, actor_id, invoice_id=None, reason=None):
+    def _move(self, product_id, kind, delta, actor_id, invoice_id=None):
         self.products[product_id]["stock"] += delta
-        row = {"id": Chosen(int), "product_id": product_id, "kind": kind, "delta": delta, "actor_id": actor_id, "reason": reason}
+        row = {"id": Chosen(int), "product_id": product_id, "kind": kind, "delta": delta, "actor_id": actor_id, "reason": None}
         row |= {"stock": self.products[product_id]["stock"], "invoice_id": invoice_id, "created_at": Chosen()}
         self.movements.insert(0, row)
 
-    def _put_back(self, invoice, detail, kind, quantity, actor_id, reason):
+    def _put_back(self, invoice, detail, kind, quantity, actor_id):
         if quantity:
             detail["restocked"] += quantity
-            self._move(detail["product_id"], kind, quantity, actor_id, invoice["id"], reason)
+            self._move(detail["product_id"], kind, quantity, actor_id, invoice["id"])
 
     def _number(self, series, told):
         """The next of its series and UTC year."""
@@ -238,7 +238,7 @@ class Model:
                 quantity = sum(one["quantity"] for one in of_it if one.get("restock", True) == restock)
                 lines += [line(detail, quantity, restock=restock)] if quantity else []
                 detail["credited"] += quantity
-                self._put_back(invoice, detail, "return_restock", quantity * restock, actor_id, reason)
+                self._put_back(invoice, detail, "return_restock", quantity * restock, actor_id)
         note = {"id": Chosen(int), "number": self._number("C", told), "invoice_id": invoice["id"], **total(lines)}
         note |= {"actor_id": actor_id, "reason": reason, "created_at": Chosen(), "lines": lines}
         invoice["credit_notes"].append(note)

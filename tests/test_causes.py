@@ -24,11 +24,7 @@ def scene(make, clients, ana, with_settings, settings, cluster, database, own_re
 # A way to cause each row, for as long as the request takes, and the answer's status and slug.
 CAUSED = {
     "users_email_key": (causing.email_taken, 409, "email-taken"),
-    "invoices_user_id_fkey": (causing.buyer_gone, 401, "unauthorized"),
-    "invoice_events_actor_id_fkey": (causing.admin_gone_who_changes_a_status, 401, "unauthorized"),
-    "credit_notes_actor_id_fkey": (causing.admin_gone_who_credits, 401, "unauthorized"),
-    "stock_movements_actor_id_fkey": (causing.admin_gone_who_changes_a_stock, 401, "unauthorized"),
-    "idempotency_keys_user_id_fkey": (causing.buyer_with_a_key_gone, 401, "unauthorized"),
+    "users_actor_active": (causing.account_disabled, 401, "login-ended"),
     "08": (causing.raised("08006"), 503, "unavailable"),
     "25P03": (causing.raised("25P03"), 503, "unavailable"),
     "25006": (causing.read_only, 503, "unavailable"),

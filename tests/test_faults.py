@@ -244,7 +244,10 @@ def test_the_deadline_of_a_request_counts_what_it_waits_for_a_thread(make, with_
     ("damage", "repair"),
     [
         ("ALTER TABLE products RENAME COLUMN stock TO pieces", "ALTER TABLE products RENAME COLUMN pieces TO stock"),
-        ("ALTER TABLE users ALTER COLUMN role TYPE varchar(10)", "ALTER TABLE users ALTER COLUMN role TYPE text"),
+        (
+            "ALTER TABLE idempotency_keys ALTER COLUMN location TYPE varchar(100)",
+            "ALTER TABLE idempotency_keys ALTER COLUMN location TYPE text",
+        ),
         ("UPDATE shop SET currency = 'EUR'", "UPDATE shop SET currency = 'USD'"),
         ("UPDATE shop SET minor_digits = 3", "UPDATE shop SET minor_digits = 2"),
         ("REVOKE SELECT ON shop FROM petstore_app", "GRANT SELECT ON shop TO petstore_app"),

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, Phase, settings, stateful
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from petstore import tokens
 from tests.client import Client
 from tests.conftest import TABLES, eventually
 from tests.factories import PASSWORD
@@ -45,8 +44,15 @@ class World:
         self.make, self.services, self.server, self.redis, self.address = make, services, server, redis, address
         self.point()
 
-    def client(self, user_id=None, role="user"):
-        return Client(self.server.address, user_id and self.services.tokens.issue(tokens.User(user_id, role)))
+    def client(self, user=None):
+        return Client(self.server.address, user and self.services.tokens.issue(user))
+
+    def login(self, email):
+        client = self.client()
+        answer = client.post("/login", {"email": email, "password": PASSWORD})
+        assert answer.status == 200
+        client.token = answer.json()["access_token"]
+        return client
 
     def point(self):
         """A Redis has another folder after each start."""
@@ -75,9 +81,11 @@ class Shop(stateful.RuleBasedStateMachine):
         super().__init__()
         world.make.conn.execute(f"TRUNCATE {', '.join(TABLES)} RESTART IDENTITY CASCADE")
         world.services.cache.clear()
-        self.boss, *customers = (world.make.user(email, role).id for email, role in USERS.items())
-        self.anyone, self.admin = world.client(), world.client(self.boss, "admin")
-        self.buyers = {user_id: world.client(user_id) for user_id in customers}
+        world.services.throttle.clear()
+        boss, *customers = (world.make.user(email, role) for email, role in USERS.items())
+        self.boss = boss.id
+        self.anyone, self.admin = world.client(), world.client(boss)
+        self.buyers = {user.id: world.client(user) for user in customers}
         self.world, self.model, self.keys = world, Model(USERS), {}  # keys: what was asked and answered under each
         self.steps = self.registrations = 0
 
@@ -129,7 +137,7 @@ class Shop(stateful.RuleBasedStateMachine):
         self.registrations += 1
         answer = self.ask(self.model.register, self.anyone, "POST", "/register", {"email": email, "password": PASSWORD})
         if answer.status == 201:
-            self.buyers[answer.json()["id"]] = self.world.client(answer.json()["id"])
+            self.buyers[answer.json()["id"]] = self.world.login(email.swapcase())
 
     @precondition(lambda self: len(self.model.products) < 5)
     @rule(name=NAME, price=PRICE, stock=STOCK, key=KEY)

@@ -14,9 +14,9 @@ from typing import Any
 from petstore.db import Connection, WrongDatabase
 from petstore.db_schema import SCHEMA_VERSION, Description, describe, schema_exists
 from petstore.queries import QUERIES
-from petstore.repository import idempotency, invoices, products, purchases, system, users
+from petstore.repository import audit, idempotency, invoices, products, purchases, sessions, system, users
 
-MODULES: tuple[ModuleType, ...] = (users, products, purchases, invoices, idempotency, system)
+MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, idempotency, audit, system)
 
 # SQL type → the annotation that a parameter or a dataclass field must have. A parameter that may be NULL goes out as text.
 _PYTHON: Mapping[str, Any] = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from petstore.db import Connection, execute, one_or_none, scalar
+from petstore.db import Connection, execute, many, one_or_none, scalar
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,17 @@ class SavedAnswer:
     status: int | None
     location: str | None
     body: bytes | None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key as its owner may see it. status, location: of the answer that was given."""
+
+    route: str
+    key: str
+    status: int | None
+    location: str | None
+    created_at: datetime
 
 
 def claim_key(conn: Connection, *, user_id: int, route: str, key: str, fingerprint: bytes) -> int | None:
@@ -40,6 +52,16 @@ def save_answer(conn: Connection, *, user_id: int, route: str, key: str, status:
         location=location,
         body=body,
     )
+
+
+def list_keys(conn: Connection, *, user_id: int) -> list[Key]:
+    """The keys of an account that are still kept, oldest first."""
+    return many(conn, "idempotency/list_keys", Key, user_id=user_id)
+
+
+def delete_keys(conn: Connection, *, user_id: int) -> int:
+    """Remove every key of an account; how many."""
+    return execute(conn, "idempotency/delete_keys", user_id=user_id)
 
 
 def purge_keys(conn: Connection) -> int:

@@ -26,6 +26,7 @@ class Invoice:
 class InvoiceDetail:
     """A line of an invoice. name, unit_price: those at the moment of purchase; quantity, credited, restocked: pieces."""
 
+    invoice_id: int
     product_id: int
     name: str
     unit_price: Decimal
@@ -39,6 +40,7 @@ class InvoiceDetail:
 class Event:
     """A change of an invoice's status. actor_id: who made it; restocked: whether goods went back into stock with it."""
 
+    invoice_id: int
     from_status: str
     to_status: str
     actor_id: int
@@ -104,29 +106,49 @@ def get_invoice(conn: Connection, *, invoice_id: int) -> Invoice | None:
     return one_or_none(conn, "invoices/get_invoice", Invoice, invoice_id=invoice_id)
 
 
-def list_invoice_details(conn: Connection, *, invoice_id: int) -> list[InvoiceDetail]:
-    """The lines of an invoice, in product order."""
-    return many(conn, "invoices/list_invoice_details", InvoiceDetail, invoice_id=invoice_id)
+def list_invoice_details(conn: Connection, *, invoice_ids: list[int]) -> list[InvoiceDetail]:
+    """The lines of invoices, in product order."""
+    return many(conn, "invoices/list_invoice_details", InvoiceDetail, invoice_ids=invoice_ids)
 
 
-def list_events(conn: Connection, *, invoice_id: int) -> list[Event]:
-    """The changes of an invoice's status, oldest first."""
-    return many(conn, "invoices/list_events", Event, invoice_id=invoice_id)
+def list_events(conn: Connection, *, invoice_ids: list[int]) -> list[Event]:
+    """The changes of invoices' status, oldest first."""
+    return many(conn, "invoices/list_events", Event, invoice_ids=invoice_ids)
 
 
-def list_credit_notes(conn: Connection, *, invoice_id: int) -> list[CreditNote]:
-    """The credit notes of an invoice, oldest first."""
-    return many(conn, "invoices/list_credit_notes", CreditNote, invoice_id=invoice_id)
+def list_credit_notes(conn: Connection, *, invoice_ids: list[int]) -> list[CreditNote]:
+    """The credit notes of invoices, oldest first."""
+    return many(conn, "invoices/list_credit_notes", CreditNote, invoice_ids=invoice_ids)
 
 
-def list_credit_note_lines(conn: Connection, *, invoice_id: int) -> list[CreditNoteLine]:
-    """The lines of every credit note of an invoice."""
-    return many(conn, "invoices/list_credit_note_lines", CreditNoteLine, invoice_id=invoice_id)
+def list_credit_note_lines(conn: Connection, *, invoice_ids: list[int]) -> list[CreditNoteLine]:
+    """The lines of every credit note of invoices."""
+    return many(conn, "invoices/list_credit_note_lines", CreditNoteLine, invoice_ids=invoice_ids)
 
 
 def list_invoices(conn: Connection, *, user_id: int, before: int, limit: int) -> list[Invoice]:
     """At most `limit` invoices of a customer with an id below `before`, newest first."""
     return many(conn, "invoices/list_invoices", Invoice, user_id=user_id, before=before, limit=limit)
+
+
+def search_invoices(
+    conn: Connection,
+    *,
+    status: str | None,
+    user_id: int | None,
+    since: datetime | None,
+    until: datetime | None,
+    before: int,
+    limit: int,
+) -> list[Invoice]:
+    """At most `limit` invoices of all customers with an id below `before`, newest first; None: of any kind."""
+    filters = {"status": status, "user_id": user_id, "since": since, "until": until}
+    return many(conn, "invoices/search_invoices", Invoice, **filters, before=before, limit=limit)
+
+
+def erase_reasons(conn: Connection, *, user_id: int) -> int:
+    """Erase what a customer wrote when cancelling; how many texts."""
+    return execute(conn, "invoices/erase_reasons", user_id=user_id)
 
 
 def get_touched(conn: Connection, *, invoice_id: int) -> Touched | None:
@@ -180,7 +202,6 @@ def return_stock(
     kind: str,
     invoice_id: int,
     actor_id: int,
-    reason: str | None,
 ) -> int:
     """Put goods of an invoice back into stock; kind: cancel_restock or return_restock."""
     return execute(
@@ -191,7 +212,6 @@ def return_stock(
         kind=kind,
         invoice_id=invoice_id,
         actor_id=actor_id,
-        reason=reason,
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from petstore.db import Connection, one, one_or_none, scalar
+from petstore.db import Connection, many, one, one_or_none, scalar
 
 
 @dataclass(frozen=True)
 class User:
-    """A profile: what may be shown of an account."""
+    """A profile: what its owner sees of an account."""
 
     id: int
     email: str
@@ -19,12 +19,23 @@ class User:
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """What a login is checked against. password: the hash, a PHC string."""
+class Account:
+    """What admins see of an account. active: false when it was disabled."""
 
     id: int
-    password: str
+    email: str
     role: str
+    active: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a password is checked against. password: the hash, a PHC string."""
+
+    id: int
+    email: str
+    password: str
 
 
 def create_user(conn: Connection, *, email: str, password: str) -> User:
@@ -43,11 +54,60 @@ def get_user(conn: Connection, *, user_id: int) -> User | None:
 
 
 def get_credentials(conn: Connection, *, email: str) -> Credentials | None:
-    """Id, hash and role by email, in whatever case it is typed."""
+    """Id and hash by email, in whatever case it is typed."""
     return one_or_none(conn, "users/get_credentials", Credentials, email=email)
 
 
+def get_email_key(conn: Connection, *, email: str) -> str:
+    """The form in which an email is compared: PostgreSQL's letters, not Python's, decide what is one account."""
+    return str(scalar(conn, "users/get_email_key", email=email))
+
+
+def get_own_credentials(conn: Connection, *, user_id: int) -> Credentials | None:
+    """Email and hash of an account; None when it is erased."""
+    return one_or_none(conn, "users/get_own_credentials", Credentials, user_id=user_id)
+
+
 def update_password(conn: Connection, *, user_id: int, old_password: str, password: str) -> int | None:
-    """Replace the hash that was read; None when it is no longer that one."""
+    """Replace the hash that was read by a stronger one of the same password; None when it is no longer that one."""
     found: int | None = scalar(conn, "users/update_password", user_id=user_id, old_password=old_password, password=password)
     return found
+
+
+def change_password(conn: Connection, *, user_id: int, old_password: str, password: str) -> int | None:
+    """Replace the hash that was read by that of a new password, and end every login; None when it is no longer that one."""
+    found: int | None = scalar(conn, "users/change_password", user_id=user_id, old_password=old_password, password=password)
+    return found
+
+
+def erase_user(conn: Connection, *, user_id: int, old_password: str) -> int | None:
+    """Erase what is personal of an account; None when its hash is no longer the one that was read."""
+    found: int | None = scalar(conn, "users/erase_user", user_id=user_id, old_password=old_password)
+    return found
+
+
+def lock_user(conn: Connection, *, user_id: int) -> int | None:
+    """Lock an account that is to be erased, when nothing else is being done by it any more."""
+    found: int | None = scalar(conn, "users/lock_user", user_id=user_id)
+    return found
+
+
+def lock_admins(conn: Connection) -> list[int]:
+    """Lock every active admin; their ids."""
+    found: list[int] = scalar(conn, "users/lock_admins")
+    return found
+
+
+def update_user(conn: Connection, *, user_id: int, role: str | None, active: bool | None) -> Account | None:
+    """Change role or activity, where they are not None; None when there is no such account."""
+    return one_or_none(conn, "users/update_user", Account, user_id=user_id, role=role, active=active)
+
+
+def list_users(conn: Connection, *, after: int, limit: int) -> list[Account]:
+    """At most `limit` accounts with an id above `after`, in id order."""
+    return many(conn, "users/list_users", Account, after=after, limit=limit)
+
+
+def find_user(conn: Connection, *, email: str) -> Account | None:
+    """The account with this email, in whatever case it is typed."""
+    return one_or_none(conn, "users/find_user", Account, email=email)

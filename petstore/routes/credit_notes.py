@@ -30,11 +30,11 @@ def create(call: Call) -> Answer:
         locked = lock(step)
         if locked.status not in CREDITABLE:
             raise errors.NotCreditable(f"The invoice is {locked.status}.", current=locked.status)
-        details = invoices.list_invoice_details(conn, invoice_id=invoice_id)
+        details = invoices.list_invoice_details(conn, invoice_ids=[invoice_id])
         left = {detail.product_id: detail.quantity - detail.credited for detail in details}
         if faults := shortages("lines", lines, sum_lines(lines), left, "bought and not credited yet"):
             raise errors.CreditExceedsInvoice(errors=faults)
         credit_note_id = credit(step, goods)
-        return Answer(201, next(note for note in credit_notes(conn, invoice_id) if note["id"] == credit_note_id))
+        return Answer(201, next(note for note in credit_notes(conn, [invoice_id]) if note["id"] == credit_note_id))
 
     return write(call, work, *prefixes(invoice, any(restock for _, restock in goods)))

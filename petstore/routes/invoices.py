@@ -10,11 +10,13 @@ from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.invoicing import GIVING_BACK, INVOICES, Step, move, no_such_invoice, prefixes, touched, whole
-from petstore.pagination import page, page_limit, read_cursor
+from petstore.pagination import page, page_limit, period, read_cursor
 from petstore.repository import invoices
 from petstore.repository.invoices import Touched
-from petstore.validation import MAX_ID, positive_id
+from petstore.validation import MAX_ID, SCHEMAS, positive_id
 from petstore.writes import write
+
+STATUSES: list[str] = SCHEMAS["invoice_change"]["properties"]["status"]["enum"]
 
 
 def list_own(call: Call) -> Document:
@@ -40,6 +42,21 @@ def read(call: Call) -> Document:
     if invoice.user_id != call.user.id and call.user.role != "admin":
         raise no_such_invoice()
     return call.document(call.snapshot(partial(whole, invoice_id=invoice_id)))
+
+
+def list_all(call: Call) -> Document:
+    """A page of all customers' invoices, newest first."""
+    query = call.query
+    status, (since, until) = query.get("status"), period(query)
+    if status not in (None, *STATUSES):
+        raise errors.BadRequest(f"status must be one of: {', '.join(STATUSES)}.")
+    user_id = positive_id(query["user_id"], "user_id") if "user_id" in query else None
+    scope, limit = f"all invoices/{status}/{user_id}/{since}/{until}", page_limit(query.get("limit"))
+    before = read_cursor(scope, query["after"]) if "after" in query else MAX_ID
+    filters: dict[str, Any] = {"status": status, "user_id": user_id, "since": since, "until": until}
+    return call.document(
+        page(scope, call.read(partial(invoices.search_invoices, **filters, before=before, limit=limit + 1)), limit)
+    )
 
 
 def change(call: Call) -> Answer:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from petstore import errors
 from petstore.calls import Answer, Call
 from petstore.db import Connection
-from petstore.invoicing import INVOICES
+from petstore.invoicing import INVOICES, parts
 from petstore.lines import Line, shortages, sum_lines, unknown_products
 from petstore.repository import purchases
 from petstore.repository.purchases import LockedProduct
@@ -43,7 +43,7 @@ def _buy(conn: Connection, user_id: int, wanted: Mapping[int, int], locked: Lock
     invoice = purchases.create_invoice(conn, user_id=user_id, total=total)
     details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=ids, quantities=quantities)
     purchases.take_stock(conn, product_ids=ids, quantities=quantities, invoice_id=invoice.id, actor_id=user_id)
-    whole = {**vars(invoice), "details": details, "events": [], "credit_notes": []}
+    whole = {**vars(invoice), "details": parts("invoice_id", details)[invoice.id], "events": [], "credit_notes": []}
     return Answer(201, whole, {"Location": f"/invoices/{invoice.id}"})
 
 

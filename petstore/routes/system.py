@@ -1,15 +1,22 @@
-"""Whether the service lives and is ready."""
+"""Whether the service lives and is ready, and the keys that it is known by."""
 
 from __future__ import annotations
 
 from petstore import errors
 from petstore.calls import Answer, Call
 from petstore.db import WrongDatabase
+from petstore.keyring import PUBLISH_SECONDS
 
 
 def livez(call: Call) -> Answer:
     """The process answers."""
     return Answer(200, {"status": "ok"})
+
+
+def jwks(call: Call) -> Answer:
+    """The public keys that access tokens are verified with."""
+    keys = call.services.tokens.keyring.now().published()
+    return Answer(200, keys, {"Cache-Control": f"public, max-age={PUBLISH_SECONDS}"})
 
 
 def readyz(call: Call) -> Answer:

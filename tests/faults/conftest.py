@@ -15,7 +15,6 @@ import pytest
 
 from petstore import db_schema
 from petstore.embedded import Postgres
-from petstore.tokens import User
 from tests.client import Client
 from tests.conftest import TABLES, eventually, open_folder, running
 from tests.factories import Factory
@@ -64,7 +63,7 @@ class Shop:
         self.make.conn = psycopg.connect(self.postgres.url("postgres"), autocommit=True, options="-c search_path=m2_be_project")
 
     def client(self, user=None):
-        token = self.services.tokens.issue(User((user or self.ana).id, (user or self.ana).role))
+        token = self.services.tokens.issue(user or self.ana)
         self.clients.append(Client(self.service.address, token))
         return self.clients[-1]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from petstore import tokens
+from petstore.keyring import Keyring
 from tests.client import Client
 from tests.conftest import eventually
 from tests.faults.conftest import timed
@@ -46,8 +47,8 @@ class Process:
         eventually(lambda: " serves on http://" in self.log.read_text(), 30)
         host, port = self.log.read_text().split(" serves on http://")[1].split(",")[0].split(":")
         self.address = host, int(port)
-        issuer = tokens.Tokens(tokens.load_key(settings.keys), issuer="petstore", audience="petstore", seconds=900)
-        self.token = issuer.issue(tokens.User(shop.ana.id, "user"))
+        issuer = tokens.Tokens(Keyring(settings.keys), issuer="petstore", audience="petstore", seconds=900)
+        self.token = issuer.issue(shop.ana)
 
     def buy(self, key=None, client=None):
         headers = {"Idempotency-Key": key} if key else {}

@@ -69,11 +69,11 @@ def _arrange(shop: Shop, make: Factory, seconds: float, keyless: float) -> tuple
     buyers = [make.user() for _ in range(BUYERS)]
     owns = {user.id: make.product(price="1.00", stock=100_000_000) for user in buyers}
     world = World([service.address for service in shop.services], scarce, edited, still, seconds)
-    people: list[Any] = [Buyer(world, user.id, shop.token(user.id, user.role), owns[user.id], keyless) for user in buyers]
+    people: list[Any] = [Buyer(world, user.id, shop.token(user), owns[user.id], keyless) for user in buyers]
     for kind, count, role in ((Admin, ADMINS, "admin"), (Looker, LOOKERS, "user")):
         for _ in range(count):
             user = make.user(role=role)
-            people.append(kind(world, user.id, shop.token(user.id, role)))
+            people.append(kind(world, user.id, shop.token(user)))
     return people, world, owns
 
 

@@ -19,8 +19,10 @@ import redis
 
 from petstore import db_schema, tokens
 from petstore.embedded import Postgres, find_redis
+from petstore.keyring import Keyring, generate_key
 from petstore.settings import Settings
 from tests.client import Client
+from tests.factories import Person
 from tests.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +38,7 @@ class Shop:
         self._folder, self._stack = folder, ExitStack()
         self.postgres = Postgres(folder, options=postgres)
         self.redis = SnapshotRedis(folder)
-        self._keys = tokens.generate_key(folder / "keys").parent
+        self._keys = generate_key(folder / "keys").parent
         self.services = [Service(folder, number, serve, self._keys) for number in range(2)]
 
     def __enter__(self) -> Shop:
@@ -64,12 +66,12 @@ class Shop:
     def owner_url(self) -> str:
         return self.postgres.url("petstore_owner")
 
-    def token(self, user_id: int, role: str) -> str:
+    def token(self, user: Person) -> str:
         defaults = Settings()
         issuer = tokens.Tokens(
-            tokens.load_key(self._keys), issuer=defaults.issuer, audience=defaults.audience, seconds=defaults.token_seconds
+            Keyring(self._keys), issuer=defaults.issuer, audience=defaults.audience, seconds=defaults.token_seconds
         )
-        return issuer.issue(tokens.User(user_id, role))
+        return issuer.issue(user)
 
     def kill_postgres(self) -> None:
         """kill -9 of the server and all its backends; it starts again on the same data."""

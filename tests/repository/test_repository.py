@@ -1,5 +1,6 @@
 """Every query, on a real database, beside a second row that must not match."""
 
+from datetime import datetime, timezone
 from decimal import Decimal
 
 import psycopg
@@ -38,7 +39,7 @@ def test_a_difference_between_query_and_function_is_named(conn):
 
 def test_the_shop_says_what_it_is(conn):
     shop = system.get_shop(conn)
-    assert (shop.version, shop.currency, shop.minor_digits) == (2, "USD", 2)
+    assert (shop.version, shop.currency, shop.minor_digits) == (3, "USD", 2)
     assert shop.identity.count("-") == 4
 
 
@@ -47,7 +48,7 @@ def test_users_are_found_by_id_and_by_email_in_any_case(conn):
     bob = users.create_user(conn, email="bob@example.com", password=PHC)
     assert users.get_user(conn, user_id=ana.id) == ana
     assert users.get_user(conn, user_id=bob.id + 1) is None
-    assert users.get_credentials(conn, email="ANA@EXAMPLE.COM") == users.Credentials(ana.id, PHC, "user")
+    assert users.get_credentials(conn, email="ANA@EXAMPLE.COM") == users.Credentials(ana.id, "Ana@example.com", PHC)
     assert users.get_credentials(conn, email="ana") is None
     assert users.get_credentials(conn, email="an_@example.com") is None
 
@@ -56,7 +57,8 @@ def test_saving_an_admin_makes_one_or_promotes_one(conn):
     bob = users.create_user(conn, email="bob@example.com", password=PHC)
     ana = users.create_user(conn, email="Ana@example.com", password=PHC)
     assert users.save_admin(conn, email="ana@EXAMPLE.com", password=PHC + "2").id == ana.id
-    assert users.get_credentials(conn, email="ana@example.com") == users.Credentials(ana.id, PHC + "2", "admin")
+    assert users.get_credentials(conn, email="ana@example.com") == users.Credentials(ana.id, "Ana@example.com", PHC + "2")
+    assert users.get_user(conn, user_id=ana.id).role == "admin"
     assert users.save_admin(conn, email="new@example.com", password=PHC).role == "admin"
     assert users.get_user(conn, user_id=bob.id).role == "user"
 
@@ -67,7 +69,7 @@ def test_a_password_is_replaced_only_if_it_is_still_the_one_that_was_read(conn):
     assert users.update_password(conn, user_id=ana.id, old_password=PHC + "x", password=PHC + "2") is None
     assert users.update_password(conn, user_id=ana.id, old_password=PHC, password=PHC + "2") == ana.id
     assert users.get_credentials(conn, email="ana@example.com").password == PHC + "2"
-    assert users.get_credentials(conn, email="bob@example.com") == users.Credentials(bob.id, PHC, "user")
+    assert users.get_credentials(conn, email="bob@example.com") == users.Credentials(bob.id, "bob@example.com", PHC)
 
 
 def year(conn):
@@ -112,13 +114,13 @@ def test_a_purchase_locks_takes_and_writes_only_what_it_names(conn):
     assert locked == [purchases.LockedProduct(p.id, Decimal("1.50"), 5) for p in (one, two)]  # in id order
     invoice = purchases.create_invoice(conn, user_id=ana.id, total=Decimal("3.00"))
     details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=[one.id], quantities=[2])
-    assert details == [invoices.InvoiceDetail(one.id, "One", Decimal("1.50"), 2, Decimal("3.00"), 0, 0)]
+    assert details == [invoices.InvoiceDetail(invoice.id, one.id, "One", Decimal("1.50"), 2, Decimal("3.00"), 0, 0)]
     sale = {"product_ids": [one.id], "quantities": [2], "invoice_id": invoice.id, "actor_id": ana.id}
     assert purchases.take_stock(conn, **sale) == 1
     assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [3, 5]
     other = purchases.create_invoice(conn, user_id=ana.id, total=Decimal("0.00"))
-    assert invoices.list_invoice_details(conn, invoice_id=invoice.id) == details
-    assert invoices.list_invoice_details(conn, invoice_id=other.id) == []
+    assert invoices.list_invoice_details(conn, invoice_ids=[other.id, invoice.id]) == details
+    assert invoices.list_invoice_details(conn, invoice_ids=[other.id]) == []
     assert invoices.get_invoice(conn, invoice_id=invoice.id) == invoice
     assert invoices.get_invoice(conn, invoice_id=LATEST) is None
 
@@ -129,6 +131,42 @@ def test_invoices_of_one_customer_newest_first(conn):
     purchases.create_invoice(conn, user_id=bob.id, total=Decimal(9))
     assert invoices.list_invoices(conn, user_id=ana.id, before=LATEST, limit=9) == mine[::-1]
     assert invoices.list_invoices(conn, user_id=ana.id, before=mine[2].id, limit=1) == [mine[1]]
+
+
+def test_all_invoices_are_found_by_status_customer_and_time(conn, make):
+    ana, bob = make.user(), make.user()
+    old, paid, bobs = make.invoice(ana.id), make.invoice(ana.id, status="paid"), make.invoice(bob.id)
+    make.conn.execute("UPDATE invoices SET created_at = '2020-01-02' WHERE id = %s", (old,))
+    make.conn.execute("UPDATE invoices SET created_at = '2020-01-03' WHERE id <> %s", (old,))
+
+    def found(**filters):
+        nothing = {"status": None, "user_id": None, "since": None, "until": None, "before": LATEST, "limit": 9}
+        return [invoice.id for invoice in invoices.search_invoices(conn, **nothing | filters)]
+
+    first, second = (datetime(2020, 1, day, tzinfo=timezone.utc) for day in (2, 3))
+    assert found() == [bobs, paid, old]
+    assert (found(status="paid"), found(status="pending")) == ([paid], [bobs, old])
+    assert (found(user_id=ana.id), found(user_id=LATEST)) == ([paid, old], [])
+    assert (found(since=second), found(since=first)) == ([bobs, paid], [bobs, paid, old])  # at this time or later
+    assert (found(until=second), found(until=first)) == ([old], [])  # and before this one
+    assert (found(before=bobs), found(limit=1), found(before=bobs, limit=1)) == ([paid, old], [bobs], [paid])
+    assert found(status="pending", user_id=ana.id, since=first, until=second) == [old]
+    assert invoices.search_invoices(
+        conn, **{"status": "paid", "user_id": None, "since": None, "until": None}, before=LATEST, limit=9
+    ) == [invoices.get_invoice(conn, invoice_id=paid)]
+
+
+def test_only_a_customers_own_words_are_erased(conn, make):
+    ana, bob, boss = make.user(), make.user(), make.user(role="admin")
+    cancelled = {"from_status": "pending", "to_status": "cancelled", "restocked": True}
+    written = [(ana, ana, "hers"), (ana, ana, None), (ana, boss, "the shop's"), (bob, bob, "his"), (bob, ana, "hers of his")]
+    for owner, actor, reason in written:
+        invoice_id = make.invoice(owner.id)
+        invoices.create_event(conn, invoice_id=invoice_id, **cancelled, actor_id=actor.id, reason=reason)
+    assert invoices.erase_reasons(conn, user_id=ana.id) == 1
+    left = conn.execute("SELECT reason FROM invoice_events ORDER BY id").fetchall()
+    assert left == [(None,), (None,), ("the shop's",), ("his",), ("hers of his",)]
+    assert invoices.erase_reasons(conn, user_id=ana.id) == 0
 
 
 def test_a_change_of_status_and_its_goods(conn):
@@ -144,10 +182,9 @@ def test_a_change_of_status_and_its_goods(conn):
     assert invoices.update_status(conn, **step) == 1
     assert invoices.create_event(conn, **step, actor_id=ana.id, restocked=True, reason=None) == 1
     assert invoices.lock_stock(conn, product_ids=[one.id]) == [invoices.LockedStock(one.id, 5)]
-    back = {"product_ids": [one.id], "quantities": [2], "kind": "cancel_restock", "actor_id": ana.id, "reason": None}
+    back = {"product_ids": [one.id], "quantities": [2], "kind": "cancel_restock", "actor_id": ana.id}
     assert invoices.return_stock(conn, **back, invoice_id=first.id) == 1
-    assert invoices.list_invoice_details(conn, invoice_id=first.id)[0].restocked == 2
-    assert invoices.list_invoice_details(conn, invoice_id=second.id)[0].restocked == 0
+    assert [line.restocked for line in invoices.list_invoice_details(conn, invoice_ids=[first.id, second.id])] == [2, 0]
     assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [7, 5]
     assert invoices.get_invoice(conn, invoice_id=second.id).status == "pending"
     assert invoices.lock_invoice(conn, invoice_id=first.id).allowed == []
@@ -157,8 +194,9 @@ def test_a_change_of_status_and_its_goods(conn):
     assert invoices.update_status(conn, **paid) == 1
     assert invoices.get_invoice(conn, invoice_id=second.id).number == f"{year(conn)}-000001"
     assert invoices.get_invoice(conn, invoice_id=first.id).number is None
-    assert [event.to_status for event in invoices.list_events(conn, invoice_id=first.id)] == ["cancelled"]
-    (event,) = invoices.list_events(conn, invoice_id=second.id)
+    assert [event.to_status for event in invoices.list_events(conn, invoice_ids=[first.id])] == ["cancelled"]
+    assert [event.invoice_id for event in invoices.list_events(conn, invoice_ids=[second.id, first.id])] == [first.id, second.id]
+    (event,) = invoices.list_events(conn, invoice_ids=[second.id])
     assert (event.from_status, event.actor_id, event.restocked, event.reason) == ("pending", ana.id, False, "why")
     assert invoices.get_touched(conn, invoice_id=second.id) == invoices.Touched(second.id, ana.id, [two.id])
     assert invoices.get_touched(conn, invoice_id=LATEST) is None
@@ -174,16 +212,21 @@ def test_credit_notes_and_their_lines_belong_to_one_invoice(conn, make):
     for note, invoice_id, quantity in zip(notes, (mine, mine, other), (1, 2, 3), strict=True):
         lines = {"product_ids": [dog], "quantities": [quantity], "restocks": [quantity == 1]}
         assert invoices.create_credit_note_lines(conn, credit_note_id=note, invoice_id=invoice_id, **lines) == 1
-    first, second = invoices.list_credit_notes(conn, invoice_id=mine)
+    first, second = invoices.list_credit_notes(conn, invoice_ids=[mine])
     assert (first.id, first.number, first.total, first.reason) == (notes[0], f"C{year(conn)}-000001", Decimal("2.00"), "why")
     assert (second.id, second.number, second.total) == (notes[1], f"C{year(conn)}-000002", Decimal("4.00"))
     name = make.scalar("SELECT name FROM products WHERE id = %s", dog)
-    assert invoices.list_credit_note_lines(conn, invoice_id=mine) == [
+    assert invoices.list_credit_note_lines(conn, invoice_ids=[mine]) == [
         invoices.CreditNoteLine(notes[0], dog, name, Decimal("2.00"), 1, Decimal("2.00"), True),
         invoices.CreditNoteLine(notes[1], dog, name, Decimal("2.00"), 2, Decimal("4.00"), False),
     ]
-    assert [line.credited for line in invoices.list_invoice_details(conn, invoice_id=mine)] == [0, 3]
-    assert [line.credited for line in invoices.list_invoice_details(conn, invoice_id=other)] == [0, 3]
+    both = {"invoice_ids": [other, mine]}
+    assert [(note.id, note.invoice_id) for note in invoices.list_credit_notes(conn, **both)] == [
+        *((notes[0], mine), (notes[1], mine), (notes[2], other))
+    ]
+    assert [line.credit_note_id for line in invoices.list_credit_note_lines(conn, **both)] == notes
+    credited = [(line.invoice_id, line.credited) for line in invoices.list_invoice_details(conn, **both)]
+    assert credited == [(mine, 0), (mine, 3), (other, 0), (other, 3)]
 
 
 def test_numbers_count_by_the_year_in_utc(conn, make):
@@ -235,12 +278,47 @@ def test_a_key_is_taken_once_and_answers_after_that_for_a_day(conn, make):
     assert idempotency.get_answer(conn, **mine | {"user_id": bob}) is not None
 
 
+def test_the_keys_of_one_account_are_shown_oldest_first_and_removed_together(conn, make):
+    ana, bob = make.user().id, make.user().id
+    for user_id, key, age in ((ana, "new", 1), (bob, "his", 2), (ana, "old", 3)):
+        idempotency.claim_key(conn, user_id=user_id, route="POST /x", key=key, fingerprint=b"1" * 32)
+        conn.execute("UPDATE idempotency_keys SET created_at = now() - %s * interval '1 h' WHERE key = %s", (age, key))
+    idempotency.save_answer(conn, user_id=ana, route="POST /x", key="old", status=201, location="/x/1", body=b"{}")
+    old, new = idempotency.list_keys(conn, user_id=ana)
+    assert (old.route, old.key, old.status, old.location) == ("POST /x", "old", 201, "/x/1")
+    assert (new.key, new.status, new.location) == ("new", None, None)
+    assert idempotency.delete_keys(conn, user_id=ana) == 2
+    assert idempotency.list_keys(conn, user_id=ana) == []
+    assert [key.key for key in idempotency.list_keys(conn, user_id=bob)] == ["his"]
+
+
 BROKEN = [
     ("INSERT INTO users (email, password) VALUES ('x', '{phc}')", "users_email_form"),
     ("INSERT INTO users (email, password) VALUES (repeat('a', 250) || '@b.cd', '{phc}')", "users_email_form"),
     ("INSERT INTO users (email, password) VALUES ('a@b.c', 'plain text')", "users_password_is_a_hash"),
     ("INSERT INTO users (email, password, role) VALUES ('a@b.c', '{phc}', 'root')", "users_role_known"),
     ("INSERT INTO users (email, password) VALUES ('A@b.c', '{phc}'), ('a@B.c', '{phc}')", "users_email_key"),
+    ("INSERT INTO users (email, password) VALUES (U&'\\00e9@b.c', '{phc}'), (U&'E\\0301@b.c', '{phc}')", "users_email_key"),
+    ("UPDATE users SET token_version = 0", "users_token_version_positive"),
+    *[
+        (f"UPDATE users SET {columns}", "users_whole_or_erased")
+        for columns in ("email = NULL", "password = NULL", "erased_at = now()", "email = NULL, password = NULL, active = false",
+                        "password = NULL, active = false, erased_at = now()", "email = NULL, active = false, erased_at = now()",
+                        "email = NULL, password = NULL, erased_at = now()",
+                        "email = NULL, password = NULL, active = false, erased_at = now(), role = 'admin'")
+    ],
+    ("INSERT INTO sessions (user_id, token_version, expires_at) VALUES (9, 1, now() + interval '1 s')", "sessions_user_id_fkey"),
+    ("INSERT INTO sessions (user_id, token_version, expires_at) VALUES (1, 1, now())", "sessions_ends_later"),
+    ("UPDATE sessions SET ended_at = now(), end_reason = 'theft'", "sessions_end_reason_known"),
+    ("UPDATE sessions SET ended_at = now()", "sessions_ended_whole"),
+    ("UPDATE sessions SET end_reason = 'logout'", "sessions_ended_whole"),
+    ("INSERT INTO refresh_tokens (token_hash, session_id) VALUES (sha256(''), 9)", "refresh_tokens_session_id_fkey"),
+    ("INSERT INTO refresh_tokens (token_hash, session_id) VALUES ('the token itself', 1)", "refresh_tokens_hash_sha256"),
+    *[
+        (f"INSERT INTO audit_log (action, subject_id, fields) VALUES ('{action}', 1, '{{}}')", "audit_log_action_form")
+        for action in ("user", "User.update", "user.update password", "user.update\n")
+    ],
+    ("INSERT INTO audit_addresses (audit_id, address) VALUES (9, '192.0.2.7')", "audit_addresses_audit_id_fkey"),
     ("INSERT INTO products (name, price, stock) VALUES ('', 1, 1)", "products_name_length"),
     ("INSERT INTO products (name, price, stock) VALUES (repeat('x', 201), 1, 1)", "products_name_length"),
     ("INSERT INTO products (name, price, stock) VALUES (' x', 1, 1)", "products_name_trimmed"),
@@ -364,8 +442,21 @@ def test_every_constraint_has_a_name_of_ours_and_one_of_the_tests_above_breaks_i
     "statement",
     [
         "DELETE FROM users", "DELETE FROM products", "DELETE FROM invoices", "DELETE FROM invoice_details",
-        "DELETE FROM invoice_events", "UPDATE invoice_events SET reason = ''", "UPDATE invoice_details SET quantity = 1",
-        "UPDATE invoices SET total = 0", "UPDATE invoices SET user_id = 1", "UPDATE users SET email = 'x@y.z'",
+        "DELETE FROM invoice_events", "UPDATE invoice_events SET actor_id = 1", "UPDATE invoice_details SET quantity = 1",
+        "UPDATE invoices SET total = 0", "UPDATE invoices SET user_id = 1", "UPDATE users SET created_at = now()",
+        "UPDATE users SET id = DEFAULT", "INSERT INTO users (email, password, active) VALUES ('x@y.z', '', true)",
+        "INSERT INTO users (email, password, token_version) VALUES ('x@y.z', '', 9)",
+        "UPDATE sessions SET user_id = 1", "UPDATE sessions SET token_version = 1", "UPDATE sessions SET address = NULL",
+        "UPDATE sessions SET created_at = now()",
+        "INSERT INTO sessions (user_id, token_version, expires_at, created_at) VALUES (1, 1, now(), now())",
+        "INSERT INTO sessions (user_id, token_version, expires_at, ended_at) VALUES (1, 1, now(), now())",
+        "UPDATE refresh_tokens SET token_hash = sha256('')", "UPDATE refresh_tokens SET session_id = 1",
+        "INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES (sha256(''), 1, now())",
+        "INSERT INTO refresh_tokens (token_hash, session_id, used_at) VALUES (sha256(''), 1, now())",
+        "INSERT INTO audit_log (action, subject_id, fields) VALUES ('user.update', 1, '{}')",
+        "UPDATE audit_log SET actor_id = NULL", "DELETE FROM audit_log", "TRUNCATE audit_log CASCADE", "SELECT record_audit()",
+        "INSERT INTO audit_addresses (audit_id, address) VALUES (1, '::1')", "UPDATE audit_addresses SET address = '::1'",
+        "TRUNCATE sessions CASCADE",
         "UPDATE products SET created_at = now()", "UPDATE shop SET currency = 'EUR'", "INSERT INTO schema_version VALUES (3)",
         "UPDATE products SET id = DEFAULT", "INSERT INTO stock_movements (product_id, kind, delta, stock) VALUES (1, 'adjust', 1, 1)",
         "UPDATE stock_movements SET delta = 1", "DELETE FROM stock_movements", "UPDATE invoice_details SET credited = 0",

@@ -1,7 +1,6 @@
 """Idempotency-Key: on every route that takes one a request is done once, and answered the same for a day."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -187,7 +186,7 @@ def test_a_key_belongs_to_one_user_and_one_route(shop):
 @pytest.mark.parametrize("route", WITH_KEY)
 def test_an_invalid_request_leaves_the_key_free(shop, route):
     path, body = GOOD[route]
-    nobody, customer = shop.clients(), shop.clients(replace(shop.boss, role="user"))
+    nobody, customer = shop.clients(), shop.clients(shop.make.user())
     wrong = {
         400: [{"raw": b"{"}, {"path": f"{path}{'&' if '?' in path else '?'}x=1"}],
         401: [{"client": nobody}],

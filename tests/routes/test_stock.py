@@ -195,8 +195,8 @@ def test_the_ledger_tells_what_changed_stock_and_who_and_why(make, ana, boss, ad
         ("sale", -3, 4, 2, ana.id, None),
         ("adjust", -1, 3, None, boss.id, "Lost 🐈"),
         ("adjust", 17, 20, None, boss.id, None),
-        ("cancel_restock", 3, 23, 1, ana.id, "Changed her mind"),
-        ("return_restock", 1, 24, 2, boss.id, "Torn"),
+        ("cancel_restock", 3, 23, 1, ana.id, None),  # why, the invoice tells
+        ("return_restock", 1, 24, 2, boss.id, None),
         ("return_restock", 2, 26, 2, boss.id, None),
         ("adjust", 1, 27, None, None, f"in SQL, as {make.scalar('SELECT session_user')}"),
     ]

@@ -1,3 +1,4 @@
+import random
 import re
 import statistics
 import time
@@ -8,6 +9,7 @@ import pytest
 from petstore.passwords import needs_rehash
 from tests.factories import PASSWORD
 
+ERASED = "email = NULL, password = NULL, role = 'user', active = false, erased_at = now()"
 WEAK = "$argon2id$v=19$m=4096,t=1,p=1$"
 
 
@@ -30,15 +32,15 @@ def test_a_known_email_is_a_conflict_in_whatever_case(make, anyone):
 
 
 def test_of_many_who_register_one_email_at_once_one_wins(make, clients):
-    spellings = [f"{'ana'[:n].upper()}{'ana'[n:]}@example.com" for n in (0, 1, 2, 3)] * 3
+    spellings = ["".join(map(random.Random(n).choice, zip("ana@example.com", "ANA@EXAMPLE.COM", strict=True))) for n in range(50)]
 
     def register(email):
         return clients().post("/register", {"email": email, "password": PASSWORD}).status
 
     with ThreadPoolExecutor(len(spellings)) as pool:
         statuses = sorted(pool.map(register, spellings))
-    assert set(statuses) <= {201, 409, 503}  # 503: too many hashes at once, on a small machine
-    assert statuses.count(201) == 1
+    assert statuses == [201] + [409] * 49
+    assert make.scalar("SELECT count(*) FROM users") == 1
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,9 @@ def test_login_gives_a_token_that_opens_me(make, anyone, clients):
     user = make.user("Ana@example.com")
     answer = anyone.post("/login", {"email": "aNA@example.com", "password": PASSWORD})
     assert (answer.status, answer["Cache-Control"]) == (200, "no-store")
-    token = answer.json().pop("access_token")
-    assert answer.json() == {"access_token": token, "token_type": "Bearer", "expires_in": 900}
+    token = answer.json()["access_token"]
+    assert answer.json().items() >= {"token_type": "Bearer", "expires_in": 900}.items()
+    assert set(answer.json()) == {"access_token", "token_type", "expires_in", "refresh_token"}
     me = anyone.get("/me", headers={"Authorization": f"Bearer {token}"})
     assert me.status == 200
     assert (me.json()["id"], me.json()["email"], me.json()["role"]) == (user.id, "Ana@example.com", "user")
@@ -101,16 +104,21 @@ def test_a_wrong_password_and_an_unknown_email_are_the_same_answer(make, anyone)
     assert wrong.json() | {"request_id": ""} == unknown.json() | {"request_id": ""}
 
 
-def test_a_wrong_password_and_an_unknown_email_take_the_same_time(make, anyone):
+@pytest.mark.slow
+def test_a_wrong_password_and_an_unknown_email_cannot_be_told_apart_by_time(make, service, anyone):
     make.user("ana@example.com")
     times = {"ana@example.com": [], "bob@example.com": []}
-    for _ in range(15):
+    for _ in range(100):
         for email, spent in times.items():
+            service[0].throttle.clear()
+            service[0].cache.clear()
             started = time.perf_counter()
             assert anyone.post("/login", {"email": email, "password": "not this one"}).status == 401
             spent.append(time.perf_counter() - started)
-    wrong, unknown = map(statistics.median, times.values())
-    assert 0.5 < wrong / unknown < 2  # without the hash of nobody it would be some thirty times
+    wrong, unknown = times.values()
+    # How often a guess by time alone is right: 0.5 for who sees nothing, 1 for who is always right (the area under the ROC curve).
+    right = statistics.fmean((known > other) + (known == other) / 2 for known in wrong for other in unknown)
+    assert 0.4 < right < 0.6
 
 
 def test_a_hash_with_weaker_parameters_is_replaced_at_login(make, anyone):
@@ -148,7 +156,7 @@ def test_me_has_an_etag_and_answers_304(buyer):
 
 def test_the_token_of_a_user_who_is_gone_is_refused(make, ana, buyer):
     product_id = make.product()
-    make.conn.execute("DELETE FROM users WHERE id = %s", (ana.id,))
+    make.conn.execute(f"UPDATE users SET {ERASED} WHERE id = %s", (ana.id,))
     bought = buyer.post("/purchase_product", {"products": [{"product_id": product_id, "quantity": 1}]})
     for answer in (buyer.get("/me"), bought):
         assert (answer.status, answer["WWW-Authenticate"]) == (401, 'Bearer realm="petstore", error="invalid_token"')
@@ -157,7 +165,7 @@ def test_the_token_of_a_user_who_is_gone_is_refused(make, ana, buyer):
 
 def test_the_token_of_an_admin_who_is_gone_changes_no_invoice(make, ana, admin):
     invoice_id = make.invoice(ana.id)
-    make.conn.execute("DELETE FROM users WHERE role = 'admin'")
+    make.conn.execute(f"UPDATE users SET {ERASED} WHERE role = 'admin'")
     assert admin.patch(f"/admin/invoices/{invoice_id}", {"status": "paid"}).status == 401
     assert make.rows("SELECT status FROM invoices") == [("pending",)]
 

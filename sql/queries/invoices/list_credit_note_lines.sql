@@ -1,9 +1,9 @@
--- The lines of every credit note of an invoice, with name and price as they were at the purchase.
+-- The lines of every credit note of invoices, with name and price as they were at the purchase.
 --
---   invoice_id  bigint  the invoice
+--   invoice_ids  bigint[]  the invoices
 --
 -- Locks: none.
--- psql -v invoice_id=1 -f sql/queries/invoices/list_credit_note_lines.sql
+-- psql -v invoice_ids='{1}' -f sql/queries/invoices/list_credit_note_lines.sql
 SELECT
     l.credit_note_id,
     l.product_id,
@@ -15,5 +15,5 @@ SELECT
 FROM credit_notes AS c
 INNER JOIN credit_note_lines AS l ON c.id = l.credit_note_id
 INNER JOIN invoice_details AS d ON l.invoice_id = d.invoice_id AND l.product_id = d.product_id
-WHERE c.invoice_id = :'invoice_id'::bigint
+WHERE c.invoice_id = any(:'invoice_ids'::bigint [])
 ORDER BY l.credit_note_id, l.product_id, l.restock DESC;

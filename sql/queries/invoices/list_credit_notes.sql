@@ -1,9 +1,9 @@
--- The credit notes of an invoice, oldest first, without their lines.
+-- The credit notes of invoices, oldest first, without their lines.
 --
---   invoice_id  bigint  the invoice
+--   invoice_ids  bigint[]  the invoices
 --
 -- Locks: none.
--- psql -v invoice_id=1 -f sql/queries/invoices/list_credit_notes.sql
+-- psql -v invoice_ids='{1}' -f sql/queries/invoices/list_credit_notes.sql
 SELECT
     c.id,
     c.number,
@@ -19,5 +19,5 @@ SELECT
     c.reason,
     c.created_at
 FROM credit_notes AS c
-WHERE c.invoice_id = :'invoice_id'::bigint
+WHERE c.invoice_id = any(:'invoice_ids'::bigint [])
 ORDER BY c.id;

@@ -1,10 +1,10 @@
--- The changes of an invoice's status, oldest first.
+-- The changes of invoices' status, oldest first.
 --
---   invoice_id  bigint  the invoice
+--   invoice_ids  bigint[]  the invoices
 --
 -- Locks: none.
--- psql -v invoice_id=1 -f sql/queries/invoices/list_events.sql
-SELECT from_status, to_status, actor_id, restocked, reason, created_at
+-- psql -v invoice_ids='{1}' -f sql/queries/invoices/list_events.sql
+SELECT invoice_id, from_status, to_status, actor_id, restocked, reason, created_at
 FROM invoice_events
-WHERE invoice_id = :'invoice_id'::bigint
+WHERE invoice_id = any(:'invoice_ids'::bigint [])
 ORDER BY id;

@@ -18,4 +18,4 @@ SELECT
 FROM unnest(:'product_ids'::bigint [], :'quantities'::integer []) AS w (product_id, quantity)
 INNER JOIN products AS p ON w.product_id = p.id
 ORDER BY p.id
-RETURNING product_id, name, unit_price, quantity, line_total, credited, restocked;
+RETURNING invoice_id, product_id, name, unit_price, quantity, line_total, credited, restocked;

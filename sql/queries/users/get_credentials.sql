@@ -4,6 +4,6 @@
 --
 -- Locks: none.
 -- psql -v email=Ana@example.com -f sql/queries/users/get_credentials.sql
-SELECT id, password, role
+SELECT id, email, password
 FROM users
-WHERE lower(email) = lower(:'email'::text);
+WHERE lower(normalize(email)) = lower(normalize(:'email'::text));

@@ -1,4 +1,4 @@
--- The profile of one account.
+-- The profile of one account; no row when it is erased.
 --
 --   user_id  bigint  the account
 --
@@ -6,4 +6,4 @@
 -- psql -v user_id=1 -f sql/queries/users/get_user.sql
 SELECT id, email, role, created_at
 FROM users
-WHERE id = :'user_id'::bigint;
+WHERE id = :'user_id'::bigint AND erased_at IS NULL;

@@ -1,4 +1,4 @@
--- Replaces an account's password hash, if it is still the one that was read; returns the account's id, or no row.
+-- Keeps the same password under a stronger hash, if the hash is still the one that was read; the id, or no row.
 --
 --   user_id       bigint  the account
 --   old_password  text    hash it must still have

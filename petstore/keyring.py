@@ -1,0 +1,242 @@
+"""The keys that sign access tokens: those of a folder, read again when it changes, and the three steps of a rotation.
+
+    private.pem         signs, and verifies
+    next.pem            is published and verifies; will sign after the switch
+    retired-<kid>.pem   the public half of one that signed before the switch; verifies until its last token has expired
+
+A key's name, `kid`, is its RFC 7638 thumbprint, so it follows from the key itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import stat
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
+
+MINIMUM_BITS = 2048
+KEY_FILE, NEXT_FILE = "private.pem", "next.pem"
+RETIRED_FILES = "retired-*.pem"
+RELOAD_SECONDS = 1.0  # between two looks at the folder
+UNKNOWN_SECONDS = 0.1  # the same, when a token names a key that is not known
+PUBLISH_SECONDS = 300  # that others may keep the published keys: as long, at the least, a new one is shown before it signs
+
+logger = logging.getLogger(__name__)
+
+
+class KeyFault(Exception):
+    """A key cannot be used; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a folder at one moment. signing: under the name `kid`; verifying: all, by name."""
+
+    signing: RSAPrivateKey
+    kid: str
+    verifying: Mapping[str, RSAPublicKey]
+
+    def published(self) -> dict[str, Any]:
+        """The JWK set (RFC 7517): public members only."""
+        return {"keys": [{**_members(key), "kid": kid, "use": "sig", "alg": "RS256"} for kid, key in self.verifying.items()]}
+
+
+class Keyring:
+    """The keys of a folder, as it is now."""
+
+    def __init__(self, folder: Path) -> None:
+        """KeyFault when they cannot be used; later ones that cannot are logged, and the present ones stay in use."""
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._looked_at = time.monotonic()
+        self._seen = _state(folder)
+        self._keys = load_keys(folder)
+
+    def now(self) -> Keys:
+        """The keys, at most RELOAD_SECONDS old."""
+        if time.monotonic() - self._looked_at > RELOAD_SECONDS:
+            self._look()
+        return self._keys
+
+    def find(self, kid: object) -> RSAPublicKey | None:
+        """The key of this name, also one that came just now."""
+        if not isinstance(kid, str):
+            return None
+        if kid not in self._keys.verifying and time.monotonic() - self._looked_at > UNKNOWN_SECONDS:
+            self._look()
+        return self.now().verifying.get(kid)
+
+    def _look(self) -> None:
+        with self._lock:
+            self._looked_at = time.monotonic()
+            state = _state(self._folder)
+            if state == self._seen:
+                return
+            self._seen = state
+            try:
+                self._keys = load_keys(self._folder)
+                logger.warning("the keys have changed: %s signs, %d verify", self._keys.kid, len(self._keys.verifying))
+            except (KeyFault, OSError) as fault:
+                logger.error("the keys have changed and cannot be used, the old ones stay: %s", fault)
+
+
+def load_keys(folder: Path) -> Keys:
+    """The keys of a folder, read again when a rotation renames them meanwhile."""
+    for _ in range(3):
+        state = _state(folder)
+        with suppress(KeyFault):
+            keys = _load_keys(folder)
+            if _state(folder) == state:
+                return keys
+    return _load_keys(folder)
+
+
+def _load_keys(folder: Path) -> Keys:
+    """In this order none is missed while a rotation renames them."""
+    coming = [load_key(folder / NEXT_FILE)] if (folder / NEXT_FILE).exists() else []
+    signing = load_key(folder / KEY_FILE)
+    before = [_load_public(path) for path in retired(folder)]
+    verifying = [signing.public_key(), *(key.public_key() for key in coming), *before]
+    return Keys(signing, thumbprint(signing.public_key()), {thumbprint(key): key for key in verifying})
+
+
+def load_key(path: Path) -> RSAPrivateKey:
+    """A signing key; raise KeyFault, with what to do, when it is missing, unreadable, open to everybody or weak."""
+    key = _read(path, lambda pem: serialization.load_pem_private_key(pem, password=None), "an unencrypted private", 0o007)
+    if not isinstance(key, RSAPrivateKey) or key.key_size < MINIMUM_BITS:
+        raise KeyFault(f"{path} must be an RSA key of at least {MINIMUM_BITS} bits")
+    return key
+
+
+def _load_public(path: Path) -> RSAPublicKey:
+    key = _read(path, serialization.load_pem_public_key, "a public", 0o002)
+    if not isinstance(key, RSAPublicKey) or key.key_size < MINIMUM_BITS:
+        raise KeyFault(f"{path} must be an RSA key of at least {MINIMUM_BITS} bits")
+    return key
+
+
+def _read(path: Path, load: Callable[[bytes], Any], kind: str, forbidden: int) -> Any:
+    """forbidden: permissions that it must not have."""
+    try:
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & forbidden:
+                raise KeyFault(f"{path} can be used by everybody on this machine: chmod 600 {path}")
+            return load(file.read())
+    except FileNotFoundError:
+        raise KeyFault(
+            f"{path} is missing: make it with `petstore generate-keys` (scripts/generate_keys), or set PETSTORE_KEYS"
+        ) from None
+    except OSError as error:
+        raise KeyFault(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyFault(f"{path} is not {kind} key in PEM form") from None
+
+
+def thumbprint(key: RSAPublicKey) -> str:
+    """The key's name, `kid` (RFC 7638): a hash of its public members."""
+    members = json.dumps(_members(key), separators=(",", ":"), sort_keys=True)
+    return base64.urlsafe_b64encode(hashlib.sha256(members.encode()).digest()).rstrip(b"=").decode()
+
+
+def _members(key: RSAPublicKey) -> dict[str, str]:
+    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(key, as_dict=True)
+    return {name: str(jwk[name]) for name in ("e", "kty", "n")}
+
+
+def _state(folder: Path) -> list[tuple[Any, ...]]:
+    """What changes whenever a key file does."""
+    found = []
+    for path in folder.glob("*.pem"):
+        with suppress(OSError):  # renamed at this very moment, or a link to nothing
+            status = path.stat()
+            found.append((path.name, status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode))
+    return sorted(found)
+
+
+# ── making and rotating them ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def generate_key(folder: Path, bits: int = MINIMUM_BITS, name: str = KEY_FILE) -> Path:
+    """Write a new RSA key to `folder`, readable by its owner only; never over an existing one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    try:
+        _write(path, _new_pem(bits), os.link)  # linked: two starts at once agree on one
+    except FileExistsError:
+        raise KeyFault(f"{path} exists already; --replace makes a new key and ends every access token") from None
+    return path
+
+
+def _new_pem(bits: int) -> bytes:
+    return generate_private_key(public_exponent=65537, key_size=bits).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def replace_key(folder: Path, bits: int) -> None:
+    """Put a new key in the place of the signing one at once, and give up a rotation: every access token that was signed ends."""
+    for path in (folder / NEXT_FILE, *retired(folder)):
+        path.unlink(missing_ok=True)
+    _write(folder / KEY_FILE, _new_pem(bits), os.replace)
+
+
+@contextmanager
+def rotating(folder: Path) -> Iterator[bool]:
+    """Whether this is the only rotation of the folder, for the block."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError:
+            alone = False
+        yield alone
+    finally:
+        os.close(opened)
+
+
+def retired(folder: Path) -> list[Path]:
+    """The public halves of keys that signed before, each as old as its switch."""
+    return sorted(folder.glob(RETIRED_FILES))
+
+
+def switch(folder: Path) -> str:
+    """Let next.pem sign from now on, and keep the public half of the one before; the new key's name."""
+    kid = thumbprint(load_key(folder / NEXT_FILE).public_key())
+    public = load_key(folder / KEY_FILE).public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    _write(folder / RETIRED_FILES.replace("*", thumbprint(public)), pem, os.replace)
+    (folder / NEXT_FILE).replace(folder / KEY_FILE)
+    return kid
+
+
+def _write(path: Path, pem: bytes, put: Callable[[Path, Path], None]) -> None:
+    """Written aside and put in place: a key is there whole or not at all. It belongs to whom the folder's key belongs."""
+    draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        present = path.parent / KEY_FILE
+        if os.geteuid() == 0 and present.exists():
+            os.chown(draft, present.stat().st_uid, present.stat().st_gid)
+        put(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

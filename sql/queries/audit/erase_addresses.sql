@@ -1,0 +1,9 @@
+-- Erases from which addresses a user acted; the log itself stays.
+--
+--   actor_id  bigint  the user
+--
+-- Locks: the rows it removes.
+-- psql -v actor_id=1 -f sql/queries/audit/erase_addresses.sql
+DELETE FROM audit_addresses AS a
+USING audit_log AS l
+WHERE l.actor_id = :'actor_id'::bigint AND a.audit_id = l.id;

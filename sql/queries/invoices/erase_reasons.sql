@@ -1,0 +1,10 @@
+-- Erases what a customer wrote when cancelling invoices of their own.
+--
+--   user_id  bigint  the customer
+--
+-- Locks: the rows of the events.
+-- psql -v user_id=1 -f sql/queries/invoices/erase_reasons.sql
+UPDATE invoice_events AS e
+SET reason = NULL
+FROM invoices AS i
+WHERE i.user_id = :'user_id'::bigint AND e.invoice_id = i.id AND e.actor_id = i.user_id AND e.reason IS NOT NULL;

@@ -1,0 +1,31 @@
+-- Begins a login with its first refresh token, if the account is active and its hash is still the one that was checked; else no row.
+--
+--   user_id     bigint   the account
+--   password    text     hash it must still have
+--   address     text     where the login comes from; NULL (empty in psql) when that is not known
+--   token_hash  bytea    SHA-256 of the refresh token
+--   seconds     integer  how long the refresh token can be used
+--
+-- Locks: the row of the account against changes; the new rows.
+-- psql -v user_id=1 -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -v address=192.0.2.7 -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -v seconds=2592000 -f sql/queries/sessions/create_session.sql
+WITH account AS (
+    SELECT id, role, token_version
+    FROM users
+    WHERE id = :'user_id'::bigint AND password = :'password'::text AND active
+    FOR SHARE
+),
+
+started AS (
+    INSERT INTO sessions (user_id, token_version, address, expires_at)
+    SELECT id, token_version, nullif(:'address'::text, '')::inet, now() + make_interval(secs => :'seconds'::integer)
+    FROM account
+    RETURNING id
+),
+
+token AS (
+    INSERT INTO refresh_tokens (token_hash, session_id)
+    SELECT :'token_hash'::bytea, id FROM started
+)
+
+SELECT account.id, account.role, started.id AS session_id, account.token_version
+FROM account CROSS JOIN started;

@@ -1,0 +1,12 @@
+-- Gives an account a new password, if its hash is still the one that was read, and ends all of its logins; the id, or no row.
+--
+--   user_id       bigint  the account
+--   old_password  text    hash it must still have
+--   password      text    Argon2id hash of the new one (PHC string)
+--
+-- Locks: the row of the account.
+-- psql -v user_id=1 -v old_password='$argon2id$old' -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -f sql/queries/users/change_password.sql
+UPDATE users
+SET password = :'password'::text, token_version = token_version + 1
+WHERE id = :'user_id'::bigint AND password = :'old_password'::text
+RETURNING id;

@@ -1,0 +1,9 @@
+-- What the owner of an account proves to be with: its email and password hash; no row when it is erased.
+--
+--   user_id  bigint  the account
+--
+-- Locks: none.
+-- psql -v user_id=1 -f sql/queries/users/get_own_credentials.sql
+SELECT id, email, password
+FROM users
+WHERE id = :'user_id'::bigint AND erased_at IS NULL;

@@ -1,0 +1,12 @@
+-- One page of the accounts, in id order, without those that were erased.
+--
+--   after  bigint   the last id of the page before; 0 for the first page
+--   limit  integer  rows at most
+--
+-- Locks: none.
+-- psql -v after=0 -v limit=50 -f sql/queries/users/list_users.sql
+SELECT id, email, role, active, created_at
+FROM users
+WHERE erased_at IS NULL AND id > :'after'::bigint
+ORDER BY id
+LIMIT :'limit'::integer;

@@ -1,0 +1,580 @@
+"""Guessing passwords: answered later and later, per account and per address; and nobody is kept out of the own account for good."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import pytest
+import redis
+
+from petstore import throttle
+from petstore.addresses import client_address, household, networks
+from petstore.throttle import ADDRESS, REGISTER
+from tests.client import Client
+from tests.conftest import eventually, running
+from tests.factories import PASSWORD
+from tests.proxy import Proxy
+
+slow = pytest.mark.slow
+ANA, BOB = "ana@example.com", "bob@example.com"
+WRONG = "not this one, alas"
+HERE = "192.0.2.7"
+BUSY = 503  # too many hashes at once, on a small machine with other things to do
+POLICIES = '"account";q=5;w=1500, "account-here";q=5;w=1500, "address";q=20;w=1200'
+
+
+class Street:
+    """Everybody who comes to one service through a proxy that tells their addresses."""
+
+    def __init__(self, services, server) -> None:
+        self.services, self.server = services, server
+        self.client = Client(server.address)
+
+    def post(self, path, body, address=HERE, client=None, **headers):
+        return (client or self.client).post(path, body, headers={"X-Forwarded-For": address, **headers})
+
+    def login(self, email=ANA, password=PASSWORD, address=HERE, **how):
+        return self.post("/login", {"email": email, "password": password}, address, **how)
+
+    def guess(self, email=ANA, address=HERE, **how):
+        return self.login(email, WRONG, address, **how)
+
+    def register(self, email, address=HERE):
+        return self.post("/register", {"email": email, "password": PASSWORD}, address)
+
+    def block(self, email=ANA):
+        """Five strangers guess once each."""
+        for number in range(5):
+            assert self.guess(email, f"198.51.100.{number}").status == 401
+
+    def charge(self, policy, whom, times):
+        """As so many failures would."""
+        for _ in range(times):
+            assert not self.services.throttle.attempt({policy: whom}).waits
+
+    def pass_time(self, seconds):
+        """As if so long had gone by: in the process, whose clock is ours, and in Redis, whose counters are made older."""
+        throttle.time.now += seconds
+        with redis.Redis.from_url(self.services.settings.redis_url) as client:
+            for key in client.scan_iter("petstore:*:attempts:*"):
+                at, until = map(float, client.hmget(key, "at", "until"))
+                client.hset(key, mapping={"at": f"{at - seconds:.6f}", "until": f"{until - seconds:.6f}"})
+
+
+class Clock:
+    """The time of the counters in the process: nearly none goes by, however busy the machine is."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        self.now += 0.00001
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch):
+    monkeypatch.setattr(throttle, "time", Clock())
+
+
+@contextmanager
+def opened(settings, **changes):
+    with running(replace(settings, trusted_proxies=networks("127.0.0.1"), **changes)) as (services, server):
+        services.db.check()
+        street = Street(services, server)
+        with street.client:
+            yield street
+
+
+@pytest.fixture(scope="module")
+def behind_proxy(settings):
+    with opened(settings) as one:
+        yield one
+
+
+@pytest.fixture
+def street(make, behind_proxy):
+    behind_proxy.services.throttle.clear()
+    return behind_proxy
+
+
+@pytest.fixture
+def ana(make, street):
+    """The owner of the account. Another one must not be touched by anything that is done to her."""
+    make.user(BOB)
+    return make.user(ANA)
+
+
+@contextmanager
+def at_once(count, addresses):
+    """So many clients with open connections to services in turn: call(work) gives what work(client, number) gave to each."""
+    with ExitStack() as stack, ThreadPoolExecutor(count) as pool:
+        clients = [stack.enter_context(Client(addresses[number % len(addresses)])) for number in range(count)]
+        for client in clients:
+            client._connection.connect()
+        yield lambda work: list(pool.map(work, clients, range(count)))
+
+
+def could_be_tried(started):
+    """Guesses at one account that Redis may have let through since: five, then one more after 1 s, 3 s, 7 s ..."""
+    return 5 + int(math.log2(time.monotonic() - started + 1))
+
+
+# ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_five_failures_of_one_account_from_anywhere_make_everybody_wait(make, street, ana):
+    for number in range(5):
+        answer = street.guess(address=f"198.51.100.{number}")
+        assert (answer.status, answer.json()["type"]) == (401, "/problems/wrong-credentials")
+        assert answer["Retry-After"] is None
+        assert answer["RateLimit-Policy"] == POLICIES
+        account = f'"account";r={4 - number};t={300 if number < 4 else 1}'
+        assert answer["RateLimit"] == f'{account}, "account-here";r=4;t=300, "address";r=19;t=60'
+    for password in (WRONG, PASSWORD):
+        answer = street.login(password=password)
+        assert (answer.status, answer.json()["type"]) == (429, "/problems/too-many-attempts")
+        assert (answer["Retry-After"], answer["RateLimit-Policy"]) == ("1", POLICIES)
+        assert answer["RateLimit"] == '"account";r=0;t=1, "account-here";r=5;t=0, "address";r=20;t=0'
+        assert answer["Cache-Control"] == "no-store"
+    assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s", ana.id) == 1  # the one she was made with
+    assert street.login(BOB).status == 200
+
+
+def test_another_case_or_composition_of_the_email_is_the_same_account(make, street):
+    make.user("zoë@example.com")
+    for email in ("zoë@example.com", "ZOË@example.com", "zoe\u0308@example.com", "ZOE\u0308@EXAMPLE.COM", "Zoë@example.com"):
+        assert street.guess(email).status == 401
+    assert street.login("zoë@example.com").status == 429
+
+
+def test_no_spelling_of_an_email_has_a_counter_of_its_own(make, street):
+    """Whatever the database takes for the same email is the same account: İ is i to PostgreSQL, and something else to Python."""
+    make.user("iris@example.com")
+    for email in ("iris@example.com", "İris@example.com", "irİs@example.com", "İrİs@example.com", "IRIS@example.com"):
+        same = make.scalar("SELECT lower(normalize(%s)) = 'iris@example.com'", email)
+        assert street.guess(email if same else "iris@example.com").status == 401
+    assert street.login("iris@example.com").status == 429
+
+
+def test_an_unknown_email_is_treated_as_a_known_one(make, street, ana):
+    def told(email, address):
+        answers = [street.guess(email, address) for _ in range(7)]
+        kept = [
+            sorted((name, value) for name, value in a.headers.items() if name.lower() not in ("date", "x-request-id"))
+            for a in answers
+        ]
+        return [(a.status, headers, a.json() | {"request_id": ""}) for a, headers in zip(answers, kept, strict=True)]
+
+    known, unknown = told(ANA, "203.0.113.1"), told("nobody@example.com", "203.0.113.2")
+    assert [status for status, *_ in known] == [401] * 5 + [429] * 2
+    assert known == unknown
+
+
+def test_a_success_begins_the_account_anew_and_leaves_the_address_as_it_was(street, ana):
+    for round in range(2):
+        for _ in range(4):
+            assert street.guess().status == 401
+        answer = street.login()
+        assert answer.status == 200
+        assert answer["RateLimit-Policy"] == '"address";q=20;w=1200'
+        assert answer["RateLimit"] == f'"address";r={16 - 4 * round};t=60'
+
+
+def test_right_logins_are_never_made_to_wait(street, ana):
+    street.charge(ADDRESS, HERE, 19)
+    for _ in range(4):  # each would be the last that its address may fail
+        assert street.login().status == 200
+    assert street.guess().status == 401
+    assert street.login().status == 429
+
+
+@slow
+def test_twenty_guesses_at_as_many_accounts_are_looked_at_and_no_more(street, ana):
+    started = time.monotonic()
+    statuses = [street.guess(f"user{number}@example.com").status for number in range(30)]
+    assert statuses[:20] == [401] * 20
+    assert statuses[20:].count(401) <= int(math.log2(time.monotonic() - started + 1))
+
+
+@slow
+def test_a_hundred_right_logins_at_once_and_one_after_another_are_never_made_to_wait(street, ana):
+    with at_once(10, [street.server.address]) as call:
+        statuses = call(lambda client, _: {street.login(client=client).status for _ in range(10)})
+    assert set().union(*statuses) <= {200, BUSY}
+
+
+def test_what_is_no_attempt_is_not_counted(street, ana):
+    for _ in range(8):
+        assert street.post("/login", {"email": ANA, "password": 1}).status == 422
+        assert street.post("/login", {"email": ANA}).status == 422
+    assert street.guess()["RateLimit"] == '"account";r=4;t=300, "account-here";r=4;t=300, "address";r=19;t=60'
+
+
+def test_a_right_password_with_another_refusal_is_not_counted(make, street):
+    boss = make.user("boss@example.com", role="admin")
+    token = {"Authorization": f"Bearer {street.services.tokens.issue(boss)}"}
+    answer = street.post("/me/delete", {"current_password": PASSWORD}, **token)
+    assert (answer.status, answer.json()["type"]) == (409, "/problems/last-admin")
+    answer = street.guess("boss@example.com")
+    assert answer["RateLimit"] == '"account";r=4;t=300, "account-here";r=4;t=300, "address";r=19;t=60'
+
+
+def test_a_wrong_current_password_counts_wherever_it_is_asked_for(make, street, ana):
+    token = {"Authorization": f"Bearer {street.services.tokens.issue(ana)}"}
+    change = {"current_password": WRONG, "new_password": "another horse battery"}
+    for _ in range(2):
+        assert street.post("/me/password", change, **token).status == 401
+        answer = street.post("/me/delete", {"current_password": WRONG}, **token)
+        assert answer.status == 401
+    assert answer["RateLimit-Policy"] == POLICIES
+    assert answer["RateLimit"] == '"account";r=1;t=300, "account-here";r=1;t=300, "address";r=16;t=60'
+    assert street.guess().status == 401
+    right = {"current_password": PASSWORD}
+    for answer in (
+        street.post("/me/password", right | {"new_password": "another horse battery"}, **token),
+        street.post("/me/delete", right, **token),
+        street.login(),
+    ):
+        assert (answer.status, answer["Retry-After"]) == (429, "1")
+    assert make.rows("SELECT token_version, erased_at FROM users WHERE id = %s", ana.id) == [(1, None)]
+    street.pass_time(1.1)
+    answer = street.post("/me/password", right | {"new_password": "another horse battery"}, **token)
+    assert (answer.status, answer["RateLimit-Policy"]) == (204, '"address";q=20;w=1200')
+
+
+@pytest.mark.parametrize("services", [1, 2])
+def test_fifty_guesses_at_once_are_five(street, ana, settings, services):
+    with ExitStack() as stack:
+        others = [stack.enter_context(opened(settings)).server.address for _ in range(services - 1)]
+        with at_once(50, [street.server.address, *others]) as call:
+            started = time.monotonic()
+            answers = call(lambda client, number: street.guess(address=f"203.0.113.{number}", client=client))
+            most = could_be_tried(started)
+    statuses = [answer.status for answer in answers]
+    assert set(statuses) - {BUSY} == {401, 429}
+    assert statuses.count(401) <= most
+
+
+def test_a_password_that_is_guessed_among_fifty_at_once_does_not_open_the_door_to_the_others(street, ana):
+    """A success begins the account anew: of those that were under way, none may count as one that came after it."""
+    with at_once(50, [street.server.address]) as call:
+        started = time.monotonic()
+
+        def login(client, number):
+            return street.login(password=PASSWORD if number == 3 else WRONG, address=f"203.0.113.{number}", client=client)
+
+        statuses = [answer.status for answer in call(login)]
+        most = could_be_tried(started)
+    assert set(statuses) <= {200, 401, 429, BUSY}
+    assert statuses.count(401) <= most + 5
+
+
+# ── owners ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_strangers_cannot_keep_an_owner_out_of_where_they_were_logged_in_before(make, street, ana):
+    make.conn.execute("UPDATE sessions SET address = '192.0.2.7' WHERE user_id = %s", (ana.id,))
+    make.conn.execute("UPDATE sessions SET address = '203.0.113.5' WHERE user_id <> %s", (ana.id,))
+    street.block()
+    answer = street.login(address=HERE)
+    assert (answer.status, answer["RateLimit"]) == (200, '"address";r=20;t=0')
+    # It remains closed to others: the owner's success is no stranger's.
+    assert street.guess(address="198.51.100.9").status == 429
+    # Where only Bob was logged in, Ana is a stranger.
+    assert street.login(address="203.0.113.5").status == 429
+    for _ in range(5):
+        assert street.guess(address=HERE).status == 401  # may be someone else in the same house
+    assert street.login(address=HERE).status == 429
+
+
+@pytest.mark.parametrize(
+    ("known", "here", "status"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:abcd::9", 200),  # addresses within a house change daily (RFC 8981)
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", 429),
+        ("192.0.2.7", "192.0.2.8", 429),
+        (None, "192.0.2.8", 429),
+    ],
+)
+def test_an_owner_is_known_in_the_house_and_not_beside_it(make, street, ana, known, here, status):
+    make.conn.execute("UPDATE sessions SET address = %s WHERE user_id = %s", (known, ana.id))
+    street.block()
+    assert street.login(address=here).status == status
+
+
+def test_an_owner_at_a_new_address_gets_in_when_the_time_is_over(make, street, ana):
+    street.block()
+    for seconds in (1, 2, 4):
+        assert int(street.login()["Retry-After"]) == seconds
+        street.pass_time(seconds)
+        assert street.guess(address="198.51.100.200").status == 401
+    street.pass_time(int(street.login()["Retry-After"]))
+    assert street.login().status == 200
+    assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s AND address = %s", ana.id, HERE) == 1
+    assert street.guess(address="198.51.100.9").status == 401  # all begins anew
+
+
+# ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_twenty_failures_of_one_address_over_many_accounts_make_it_wait(street, ana):
+    street.charge(ADDRESS, HERE, 17)
+    for number in range(3):
+        assert street.guess(f"user{number}@example.com").status == 401
+    answer = street.guess("one-more@example.com")
+    assert (answer.status, answer["Retry-After"]) == (429, "1")
+    assert answer["RateLimit"] == '"account";r=5;t=0, "account-here";r=5;t=0, "address";r=0;t=1'
+    assert street.login().status == 429
+    assert street.login(address="192.0.2.8").status == 200
+
+
+def test_a_subscriber_of_ipv6_is_one_client_however_many_addresses_it_has(street, ana):
+    street.charge(ADDRESS, "2001:db8::/64", 19)
+    assert street.guess("one@example.com", "2001:db8::1").status == 401
+    assert street.guess("two@example.com", "2001:db8::ffff:1:2").status == 429
+    assert street.guess("two@example.com", "2001:db8:0:1::1").status == 401
+
+
+def test_from_the_101st_on_who_asks_which_emails_are_known_waits(make, street, ana):
+    for number in range(99):
+        answer = street.register(ANA.upper())
+        assert answer.status == 409
+        assert answer["RateLimit-Policy"] == '"register";q=100;w=6000'
+        assert answer["RateLimit"] == f'"register";r={99 - number};t=60'
+    for number in range(3):  # they tell nothing, and are not counted
+        answer = street.register(f"new{number}@example.com")
+        assert (answer.status, answer["RateLimit"]) == (201, '"register";r=1;t=60')
+    assert street.register(ANA).status == 409
+    for email in (ANA, "new@example.com"):
+        answer = street.register(email)
+        assert (answer.status, answer["Retry-After"], answer["RateLimit"]) == (429, "1", '"register";r=0;t=1')
+    assert make.scalar("SELECT count(*) FROM users") == 5
+    # Elsewhere, and for who logs in, nothing has changed.
+    assert street.register("new@example.com", "192.0.2.8").status == 201
+    assert street.login().status == 200
+
+
+@slow
+def test_registering_is_not_limited_by_its_successes(make, street):
+    for number in range(110):
+        assert street.register(f"user{number}@example.com").status == 201
+    assert make.scalar("SELECT count(*) FROM users") == 110
+
+
+def test_fifty_who_ask_at_once_for_a_known_email_get_no_more_answers(street, ana):
+    street.charge(REGISTER, HERE, 90)
+    with at_once(50, [street.server.address]) as call:
+        started = time.monotonic()
+        body = {"email": ANA, "password": PASSWORD}
+        statuses = [answer.status for answer in call(lambda client, _: street.post("/register", body, client=client))]
+        most = could_be_tried(started) + 5
+    assert set(statuses) == {409, 429}
+    assert 10 <= statuses.count(409) <= most
+
+
+# ── without Redis ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def five_then_none(street, already=0):
+    for _ in range(5 - already):
+        assert street.guess().status == 401
+    assert street.guess().status == 429
+    assert street.guess(BOB).status == 401
+
+
+def test_there_is_a_limit_without_redis(ana, settings):
+    with opened(settings, redis_url=None) as street:
+        five_then_none(street)
+
+
+@pytest.fixture
+def fragile(ana, settings, own_redis, tmp_path):
+    """A service with a Redis of its own, behind a proxy."""
+    with (
+        Proxy(tmp_path / "proxied.sock", own_redis.url.removeprefix("unix://")) as proxy,
+        opened(settings, redis_url=f"unix://{proxy.address}") as street,
+    ):
+        street.proxy, street.redis = proxy, own_redis
+        yield street
+
+
+def test_there_is_a_limit_when_redis_was_killed(fragile):
+    os.kill(fragile.redis.pid, signal.SIGKILL)
+    five_then_none(fragile)
+
+
+def test_failures_are_remembered_when_redis_freezes_and_thaws(fragile):
+    for fault in (None, signal.SIGSTOP, signal.SIGCONT):
+        if fault is not None:
+            os.kill(fragile.redis.pid, fault)
+            eventually(lambda: (fragile.services.cache.check() == "ok") is (fault == signal.SIGCONT))  # noqa: B023
+        if fault != signal.SIGCONT:
+            assert [fragile.guess().status for _ in range(2)] == [401, 401]
+    five_then_none(fragile, already=4)
+
+
+def test_failures_are_remembered_when_redis_is_another_one(fragile):
+    for _ in range(3):
+        assert fragile.guess().status == 401
+    fragile.redis.stop()
+    assert fragile.guess().status == 401
+    fragile.redis.start()
+    fragile.proxy.upstream = fragile.redis.url.removeprefix("unix://")
+    eventually(lambda: fragile.services.cache.check() == "ok")
+    five_then_none(fragile, already=4)
+
+
+# ── where a request comes from ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_is_no_trusted_proxy_has_one_address_whatever_it_says(make, service, clients):
+    services, _ = service
+    make.user(ANA)
+    stranger = clients()
+    for _ in range(18):
+        services.throttle.attempt({ADDRESS: "127.0.0.1"})
+    for number, status in enumerate((401, 401, 429, 429)):
+        body = {"email": f"user{number}@example.com", "password": WRONG}
+        assert stranger.post("/login", body, headers={"X-Forwarded-For": f"203.0.113.{number}"}).status == status
+
+
+TRUSTED = networks("127.0.0.1, 10.0.0.0/8, 2001:db8:aaaa::/48")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("127.0.0.1", None, "127.0.0.1"),
+        ("127.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.1.2.3", "203.0.113.9", "203.0.113.9"),
+        ("2001:db8:aaaa::1", "203.0.113.9", "203.0.113.9"),
+        ("::ffff:10.1.2.3", "203.0.113.9", "203.0.113.9"),
+        # Strangers, whatever they say.
+        ("192.0.2.1", "203.0.113.9", "192.0.2.1"),
+        ("2001:db8:bbbb::1", "203.0.113.9", "2001:db8:bbbb::1"),
+        ("::ffff:192.0.2.1", None, "192.0.2.1"),
+        # The last hop that is no proxy of ours: what stands before it was sent by the client.
+        ("127.0.0.1", "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        ("127.0.0.1", "198.51.100.1,203.0.113.9,10.0.0.1,10.9.9.9", "203.0.113.9"),
+        ("127.0.0.1", "10.0.0.7, 203.0.113.9", "203.0.113.9"),
+        ("127.0.0.1", "10.0.0.7, 10.0.0.8", "10.0.0.7"),
+        # What is no address ends the chain: the hop that passed it on is the last that is known.
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("127.0.0.1", "unknown", "127.0.0.1"),
+        ("127.0.0.1", "203.0.113.9, ", "127.0.0.1"),
+        ("127.0.0.1", "203.0.113.9, unknown, 10.0.0.1", "10.0.0.1"),
+        ("127.0.0.1", "garbage, 203.0.113.9", "203.0.113.9"),
+        ("127.0.0.1", "203.0.113.256", "127.0.0.1"),
+        ("127.0.0.1", "1" * 5000, "127.0.0.1"),
+        ("127.0.0.1", "٢٠٣.0.113.9", "127.0.0.1"),
+        # One address in any spelling is one.
+        ("127.0.0.1", "::ffff:203.0.113.9", "203.0.113.9"),
+        ("127.0.0.1", " 2001:DB8:0:0::0001 ", "2001:db8::1"),
+        ("127.0.0.1", "fe80::1%eth0", "fe80::1"),
+        ("127.0.0.1", "::1", "::1"),
+        # A server behind a unix socket knows no peer: nobody is trusted.
+        ("", "203.0.113.9", ""),
+        ("localhost", "203.0.113.9", ""),
+    ],
+)
+def test_the_address_of_a_client(peer, forwarded, address):
+    environ = {"REMOTE_ADDR": peer} | ({} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded})
+    assert client_address(environ, TRUSTED) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("", ""),
+    ],
+)
+def test_who_counts_as_one_client(address, client):
+    assert household(address) == client
+
+
+@pytest.mark.parametrize(
+    ("hops", "address"),
+    [
+        (["203.0.113.9"], "203.0.113.9"),
+        (["198.51.100.1", "203.0.113.9"], "203.0.113.9"),  # two fields are one list
+        (["::ffff:203.0.113.9"], "203.0.113.9"),
+        (["2001:db8::1"], "2001:db8::1"),
+        (["none of your business"], "127.0.0.1"),
+        ([""], "127.0.0.1"),
+    ],
+)
+def test_a_login_is_kept_with_the_address_it_came_from(make, street, ana, hops, address):
+    body = json.dumps({"email": ANA, "password": PASSWORD}).encode()
+    connection = http.client.HTTPConnection(*street.server.address, timeout=30)
+    connection.putrequest("POST", "/login")
+    for hop in hops:
+        connection.putheader("X-Forwarded-For", hop)
+    for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body))}.items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    assert connection.getresponse().status == 200
+    connection.close()
+    (found,) = make.rows("SELECT host(address) FROM sessions WHERE user_id = %s ORDER BY id DESC LIMIT 1", ana.id)
+    assert found == (address,)
+
+
+# ── the general limit ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def until_refused(get, burst):
+    """The first refusal of one that asks and asks, after as many answers as there may be."""
+    started, count = time.monotonic(), 0
+    while (answer := get()).status == 200:
+        count += 1
+        assert count <= burst + time.monotonic() - started
+    assert count >= burst
+    return answer
+
+
+def assert_too_many(answer):
+    assert (answer.status, answer.json()["type"]) == (429, "/problems/too-many-requests")
+    assert answer["Retry-After"] == "1"
+    assert answer["RateLimit-Policy"] == '"requests";q=10;w=10'
+    assert answer["RateLimit"] == '"requests";r=0;t=1'
+
+
+def test_an_address_that_asks_too_often_is_refused_and_others_are_not(make, settings):
+    with opened(settings, rate_limit=1) as street:
+
+        def get(address):
+            return street.client.get("/livez", headers={"X-Forwarded-For": address})
+
+        assert_too_many(until_refused(lambda: get("2001:db8::1"), 10))
+        assert get("2001:db8::2").status == 429  # the same house
+        assert get("2001:db8:0:1::1").status == 200
+        assert get("192.0.2.7").status == 200
+        assert get("none of your business").status == 200
+
+
+def test_a_user_who_asks_too_often_is_refused_from_every_address_and_others_are_not(make, ana, settings):
+    with opened(settings, rate_limit=1) as street:
+        own, other = (street.services.tokens.issue(user) for user in (ana, make.user()))
+        hosts = iter(range(1, 250))
+
+        def get(token):
+            headers = {"X-Forwarded-For": f"192.0.2.{next(hosts)}", "Authorization": f"Bearer {token}"}
+            return street.client.get("/me", headers=headers)
+
+        assert_too_many(until_refused(lambda: get(own), 10))
+        assert get(other).status == 200
+
+
+def test_there_may_be_no_general_limit(settings):
+    with opened(settings, rate_limit=0) as street:
+        assert {street.client.get("/livez").status for _ in range(60)} == {200}

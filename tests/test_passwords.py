@@ -1,0 +1,228 @@
+"""Which passwords are taken: by their length and by how common they are, whatever they are made of, and to the last character."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from petstore.passwords import hash_password, password_fault, verify_password
+from petstore.validation import SCHEMAS
+from tests.client import Client
+from tests.factories import PASSWORD
+
+ANA = "ana@example.com"
+LENGTH = "must have 8 to 256 characters"
+COMMON = "is among the most common passwords"
+EMAIL = "must not contain the part of your email"
+
+E_ACUTE, COMBINED = "\u00e9", "e\u0301"  # é, in one and in two code points
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # one sign to see, five code points
+
+
+@pytest.mark.parametrize(
+    ("password", "fault"),
+    [
+        ("", LENGTH),
+        ("zq7-xk4", LENGTH),
+        ("zq7-xk4v", None),
+        ("zq7-xk4v ", None),
+        ("x" * 256, None),
+        ("x" * 257, LENGTH),
+        # Characters are code points of the NFC form: neither bytes, nor UTF-16 units, nor what is seen as one sign.
+        ("\U0001f408" * 7, LENGTH),
+        ("\U0001f408" * 8, None),
+        ("\U0001f408" * 256, None),
+        ("\U0001f408" * 257, LENGTH),
+        (FAMILY, LENGTH),
+        (FAMILY * 2, None),
+        (COMBINED * 7, LENGTH),
+        (COMBINED * 8, None),
+        (COMBINED * 256, None),
+        (COMBINED * 257, LENGTH),
+        ("q" + "\u0301" * 7, None),  # which nothing composes
+        # No rules about what it is made of.
+        ("        ", None),
+        ("correct horse battery", None),
+        ("ZQXKVJWP", None),
+        ("пароль с пробелами", None),
+        ("\t\n\r\x1b\x7f\u200b\u202e\ufeff", None),
+        ("'; DROP TABLE users; --", None),
+        # Common ones, in any case.
+        ("password", COMMON),
+        ("PASSWORD", COMMON),
+        ("PassWord", COMMON),
+        ("12345678", COMMON),
+        ("password1", COMMON),
+        ("Trustno1", COMMON),
+        ("1qaz2wsx", COMMON),
+        ("\u017funshine", COMMON),  # ſ is an s to whoever ignores case
+        ("password-", None),
+        (" password", None),
+    ],
+)
+def test_what_a_new_password_may_be(password, fault):
+    found = password_fault(password, ANA, 8)
+    assert found == fault if fault in (None, LENGTH) else found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "good"),
+    [
+        ("ana@example.com", "xx-ana-xx", False),
+        ("ana@example.com", "Banana-7x", False),
+        ("ana@example.com", "xx-ANA-xx", False),
+        ("ANA@example.com", "xx-aNa-xx", False),
+        ("ana@example.com", "xx-example-xx", True),  # the local part only
+        ("ana@example.com", "xx-a.n.a-xx", True),
+        ("anastasia@example.com", "xx-ana-xx", True),
+        ("anastasia.petrova@example.com", "Anastasia.Petrova!", False),
+        ("an@example.com", "xx-an-xx", True),  # so short a one is in too many
+        ("a@example.com", "xx-a-xx-aaaa", True),
+        ("\U0001f408\U0001f408\U0001f408@example.com", "xx-\U0001f408\U0001f408\U0001f408-xx", False),
+        (f"zo{E_ACUTE}@example.com", f"xx-zo{COMBINED}-xx", False),
+        (f"zo{COMBINED}@example.com", f"xx-ZO{E_ACUTE.upper()}-xx", False),
+        ("straße@example.com", "xx-STRASSE-xx", False),
+    ],
+)
+def test_a_password_must_not_contain_the_local_part_of_the_email(email, password, good):
+    fault = password_fault(password, email, 8)
+    assert fault is None if good else fault.startswith(EMAIL)
+
+
+@pytest.mark.parametrize("minimum", [1, 8, 15, 128])
+def test_the_minimum_is_a_setting(minimum):
+    assert password_fault("ж" * (minimum - 1), ANA, minimum) == f"must have {minimum} to 256 characters"
+    assert password_fault("ж" * minimum, ANA, minimum) is None
+
+
+@pytest.mark.parametrize("password", ["", "zq7-xk4", "x" * 257, "password1", "PassWord", "xx-ana-xx", "anaana"])
+def test_a_fault_never_repeats_the_password(password):
+    fault = password_fault(password, ANA, 8)
+    assert fault
+    assert not password or password not in fault
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "x" * 256,
+        "\U0001f408" * 256,  # 1,024 bytes
+        f"{'y' * 71}zz",  # 73 bytes: more than bcrypt ever reads
+        f"{'y' * 126}zz",
+    ],
+)
+def test_every_character_of_a_password_counts(password):
+    phc = hash_password(password)
+    assert verify_password(password, phc)
+    assert not verify_password(password[:-1], phc)
+    assert not verify_password(password[:-1] + "?", phc)
+    assert not verify_password(password + "x", phc)
+
+
+def test_case_and_blanks_count_and_composition_does_not():
+    phc = hash_password(f" caf{E_ACUTE} Noir ")
+    assert verify_password(f" caf{COMBINED} Noir ", phc)
+    for other in (f"caf{E_ACUTE} Noir", f" caf{E_ACUTE} noir ", " cafe Noir ", f" caf{E_ACUTE}  Noir "):
+        assert not verify_password(other, phc)
+    # NFC, not NFKC: what only looks alike is another character.
+    assert not verify_password("ﬁnality", hash_password("finality"))
+
+
+def test_one_password_has_another_hash_each_time_and_a_hash_of_nobody_fits_nothing():
+    assert hash_password(PASSWORD) != hash_password(PASSWORD)
+    assert not verify_password(PASSWORD, None)
+
+
+# ── over HTTP ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def raw(email, password):
+    """JSON with every character written as \\u...: what the client sends is what is meant."""
+    return json.dumps({"email": email, "password": password}, ensure_ascii=True).encode()
+
+
+def test_registered_composed_and_logged_in_decomposed(make, anyone):
+    """A phone's keyboard and a desktop's send the same password differently."""
+    make.user("other@example.com")
+    composed, decomposed = f"zq7-{E_ACUTE * 5}", f"zq7-{COMBINED * 5}"
+    assert anyone.post("/register", raw=raw("one@example.com", composed)).status == 201
+    assert anyone.post("/register", raw=raw("two@example.com", decomposed)).status == 201
+    for email in ("one@example.com", "two@example.com"):
+        for password in (composed, decomposed):
+            assert anyone.post("/login", raw=raw(email, password)).status == 200
+    assert anyone.post("/login", raw=raw("other@example.com", composed)).status == 401
+    assert make.scalar("SELECT count(*) FROM users") == 3
+
+
+def test_a_long_password_is_not_cut_on_the_way(make, anyone):
+    password = "\U0001f408" * 255 + "\U0001f415"
+    assert anyone.post("/register", {"email": ANA, "password": password}).status == 201
+    assert anyone.post("/login", {"email": ANA, "password": password}).status == 200
+    assert anyone.post("/login", {"email": ANA, "password": password[:-1] + "\U0001f408"}).status == 401
+    assert anyone.post("/login", {"email": ANA, "password": password[:-1]}).status == 401
+
+
+@pytest.mark.parametrize("route", ["/register", "/login", "/me/password", "/me/delete"])
+@pytest.mark.parametrize("password", ["zq7-xk4v\x00tail", "zq7-xk4v\ud800", "\udc00zq7-xk4v", "\x00" * 8])
+def test_nul_and_lone_surrogates_are_422_and_reach_nothing(make, ana, buyer, route, password):
+    members = {
+        "/register": {"email": "new@example.com", "password": password},
+        "/login": {"email": ana.email, "password": password},
+        "/me/password": {"current_password": PASSWORD, "new_password": password},
+        "/me/delete": {"current_password": password},
+    }[route]
+    answer = buyer.post(route, raw=json.dumps(members, ensure_ascii=True).encode())
+    assert (answer.status, answer.pointers()) == (422, [f"/{list(members)[-1]}"])
+    assert b"zq7" not in answer.body
+    assert make.rows("SELECT id, token_version FROM users") == [(ana.id, 1)]
+
+
+def test_a_pair_of_surrogates_is_one_character(anyone):
+    body = b'{"email":"ana@example.com","password":"%s"}' % (rb"\ud83d\udc08" * 8)
+    assert anyone.post("/register", raw=body).status == 201
+    assert anyone.post("/login", {"email": ANA, "password": "\U0001f408" * 8}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("password", "fault"),
+    [("zq7-xk4", LENGTH), ("zq" * 129, LENGTH), ("Trustno1", COMMON), ("zq7-my-name-is-ANA", EMAIL)],
+)
+def test_a_refused_password_changes_nothing_and_is_not_repeated(make, ana, buyer, password, fault):
+    bodies = {
+        "/register": {"email": "ana@example.org", "password": password},
+        "/me/password": {"current_password": PASSWORD, "new_password": password},
+    }
+    before = make.rows("SELECT * FROM users")
+    for route, body in bodies.items():
+        answer = buyer.post(route, body)
+        assert (answer.status, answer.pointers()) == (422, [f"/{list(body)[-1]}"])
+        assert answer.json()["errors"][0]["detail"].startswith(fault)
+        assert password.encode() not in answer.body + str(answer.headers).encode()
+    assert make.rows("SELECT * FROM users") == before
+
+
+def test_a_password_that_is_far_too_long_is_not_repeated_either(anyone):
+    for length in (300, 1025, 200_000):
+        for route in ("/register", "/login"):
+            answer = anyone.post(route, {"email": ANA, "password": "zq7" * length})
+            assert answer.status in (401, 413, 422)
+            assert b"zq7" not in answer.body
+
+
+def test_the_minimum_of_the_setting_holds_at_register_and_at_a_change_and_not_at_login(make, ana, with_settings):
+    with with_settings(password_min=22) as (services, server), Client(server.address, services.tokens.issue(ana)) as client:
+        answer = client.post("/register", {"email": "new@example.com", "password": PASSWORD})  # of 21 characters
+        assert (answer.status, answer.pointers()) == (422, ["/password"])
+        change = {"current_password": PASSWORD, "new_password": PASSWORD[::-1]}
+        assert client.post("/me/password", change).pointers() == ["/new_password"]
+        assert client.post("/login", {"email": ana.email, "password": PASSWORD}).status == 200
+        assert client.post("/register", {"email": "new@example.com", "password": PASSWORD + "!"}).status == 201
+
+
+def test_the_schema_lets_every_password_through_that_the_rules_allow():
+    # It counts code points before NFC, which makes one of up to four: Α with breathing, circumflex and iota.
+    password = "\u0391\u0314\u0342\u0345" * 256
+    assert password_fault(password, ANA, 8) is None
+    for schema, member in (("account_new", "password"), ("credentials", "password"), ("password_change", "new_password")):
+        assert SCHEMAS[schema]["properties"][member]["maxLength"] >= len(password)
