@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
 
 Network: TypeAlias = IPv4Network | IPv6Network
+
+_NODE = re.compile(r"\[(.*)\](?::[0-9]+)?|([0-9.]+):[0-9]+")  # with a port, as some proxies write it (RFC 7239, 6)
 
 logger = logging.getLogger(__name__)
 _warned: set[str] = set()
@@ -48,9 +51,10 @@ def household(address: str) -> str:
 
 
 def _plain(text: str) -> str | None:
-    """The address in its usual form, of ::ffff:192.0.2.7 the IPv4 one; None for what is none."""
+    """The address in its usual form, without a port, of ::ffff:192.0.2.7 the IPv4 one; None for what is none."""
+    node = _NODE.fullmatch(text)
     try:
-        address = ip_address(text.partition("%")[0])
+        address = ip_address((node[node.lastindex or 0] if node else text).partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
+from petstore import errors
 from petstore.cache import Cache, Document, document
 from petstore.db import Connection, Database
 from petstore.rates import Rates
 from petstore.settings import Settings
 from petstore.throttle import Throttle
 from petstore.tokens import Tokens, User
+
+TIDY_ONE_IN = 200  # calls of Call.tidy
 
 T = TypeVar("T")
 
@@ -25,7 +30,7 @@ class Services:
     """What every request shares.
 
     throttle: counts failed attempts; rates: all requests; waiters: how many may wait for another request's Idempotency-Key at
-    the same time.
+    the same time; exports: how many may be made at the same time.
     """
 
     settings: Settings
@@ -35,6 +40,7 @@ class Services:
     throttle: Throttle
     rates: Rates
     waiters: BoundedSemaphore
+    exports: BoundedSemaphore
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,13 @@ class Call:
         """What `work` does in one transaction, within the deadline; see Database.write. For handlers: petstore.writes."""
         request = {"actor_id": self.caller and self.caller.id, "address": self.address}
         return self.db.write(work, self.deadline, json.dumps(request))
+
+    def tidy(self, *purges: Callable[[Connection], int]) -> None:
+        """Now and then, run these, each of which removes up to a thousand rows that are long over: more than the calls add."""
+        if random.randrange(TIDY_ONE_IN) == 0:
+            for purge in purges:
+                with suppress(errors.Problem):
+                    self.write(purge)
 
     def snapshot(self, work: Callable[[Connection], T]) -> T:
         """As `read`, with all of it as it was at one moment."""

@@ -22,9 +22,9 @@ from petstore.emails import email_fault
 from petstore.repository import system, users
 from petstore.serving import make_schema
 from petstore.settings import Settings
+from petstore.tokens import CLOCK_SECONDS
 
 _HASHING_SECONDS = 60.0  # that a command waits for its turn at hashing
-_CLOCK_SECONDS = 5  # that the clocks of several machines may differ
 
 
 def migrate(settings: Settings, options: argparse.Namespace) -> None:
@@ -161,7 +161,7 @@ def rotate_keys(settings: Settings, options: argparse.Namespace) -> None:
         if not keyring.retired(folder) or (folder / keyring.NEXT_FILE).exists():
             _publish_and_switch(folder, options)
         for path in keyring.retired(folder):
-            _wait(path.stat().st_mtime + settings.token_seconds + _CLOCK_SECONDS, f"{path.name} retires")
+            _wait(path.stat().st_mtime + settings.token_seconds + CLOCK_SECONDS, f"{path.name} retires")
             path.unlink()
             say(f"{path.name} is retired; the rotation is done")
 

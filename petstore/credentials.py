@@ -11,26 +11,42 @@ from petstore import addresses, emails, errors, passwords
 from petstore.calls import Call
 from petstore.repository import sessions, users
 from petstore.repository.users import Credentials
-from petstore.throttle import ACCOUNT, ACCOUNT_HERE, ADDRESS, REGISTER, Attempt
+from petstore.throttle import ACCOUNT, ACCOUNT_HERE, ADDRESS, NEWCOMERS, REGISTER, Attempt
 
-# Of the three seconds that a request has, those after which no turn at hashing is worth having.
-_RESERVED_SECONDS = 1.0
+RESERVED_SECONDS = 1.0  # of the three that a request has: then no turn at hashing is worth having
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def attempt(call: Call, email: str) -> Iterator[Attempt]:
-    """An attempt to prove to be the account with this email: WrongCredentials in the block makes it a failed one."""
+    """An attempt to log in to the account with this email: WrongCredentials in the block makes it a failed one."""
     account = call.read(partial(users.get_email_key, email=email))
     client = addresses.household(call.address or "")
-    here = {ACCOUNT_HERE: f"{account} {client}", ADDRESS: client}
-    tried = call.services.throttle.attempt({ACCOUNT: account, **here})
-    # Strangers who guess must not keep the owner out: where they were logged in before, only what was tried there counts.
-    if tried.waits == {ACCOUNT} and call.read(partial(sessions.is_known_address, email=email, address=call.address)):
-        tried = call.services.throttle.attempt(here)
+    here, from_here = {ACCOUNT_HERE: f"{account} {client}"}, {ADDRESS: client}
+    throttle = call.services.throttle
+    tried = throttle.attempt({ACCOUNT: account, **here, **from_here})
+    # Strangers who guess must not keep the owner out: where they were logged in before, only what was tried with this account
+    # counts, and where nothing was tried with it yet, one attempt is looked at.
+    if tried.waits and ACCOUNT_HERE not in tried.waits:
+        if call.read(partial(sessions.is_known_address, email=email, address=call.address)):
+            tried = throttle.attempt(here)
+        elif tried.waits == {ACCOUNT} and tried.is_first(ACCOUNT_HERE):
+            tried = throttle.attempt({NEWCOMERS: account, **here, **from_here})
     with _judged(call, tried, errors.WrongCredentials):
         yield tried
+
+
+@contextmanager
+def own_attempt(call: Call) -> Iterator[Attempt]:
+    """The same for who is logged in: their login is counted for itself, whatever strangers try elsewhere."""
+    tried = call.services.throttle.attempt({ACCOUNT_HERE: f"login {call.user.session_id}"})
+    with _judged(call, tried, errors.WrongCredentials):
+        try:
+            yield tried
+        except errors.WrongCredentials as problem:
+            problem.detail = "The current password is wrong."
+            raise
 
 
 @contextmanager
@@ -79,4 +95,4 @@ def check_email(pointer: str, email: str) -> None:
 
 def wait_until(call: Call) -> float:
     """Until when a request may wait for its turn at hashing: 2 s after it arrived."""
-    return call.deadline - _RESERVED_SECONDS
+    return call.deadline - RESERVED_SECONDS

@@ -65,35 +65,42 @@ class Keyring:
         self._folder = folder
         self._lock = threading.Lock()
         self._looked_at = time.monotonic()
-        self._seen = _state(folder)
+        self._seen = self._faulty = _state(folder)
         self._keys = load_keys(folder)
 
     def now(self) -> Keys:
         """The keys, at most RELOAD_SECONDS old."""
-        if time.monotonic() - self._looked_at > RELOAD_SECONDS:
-            self._look()
+        self._look(RELOAD_SECONDS)
         return self._keys
 
     def find(self, kid: object) -> RSAPublicKey | None:
         """The key of this name, also one that came just now."""
         if not isinstance(kid, str):
             return None
-        if kid not in self._keys.verifying and time.monotonic() - self._looked_at > UNKNOWN_SECONDS:
-            self._look()
+        if kid not in self._keys.verifying:
+            self._look(UNKNOWN_SECONDS)
         return self.now().verifying.get(kid)
 
-    def _look(self) -> None:
+    def _look(self, after: float) -> None:
+        """Look at the folder, if the last look was more than `after` seconds ago."""
+        if time.monotonic() - self._looked_at <= after:
+            return
         with self._lock:
-            self._looked_at = time.monotonic()
-            state = _state(self._folder)
-            if state == self._seen:
-                return
-            self._seen = state
-            try:
-                self._keys = load_keys(self._folder)
-                logger.warning("the keys have changed: %s signs, %d verify", self._keys.kid, len(self._keys.verifying))
-            except (KeyFault, OSError) as fault:
+            if time.monotonic() - self._looked_at > after:
+                self._reload()
+                self._looked_at = time.monotonic()
+
+    def _reload(self) -> None:
+        state = _state(self._folder)
+        if state == self._seen:
+            return
+        try:
+            self._keys, self._seen = load_keys(self._folder), state
+            logger.warning("the keys have changed: %s signs, %d verify", self._keys.kid, len(self._keys.verifying))
+        except (KeyFault, OSError) as fault:  # tried again at each look, and said once
+            if state != self._faulty:
                 logger.error("the keys have changed and cannot be used, the old ones stay: %s", fault)
+            self._faulty = state
 
 
 def load_keys(folder: Path) -> Keys:
@@ -109,6 +116,8 @@ def load_keys(folder: Path) -> Keys:
 
 def _load_keys(folder: Path) -> Keys:
     """In this order none is missed while a rotation renames them."""
+    if folder.is_dir() and folder.stat().st_mode & 0o002:
+        raise KeyFault(f"everybody may put a key into {folder}: chmod o-w {folder}")
     coming = [load_key(folder / NEXT_FILE)] if (folder / NEXT_FILE).exists() else []
     signing = load_key(folder / KEY_FILE)
     before = [_load_public(path) for path in retired(folder)]

@@ -12,6 +12,7 @@ from bottle import HTTPResponse, Route, request
 from petstore import errors, sessions, validation
 from petstore.cache import Document
 from petstore.calls import Answer, Call, Services
+from petstore.credentials import RESERVED_SECONDS
 from petstore.db import REQUEST_SECONDS
 from petstore.tokens import User
 
@@ -34,14 +35,15 @@ class Gate:
     def apply(self, handler: Handler, route: Route) -> Callable[..., HTTPResponse]:
         facts, name = route.config, f"{route.method} {route.rule}"
         cache_control = _cache_control(route.method, facts["auth"])
+        reserved = RESERVED_SECONDS if facts.get("hashes") else 0
 
         def guarded(**path: str) -> HTTPResponse:
             deadline = request.environ["petstore.received_at"] + REQUEST_SECONDS  # also over what it waited for a thread
             try:
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline - reserved:
                     raise errors.Unavailable("The service has more to do than it can; try again.")
                 checked = self._checked(facts, deadline)
-                call = Call(self._services, request_id(), deadline, name, path, **checked, address=client_address())
+                call = Call(self._services, request_id(), deadline, name, path, **checked)
                 response = self._respond(call, handler(call))
                 if "Cache-Control" not in response.headers:
                     response.set_header("Cache-Control", cache_control)
@@ -57,7 +59,7 @@ class Gate:
         return guarded
 
     def _checked(self, facts: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Query, body, caller and Idempotency-Key, each checked by the facts of the route."""
+        """Query, body, caller, address and Idempotency-Key, each checked by the facts of the route."""
         auth, body = facts["auth"], facts.get("body")
         raw = _read_body()
         caller = self._authenticate(deadline) if auth != "anyone" else None
@@ -69,7 +71,8 @@ class Gate:
         if body is not None:
             value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)
             validation.validate(body, value)
-        return {"query": parameters, "body": value, "caller": caller, "key": key}
+        address = request.environ["petstore.address"] or None
+        return {"query": parameters, "body": value, "caller": caller, "address": address, "key": key}
 
     def _authenticate(self, deadline: float) -> User:
         header = request.environ.get("HTTP_AUTHORIZATION")
@@ -102,11 +105,6 @@ def problem_response(problem: errors.Problem) -> HTTPResponse:
     response.content_type = errors.PROBLEM_JSON
     response.set_header("Cache-Control", "no-store")
     return response
-
-
-def client_address() -> str | None:
-    """Where petstore.front saw this request come from."""
-    return request.environ["petstore.address"] or None
 
 
 def request_id() -> str:

@@ -8,12 +8,15 @@ import math
 import resource
 import socket
 import time
+from collections import deque
+from collections.abc import Sequence
 
 from waitress import wasyncore
 from waitress.server import BaseWSGIServer, create_server
 from waitress.task import ThreadedTaskDispatcher
 
 from petstore import turns
+from petstore.addresses import Network, client_address, household
 from petstore.app import hashing_paths
 from petstore.channel import AHEAD, Channel
 from petstore.front import WSGI
@@ -56,6 +59,7 @@ class Server:
         # Those that wait for a turn at hashing wait in a queue of their own, and take no thread that others need.
         self._hashing_paths = hashing_paths()
         self._hashing = ThreadedTaskDispatcher()
+        self._hashing.queue = _FairQueue(settings.trusted_proxies)
         self._hashing.set_thread_count(turns.AT_ONCE + 1)
 
     @property
@@ -83,7 +87,7 @@ class Server:
         # waitress would let a thread wait for a client that asks and asks and never reads.
         if channel.total_outbufs_len >= AHEAD:
             channel.held = True
-        elif channel.requests[0].path in self._hashing_paths:
+        elif channel.requests[0].path in self._hashing_paths and channel.requests[0].command == "POST":
             self._hashing.add_task(channel)
         else:
             self._server.task_dispatcher.add_task(channel)
@@ -111,9 +115,8 @@ class Server:
         dispatchers = self._server.task_dispatcher, self._hashing
         for dispatcher in dispatchers:
             dispatcher.shutdown(timeout=1)
-        if not any(
-            dispatcher.threads for dispatcher in dispatchers
-        ):  # one that hangs would write to whatever file gets the number next
+        hanging = any(dispatcher.threads for dispatcher in dispatchers)
+        if not hanging:  # a thread that hangs would write to whatever file gets the number next
             self._server.trigger.close()
 
     def _close_door(self) -> None:
@@ -137,6 +140,30 @@ class Server:
         channels = self._channels()
         begun = seconds < _BEGUN_SECONDS and any(channel.request or channel.lingering for channel in channels)
         return begun or any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+
+class _FairQueue:
+    """Channels that wait, one of each client in turn: who sends a hundred logins at once waits behind himself alone."""
+
+    def __init__(self, trusted: Sequence[Network]) -> None:
+        self._trusted = trusted
+        self._clients: dict[str, deque[Channel]] = {}
+
+    def append(self, channel: Channel) -> None:
+        said = channel.requests[0].headers.get("X_FORWARDED_FOR")
+        environ = {"REMOTE_ADDR": channel.addr[0], **({"HTTP_X_FORWARDED_FOR": said} if said else {})}
+        self._clients.setdefault(household(client_address(environ, self._trusted)), deque()).append(channel)
+
+    def popleft(self) -> Channel:
+        client, waiting = next(iter(self._clients.items()))
+        del self._clients[client]
+        channel = waiting.popleft()
+        if waiting:
+            self._clients[client] = waiting  # at the end
+        return channel
+
+    def __len__(self) -> int:
+        return sum(map(len, self._clients.values()))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -30,6 +30,10 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         raise Refused("--reset is for the embedded database; PETSTORE_DATABASE_URL names another, which is left alone")
     if not options.setup and settings.database_url is None:
         raise Refused("PETSTORE_DATABASE_URL is not set; `petstore serve --setup` brings a database of its own")
+    if settings.admin_password:
+        fault = passwords.password_fault(settings.admin_password, settings.admin_email, settings.password_min)
+        if fault:
+            raise Refused(f"PETSTORE_ADMIN_PASSWORD {fault}")
     own_database = settings.database_url is None
     with ExitStack() as stack:
         if options.setup:
@@ -77,7 +81,9 @@ def open_services(settings: Settings) -> Iterator[Services]:
     database.open()
     try:
         waiters = BoundedSemaphore(max(1, settings.threads // 4))
-        yield Services(settings, database, cache, issuer, Throttle(cache.reach), Rates(settings.rate_limit), waiters)
+        yield Services(
+            settings, database, cache, issuer, Throttle(cache.reach), Rates(settings.rate_limit), waiters, BoundedSemaphore(1)
+        )
     finally:
         cache.close()
         database.close()

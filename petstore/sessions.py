@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from petstore import errors
 from petstore.calls import Answer, Call, Services
-from petstore.db import Connection
 from petstore.repository import audit, sessions
 from petstore.tokens import User
-
-PURGE_ONE_IN = 200  # logins, each of which removes up to a thousand rows that are long over: more than they add
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +32,6 @@ def begin(call: Call, user_id: int, password: str) -> Answer | None:
     seconds = call.services.settings.refresh_seconds
     create = partial(sessions.create_session, user_id=user_id, password=password, address=call.address)
     user = call.write(partial(create, token_hash=_hash(token), seconds=seconds))
-    if random.randrange(PURGE_ONE_IN) == 0:
-        for purge in (sessions.purge_sessions, sessions.purge_refresh_tokens, audit.purge_addresses):
-            _try(call, purge)
     return _tokens(call, user, token) if user else None
 
 
@@ -64,6 +55,7 @@ def end(call: Call, token: str) -> None:
 
 
 def _tokens(call: Call, user: User, refresh_token: str) -> Answer:
+    call.tidy(sessions.purge_sessions, sessions.purge_refresh_tokens, audit.purge_addresses)
     tokens = call.services.tokens
     access_token = tokens.issue(user)
     body = {"access_token": access_token, "token_type": "Bearer", "expires_in": tokens.seconds, "refresh_token": refresh_token}
@@ -77,8 +69,3 @@ def _new_token() -> str:
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def _try(call: Call, purge: Callable[[Connection], int]) -> None:
-    with suppress(errors.Problem):
-        call.write(purge)

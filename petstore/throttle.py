@@ -43,9 +43,11 @@ class Policy:
         return min(2.0**over, LONGEST_DELAY) if over >= 0 else 0
 
 
-ACCOUNT = Policy("account", 5, 300, ends=True)  # from wherever
+ACCOUNT = Policy("account", 20, 60, ends=True)  # from wherever: one stranger, whom the next policy slows, never fills it
 ACCOUNT_HERE = Policy("account-here", 5, 300, ends=True)  # from one address
 ADDRESS = Policy("address", 20, 60)
+# While an account is to wait: the first attempts of addresses that have not failed with it. The owner may be among them.
+NEWCOMERS = Policy("newcomers", 100, 36)
 # register tells by its 409 who has an account: who asks for many waits, too.
 REGISTER = Policy("register", 100, 60)
 
@@ -98,10 +100,16 @@ class Attempt:
 
     def __init__(self, keys: Keys, charges: Mapping[Store, Charges]) -> None:
         self._keys, self._charged = keys, {store: taken for store, taken in charges.items() if not _waits(taken)}
-        self._verdict = {key: max(found[key] for found in charges.values() if key in found) for key in keys}
+        self._verdict = {
+            key: max((found[key] for found in charges.values() if key in found), key=lambda charge: charge[:2]) for key in keys
+        }
         self.waits: frozenset[Policy] = frozenset(keys[key] for key in _waits(self._verdict))  # for these; then charged to none
         if self.waits:
             self.was_none()
+
+    def is_first(self, policy: Policy) -> bool:
+        """Whether nothing was counted by this policy before."""
+        return all(self._verdict[key].level == 0 for key, one in self._keys.items() if one is policy)
 
     def refusal(self) -> errors.TooManyAttempts:
         """The answer to one that is to wait."""
@@ -141,7 +149,7 @@ def _waits(charges: Charges) -> list[str]:
 
 
 def _key(policy: Policy, whom: str) -> str:
-    """Neither emails nor addresses lie in Redis in the clear."""
+    """A name of its own for each; what it is made of cannot be read off it."""
     return f"{policy.name}:{hashlib.sha256(whom.encode()).hexdigest()[:32]}"
 
 

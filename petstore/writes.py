@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,11 +13,10 @@ from typing import Any
 from petstore import errors
 from petstore.calls import Answer, Call
 from petstore.db import Connection
-from petstore.repository import idempotency
+from petstore.repository import audit, idempotency
 from petstore.repository.idempotency import SavedAnswer
 
 TWIN_SECONDS = 2.0  # that a request waits for the first one with its key
-PURGE_ONE_IN = 200  # keyed writes, each of which removes up to a thousand old keys: more than they add
 _POLL_SECONDS = 0.05  # between two looks at what another transaction is doing
 
 Work = Callable[[Connection], Answer]
@@ -31,12 +29,11 @@ def write(call: Call, work: Work, *prefixes: str) -> Answer:
     written: with an Idempotency-Key it is kept as the answer, and so committed.
     """
     if call.key is None:
-        return _marked(call, prefixes, lambda: call.write(work))
-    once = _Keyed(call, work).once
-    answer = _when_free(call, lambda: _marked(call, prefixes, once))
-    if random.randrange(PURGE_ONE_IN) == 0:
-        with suppress(errors.Problem):
-            call.write(idempotency.purge_keys)
+        answer = _marked(call, prefixes, lambda: call.write(work))
+    else:
+        once = _Keyed(call, work).once
+        answer = _when_free(call, lambda: _marked(call, prefixes, once))
+    call.tidy(idempotency.purge_keys, audit.purge_addresses)
     return answer
 
 

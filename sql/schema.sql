@@ -143,6 +143,10 @@ ON users TO petstore_app;
 CREATE TRIGGER users_stay BEFORE DELETE ON users
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER users_ended_stays_ended BEFORE UPDATE ON users
+FOR EACH ROW WHEN (old.erased_at IS NOT NULL OR new.token_version < old.token_version)
+EXECUTE FUNCTION refuse_change();
+
 CREATE TABLE sessions (
     id bigint GENERATED ALWAYS AS IDENTITY,
     user_id bigint NOT NULL,
@@ -174,6 +178,10 @@ COMMENT ON INDEX sessions_age IS 'What is long over, to be removed.';
 GRANT
 SELECT, INSERT (user_id, token_version, address, expires_at), UPDATE (expires_at, ended_at, end_reason), DELETE
 ON sessions TO petstore_app;
+
+CREATE TRIGGER sessions_ended_stays_ended BEFORE UPDATE OF ended_at, end_reason ON sessions
+FOR EACH ROW WHEN (old.ended_at IS NOT NULL)
+EXECUTE FUNCTION refuse_change();
 
 CREATE TABLE refresh_tokens (
     token_hash bytea NOT NULL,
@@ -216,6 +224,9 @@ COMMENT ON COLUMN audit_log.action IS 'What was changed, and how: user.update, p
 COMMENT ON COLUMN audit_log.subject_id IS 'The id of the row that was changed.';
 COMMENT ON COLUMN audit_log.fields IS 'The columns that an update changed.';
 
+CREATE INDEX audit_log_age ON audit_log (created_at, id);
+COMMENT ON INDEX audit_log_age IS 'The log by time.';
+
 CREATE INDEX audit_log_of_actor ON audit_log (actor_id, id DESC);
 COMMENT ON INDEX audit_log_of_actor IS 'What one user did, newest first.';
 
@@ -257,7 +268,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION begin_request(jsonb)
-IS 'What the service calls first in each transaction: {"actor_id", "address"} for the audit log. Who asks cannot be erased amid it.';
+IS 'What the service calls first in each transaction: {"actor_id", "address"}, which the audit log believes. Who asks cannot be erased amid it.';
 
 CREATE FUNCTION record_audit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
@@ -354,12 +365,12 @@ FOR EACH ROW WHEN (current_setting('petstore.request', true) <> '')
 EXECUTE FUNCTION record_audit('product.create');
 
 -- Of a change of stock alone, as a purchase makes it, the ledger tells.
-CREATE TRIGGER products_update_audit AFTER UPDATE OF name, price, version ON products
-FOR EACH ROW WHEN (new.deleted_at IS NULL)
+CREATE TRIGGER products_update_audit AFTER UPDATE OF name, price, version, deleted_at ON products
+FOR EACH ROW WHEN (old.deleted_at IS NOT NULL OR new.deleted_at IS NULL)
 EXECUTE FUNCTION record_audit('product.update');
 
 CREATE TRIGGER products_delete_audit AFTER UPDATE OF deleted_at ON products
-FOR EACH ROW WHEN (new.deleted_at IS NOT NULL)
+FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL)
 EXECUTE FUNCTION record_audit('product.delete');
 
 
@@ -417,6 +428,9 @@ COMMENT ON COLUMN invoices.total IS 'Sum of the line totals; never changes.';
 
 CREATE INDEX invoices_of_user ON invoices (user_id, id DESC);
 COMMENT ON INDEX invoices_of_user IS 'A customer''s invoices, newest first.';
+
+CREATE INDEX invoices_age ON invoices (created_at, id);
+COMMENT ON INDEX invoices_age IS 'All customers'' invoices by time.';
 
 GRANT SELECT, INSERT (user_id, total), UPDATE (status) ON invoices TO petstore_app;
 

@@ -46,6 +46,8 @@ FAR = "a." * 92 + "example.com"  # 195 characters of domain
         ("ana@example.com.", False),
         # What is no domain of the public internet.
         ("ana@localhost", False),
+        ("ana@test", False),
+        ("ana@example.test", False),
         ("ana@example", False),
         ("ana@[192.0.2.1]", False),
         ("ana@192.0.2.1", False),

@@ -118,7 +118,7 @@ def impatient(monkeypatch):
     def wait(until: float, what: str) -> None:
         assert until <= time.time(), f"it would wait: {what}"
 
-    monkeypatch.setattr(commands, "_CLOCK_SECONDS", -60)
+    monkeypatch.setattr(commands, "CLOCK_SECONDS", -60)
     monkeypatch.setattr(commands, "_wait", wait)
 
 

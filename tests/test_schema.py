@@ -1,5 +1,6 @@
 """sql/roles.sql and sql/schema.sql, as they are run."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -200,7 +201,8 @@ def test_a_ledger_that_was_gone_round_is_found(make, pair, damage, faults):
 
 @pytest.fixture
 def books(make, ana, pair):
-    """A pending and a paid invoice of 3 × 12.50, an event and a credit note of the second one."""
+    """A pending and a paid invoice of 3 × 12.50, an event and a credit note of the second one; a new admin, of whom the log tells."""
+    make.user(role="admin")
     make.invoice(ana.id, {pair[0]: 3})
     paid = make.invoice(ana.id, {pair[0]: 3}, status="paid")
     with make.conn.transaction():
@@ -210,7 +212,16 @@ def books(make, ana, pair):
         make.conn.execute("INSERT INTO credit_note_lines VALUES (1, %s, %s, 1, false)", (paid, pair[0]))
     event = "INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked) VALUES (%s, 'paid', 'shipped', %s, false)"
     make.conn.execute(event, (paid, ana.id))
-    tables = ("stock_movements", "credit_notes", "credit_note_lines", "invoice_events", "invoices", "invoice_details")
+    tables = (
+        "stock_movements",
+        "credit_notes",
+        "credit_note_lines",
+        "invoice_events",
+        "invoices",
+        "invoice_details",
+        "users",
+        "audit_log",
+    )
     return lambda: [make.rows(f"SELECT t::text FROM {table} AS t ORDER BY 1") for table in tables]
 
 
@@ -225,6 +236,11 @@ def books(make, ana, pair):
         *["UPDATE invoice_events SET reason = 'x'", "UPDATE stock_movements SET delta = delta WHERE false"],
         *[f"DELETE FROM {table}" for table in ("stock_movements", "credit_notes", "credit_note_lines", "invoice_events")],
         *["DELETE FROM invoices", "DELETE FROM invoice_details", "DELETE FROM invoices WHERE status = 'pending'"],
+        *["DELETE FROM users", "DELETE FROM users WHERE false", "DELETE FROM audit_log", "UPDATE audit_log SET fields = '{}'"],
+        *[
+            f"UPDATE invoice_events SET {column} = {column}"
+            for column in ("invoice_id", "from_status", "to_status", "actor_id", "restocked", "created_at")
+        ],
         *[
             f"UPDATE invoice_details SET {column} = {column}"
             for column in ("invoice_id", "product_id", "name", "unit_price", "quantity")
@@ -241,6 +257,43 @@ def test_what_is_in_the_books_stays_for_the_owner_too(make, books, statement):
     with pytest.raises(psycopg.errors.RestrictViolation):
         make.conn.execute(statement)
     assert books() == before
+
+
+def test_words_about_an_invoice_can_be_erased_and_not_altered(make, ana, books):
+    words = "INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked, reason) VALUES (1, %s, %s, %s, false, %s)"
+    make.conn.execute(words, ("pending", "paid", ana.id, "hers"))
+    make.conn.execute(words, ("paid", "shipped", ana.id, "others"))
+    for changed in ("'mine'", "reason", "reason || ''"):
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            make.conn.execute(f"UPDATE invoice_events SET reason = {changed} WHERE reason = 'hers'")
+    make.conn.execute("UPDATE invoice_events SET reason = NULL WHERE reason = 'hers'")
+    assert make.rows("SELECT from_status, reason FROM invoice_events WHERE invoice_id = 1 ORDER BY id") == [
+        ("pending", None),
+        ("paid", "others"),
+    ]
+
+
+def begin(conn, request):
+    conn.execute("SELECT begin_request(%s)", (json.dumps(request),))
+
+
+def test_nobody_acts_who_is_disabled_erased_or_unknown(make, ana, conn):
+    bob = make.user()
+    for actor in (ana.id, bob.id, None):
+        begin(conn, {"actor_id": actor, "address": None})
+    conn.execute("UPDATE users SET active = false WHERE id = %s", (ana.id,))
+    for actor in (ana.id, 2**63 - 1):
+        with pytest.raises(psycopg.errors.CheckViolation) as refusal, conn.transaction():
+            begin(conn, {"actor_id": actor, "address": None})
+        assert refusal.value.diag.constraint_name == "users_actor_active"
+    begin(conn, {"actor_id": bob.id, "address": None})
+
+
+def test_who_acts_cannot_be_erased_before_the_transaction_ends(make, ana, conn):
+    bob = make.user()
+    begin(conn, {"actor_id": ana.id, "address": None})
+    assert make.rows("SELECT id FROM users FOR UPDATE SKIP LOCKED") == [(bob.id,)]
+    assert make.rows("SELECT id FROM users ORDER BY id FOR NO KEY UPDATE SKIP LOCKED") == [(ana.id,), (bob.id,)]  # logs in, say
 
 
 def test_a_number_is_given_once_and_what_does_not_change_may_be_written_again(make, books):

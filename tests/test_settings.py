@@ -70,6 +70,28 @@ def test_the_variables_of_the_tests_are_known():
         *[("ADMIN_EMAIL", text) for text in ("ana", "@", "a@", "a b@c", "a@b\n", "a@" + "b" * 253)],
         *[("ADMIN_PASSWORD", text) for text in ("1234567", "x" * 257, "\udcff234567890")],
         *[("ISSUER", text) for text in ("a\nb", "x" * 201)],
+        *[("REFRESH_SECONDS", text) for text in ("0", "31536001", "1d")],
+        *[("PASSWORD_MIN", text) for text in ("7", "129")],
+        *[("RATE_LIMIT", text) for text in ("-1", "1000001", "off")],
+        *[
+            ("TRUSTED_PROXIES", text)
+            for text in ("proxy.example.com", "10.0.0.7/8", "10.0.0.0/33", "10.0.0.7,", "10.0.0.7 10.0.0.8", "::1/129", "*")
+        ],
+        *[
+            ("CORS_ORIGINS", f"https://shop.example.com, {text}")
+            for text in (
+                "*",
+                "null",
+                "",
+                "a.example.com",
+                "https://a.example.com/",
+                "https://A.example.com",
+                "ftp://a.example.com",
+                "https://ana@a.example.com",
+                "https://a.example.com?x",
+                "https://a.example.com https://b.example.com",
+            )
+        ],
     ],
 )
 def test_what_a_setting_cannot_take_is_a_fault(name, text):
@@ -88,6 +110,22 @@ def test_what_a_setting_cannot_take_is_a_fault(name, text):
 )
 def test_an_address_to_listen_on(text, address):
     assert load_settings({"PETSTORE_LISTEN": text}).listen == address
+
+
+def test_proxies_are_addresses_or_networks_and_origins_are_as_browsers_send_them():
+    settings = load_settings(
+        {
+            "PETSTORE_TRUSTED_PROXIES": "10.0.0.7, 192.0.2.0/24,2001:db8::/32 , ::1",
+            "PETSTORE_CORS_ORIGINS": "https://shop.example.com, http://localhost:3000,http://[::1]:8080",
+        }
+    )
+    assert list(map(str, settings.trusted_proxies)) == ["10.0.0.7/32", "192.0.2.0/24", "2001:db8::/32", "::1/128"]
+    assert settings.cors_origins == ("https://shop.example.com", "http://localhost:3000", "http://[::1]:8080")
+
+
+def test_without_a_word_nobody_is_trusted_and_no_other_origin_may_call():
+    assert (Settings().trusted_proxies, Settings().cors_origins) == ((), ())
+    assert (Settings().token_seconds, Settings().refresh_seconds, Settings().password_min) == (15 * 60, 30 * 86_400, 8)
 
 
 @pytest.mark.parametrize(("currency", "digits"), [("USD", 2), ("JPY", 0), ("KWD", 3), ("CLF", 4)])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from petstore import throttle
 from petstore.cache import CacheDown
 from petstore.redis_link import RedisLinks
-from petstore.throttle import ACCOUNT, ADDRESS, LONGEST_DELAY, REGISTER, Policy, Throttle
+from petstore.throttle import ACCOUNT_HERE, ADDRESS, LONGEST_DELAY, REGISTER, Policy, Throttle
 
 SPACE = "throttle-tests"
 NEVER_SINKS = Policy("account", 3, 10**8)
@@ -83,7 +83,7 @@ def charge(store, key="k", policy=NEVER_SINKS):
 
 # ── both by the same rules ───────────────────────────────────────────────────────────────────────────────────────────────
 
-POLICIES = {"a": Policy("account", 2, 8), "b": ACCOUNT, "c": Policy("address", 4, 1), "d": ADDRESS}
+POLICIES = {"a": Policy("account", 2, 8), "b": ACCOUNT_HERE, "c": Policy("address", 4, 1), "d": ADDRESS}
 SOME = st.lists(st.sampled_from(sorted(POLICIES)), min_size=1, max_size=4, unique=True)
 STEPS = st.one_of(
     st.tuples(st.just("charge"), SOME),
@@ -167,7 +167,7 @@ def test_redis_and_the_process_count_by_the_same_rules(links, client, monkeypatc
 # ── each of both ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("policy", "last"), [(NEVER_SINKS, {300}), (ACCOUNT, {256, 300}), (ADDRESS, {32, 64})])
+@pytest.mark.parametrize(("policy", "last"), [(NEVER_SINKS, {300}), (ACCOUNT_HERE, {256, 300}), (ADDRESS, {32, 64})])
 def test_delays_double_up_to_five_minutes_or_to_where_failures_are_forgotten_as_fast_as_made(store, clock, policy, last):
     for _ in range(policy.free - 1):
         assert charge(store, "k", policy).wait == 0
@@ -192,16 +192,16 @@ def test_who_asks_again_too_early_is_charged_nothing_and_waits_no_longer(store, 
 
 
 def test_a_failure_is_forgotten_after_its_time_and_not_before(store, clock):
-    for _ in range(ACCOUNT.free):
-        assert charge(store, "k", ACCOUNT).wait == 0
+    for _ in range(ACCOUNT_HERE.free):
+        assert charge(store, "k", ACCOUNT_HERE).wait == 0
     clock.sleep(1.1)
     # One second has forgotten 1/300 of a failure: the next delay is 2 s, but for that much.
-    assert charge(store, "k", ACCOUNT).wait == 0
-    assert charge(store, "k", ACCOUNT).wait == pytest.approx(2, abs=0.1)
-    clock.sleep(2 * ACCOUNT.sink_seconds)
-    assert [charge(store, "k", ACCOUNT).wait for _ in range(2)] == [0, pytest.approx(1, abs=0.1)]
-    clock.sleep(ACCOUNT.free * ACCOUNT.sink_seconds)
-    assert [charge(store, "k", ACCOUNT).wait for _ in range(ACCOUNT.free)] == [0] * ACCOUNT.free
+    assert charge(store, "k", ACCOUNT_HERE).wait == 0
+    assert charge(store, "k", ACCOUNT_HERE).wait == pytest.approx(2, abs=0.1)
+    clock.sleep(2 * ACCOUNT_HERE.sink_seconds)
+    assert [charge(store, "k", ACCOUNT_HERE).wait for _ in range(2)] == [0, pytest.approx(1, abs=0.1)]
+    clock.sleep(ACCOUNT_HERE.free * ACCOUNT_HERE.sink_seconds)
+    assert [charge(store, "k", ACCOUNT_HERE).wait for _ in range(ACCOUNT_HERE.free)] == [0] * ACCOUNT_HERE.free
 
 
 def test_an_attempt_that_is_given_back_lifts_no_block_that_another_one_has_set(store):
@@ -264,7 +264,7 @@ def test_the_process_remembers_only_so_many_and_first_forgets_whom_it_has_not_se
 
 def test_redis_forgets_a_counter_when_it_no_longer_matters_and_no_sooner(links, client):
     shared = throttle._Shared(lambda: links.link(SPACE))
-    for policy, times in ((ACCOUNT, 1), (ACCOUNT, 5), (ADDRESS, 20), (REGISTER, 100)):
+    for policy, times in ((ACCOUNT_HERE, 1), (ACCOUNT_HERE, 5), (ADDRESS, 20), (REGISTER, 100)):
         name = f"{policy.name}{times}"
         for _ in range(times):
             charge(shared, name, policy)
@@ -276,15 +276,15 @@ def test_redis_forgets_a_counter_when_it_no_longer_matters_and_no_sooner(links, 
 
 def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, client):
     shared = throttle._Shared(lambda: links.link(SPACE))
-    for name, times in (("once", 1), ("blocked", ACCOUNT.free)):
+    for name, times in (("once", 1), ("blocked", ACCOUNT_HERE.free)):
         for _ in range(times):
-            charge(shared, name, ACCOUNT)
+            charge(shared, name, ACCOUNT_HERE)
         (key,) = client.keys(f"petstore:{SPACE}:*:attempts:{name}")
         for field in ("at", "until"):
             kept = float(client.hget(key, field))
             client.hset(key, field, f"{kept + 7200 if kept else 0:.6f}")
-    assert charge(shared, "once", ACCOUNT).level == 2
-    assert charge(shared, "blocked", ACCOUNT).wait == LONGEST_DELAY
+    assert charge(shared, "once", ACCOUNT_HERE).level == 2
+    assert charge(shared, "blocked", ACCOUNT_HERE).wait == LONGEST_DELAY
 
 
 def test_a_refund_of_what_redis_has_forgotten_makes_no_counter(links, client):
@@ -302,32 +302,32 @@ def guard(request, links, clock):
     return Throttle((lambda: links.link(SPACE)) if request.param == "with redis" else unreachable)
 
 
-WHO = {ACCOUNT: "ana@example.com", ADDRESS: "192.0.2.7"}
+WHO = {ACCOUNT_HERE: "ana@example.com", ADDRESS: "192.0.2.7"}
 
 
 def test_the_fields_of_every_answer(guard):
-    policy = '"account";q=5;w=1500, "address";q=20;w=1200'
+    policy = '"account-here";q=5;w=1500, "address";q=20;w=1200'
     for left in (4, 3, 2, 1, 0):
         tried = guard.attempt(WHO)
         assert tried.waits == set()
         assert tried.fields()["RateLimit-Policy"] == policy
         # The last one that is looked at says itself how long the next will have to wait.
-        assert tried.fields()["RateLimit"] == f'"account";r={left};t={300 if left else 1}, "address";r={left + 15};t=60'
+        assert tried.fields()["RateLimit"] == f'"account-here";r={left};t={300 if left else 1}, "address";r={left + 15};t=60'
     tried = guard.attempt(WHO)
-    assert tried.waits == {ACCOUNT}
+    assert tried.waits == {ACCOUNT_HERE}
     refusal = tried.refusal()
     assert (refusal.status, refusal.headers["Retry-After"]) == (429, "1")
     assert refusal.headers["RateLimit-Policy"] == policy
-    assert refusal.headers["RateLimit"] == '"account";r=0;t=1, "address";r=15;t=60'
-    fresh = guard.attempt({ACCOUNT: "bob@example.com", ADDRESS: "192.0.2.8"})
+    assert refusal.headers["RateLimit"] == '"account-here";r=0;t=1, "address";r=15;t=60'
+    fresh = guard.attempt({ACCOUNT_HERE: "bob@example.com", ADDRESS: "192.0.2.8"})
     fresh.succeeded()
     assert fresh.fields() == {"RateLimit-Policy": '"address";q=20;w=1200', "RateLimit": '"address";r=20;t=0'}
 
 
 def test_half_a_failure_is_one_attempt_less(guard, clock):
     guard.attempt(WHO)
-    clock.sleep(ACCOUNT.sink_seconds / 2)
-    assert guard.attempt(WHO).fields()["RateLimit"] == '"account";r=3;t=300, "address";r=19;t=60'
+    clock.sleep(ACCOUNT_HERE.sink_seconds / 2)
+    assert guard.attempt(WHO).fields()["RateLimit"] == '"account-here";r=3;t=300, "address";r=19;t=60'
 
 
 def test_a_success_begins_the_account_anew_and_not_the_address(guard):
@@ -336,7 +336,7 @@ def test_a_success_begins_the_account_anew_and_not_the_address(guard):
     tried = guard.attempt(WHO)
     tried.succeeded()
     # The success itself is on no account; the four before it stay on the address.
-    assert guard.attempt(WHO).fields()["RateLimit"] == '"account";r=4;t=300, "address";r=15;t=60'
+    assert guard.attempt(WHO).fields()["RateLimit"] == '"account-here";r=4;t=300, "address";r=15;t=60'
 
 
 def test_an_attempt_that_was_none_leaves_no_trace(guard):
@@ -344,15 +344,15 @@ def test_an_attempt_that_was_none_leaves_no_trace(guard):
         tried = guard.attempt(WHO)
         assert not tried.waits
         tried.was_none()
-        assert tried.fields()["RateLimit"] == '"account";r=5;t=0, "address";r=20;t=0'
+        assert tried.fields()["RateLimit"] == '"account-here";r=5;t=0, "address";r=20;t=0'
 
 
 def test_other_accounts_and_other_addresses_are_counted_apart(guard):
     for _ in range(5):
         guard.attempt(WHO)
-    assert guard.attempt(WHO).waits == {ACCOUNT}
-    assert guard.attempt({ACCOUNT: "bob@example.com", ADDRESS: "192.0.2.7"}).waits == set()
-    assert guard.attempt({ACCOUNT: "ana@example.com", ADDRESS: "192.0.2.8"}).waits == {ACCOUNT}
+    assert guard.attempt(WHO).waits == {ACCOUNT_HERE}
+    assert guard.attempt({ACCOUNT_HERE: "bob@example.com", ADDRESS: "192.0.2.7"}).waits == set()
+    assert guard.attempt({ACCOUNT_HERE: "ana@example.com", ADDRESS: "192.0.2.8"}).waits == {ACCOUNT_HERE}
     # An address is no account, though both may be called the same.
     assert guard.attempt({ADDRESS: "ana@example.com"}).waits == set()
 
@@ -367,10 +367,10 @@ def test_who_waits_at_redis_is_not_charged_in_the_process(links):
     for _ in range(5):
         one.attempt(WHO)
     for _ in range(10):
-        assert two.attempt(WHO).waits == {ACCOUNT}
+        assert two.attempt(WHO).waits == {ACCOUNT_HERE}
     with links.link(SPACE) as link:
         link.clear()
-    assert two.attempt(WHO).fields()["RateLimit"] == '"account";r=4;t=300, "address";r=19;t=60'
+    assert two.attempt(WHO).fields()["RateLimit"] == '"account-here";r=4;t=300, "address";r=19;t=60'
 
 
 def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links, client):
@@ -389,12 +389,12 @@ def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links
     state["up"] = False
     for _ in range(2):
         assert not guard.attempt(WHO).waits
-    assert guard.attempt(WHO).waits == {ACCOUNT}
+    assert guard.attempt(WHO).waits == {ACCOUNT_HERE}
     state["up"] = True
-    assert guard.attempt(WHO).waits == {ACCOUNT}
+    assert guard.attempt(WHO).waits == {ACCOUNT_HERE}
     for key in client.keys(f"petstore:{SPACE}:*"):
         client.delete(key)
-    assert guard.attempt(WHO).waits == {ACCOUNT}
+    assert guard.attempt(WHO).waits == {ACCOUNT_HERE}
 
 
 def test_redis_is_told_neither_emails_nor_addresses(links, client):
@@ -403,5 +403,5 @@ def test_redis_is_told_neither_emails_nor_addresses(links, client):
     keys = client.keys(f"petstore:{SPACE}:*")
     assert len(keys) == 3
     for key in keys:
-        assert re.search(r":attempts:(account|address|register):[0-9a-f]{32}$", key)
+        assert re.search(r":attempts:(account-here|address|register):[0-9a-f]{32}$", key)
         assert set(client.hgetall(key)) == {"level", "at", "until"}

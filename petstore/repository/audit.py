@@ -43,7 +43,7 @@ def list_entries(
     before: int,
     limit: int,
 ) -> list[Entry]:
-    """At most `limit` entries with an id below `before`, newest first; None: of any kind."""
+    """At most `limit` entries made before the one with the id `before`, newest first; None: of any kind."""
     filters = {"actor_id": actor_id, "action": action, "since": since, "until": until}
     return many(conn, "audit/list_entries", Entry, **filters, before=before, limit=limit)
 

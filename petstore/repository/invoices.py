@@ -141,7 +141,7 @@ def search_invoices(
     before: int,
     limit: int,
 ) -> list[Invoice]:
-    """At most `limit` invoices of all customers with an id below `before`, newest first; None: of any kind."""
+    """At most `limit` invoices of all customers made before the one with the id `before`, newest first; None: any."""
     filters = {"status": status, "user_id": user_id, "since": since, "until": until}
     return many(conn, "invoices/search_invoices", Invoice, **filters, before=before, limit=limit)
 

@@ -68,9 +68,9 @@ def get_own_credentials(conn: Connection, *, user_id: int) -> Credentials | None
     return one_or_none(conn, "users/get_own_credentials", Credentials, user_id=user_id)
 
 
-def update_password(conn: Connection, *, user_id: int, old_password: str, password: str) -> int | None:
+def rehash_password(conn: Connection, *, user_id: int, old_password: str, password: str) -> int | None:
     """Replace the hash that was read by a stronger one of the same password; None when it is no longer that one."""
-    found: int | None = scalar(conn, "users/update_password", user_id=user_id, old_password=old_password, password=password)
+    found: int | None = scalar(conn, "users/rehash_password", user_id=user_id, old_password=old_password, password=password)
     return found
 
 

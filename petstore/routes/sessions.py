@@ -18,7 +18,7 @@ def login(call: Call) -> Answer:
         phc = known.password
         if passwords.needs_rehash(phc):
             phc = passwords.hash_password(password, credentials.wait_until(call))
-            call.write(partial(users.update_password, user_id=known.id, old_password=known.password, password=phc))
+            call.write(partial(users.rehash_password, user_id=known.id, old_password=known.password, password=phc))
         answer = sessions.begin(call, known.id, phc)
         if answer is None:
             raise errors.WrongCredentials()

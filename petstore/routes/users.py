@@ -41,7 +41,7 @@ def change_password(call: Call) -> Answer:
     """Give the caller a new password; every login of theirs ends."""
     own, new = _own(call), call.body["new_password"]
     credentials.check_new(call, "/new_password", new, own.email)
-    with credentials.attempt(call, own.email) as attempt:
+    with credentials.own_attempt(call) as attempt:
         credentials.check_password(call, own, call.body["current_password"])
         phc = passwords.hash_password(new, credentials.wait_until(call))
         if call.write(partial(users.change_password, user_id=own.id, old_password=own.password, password=phc)) is None:
@@ -50,8 +50,8 @@ def change_password(call: Call) -> Answer:
 
 
 def export(call: Call) -> Document:
-    """All that is kept about the caller, as it was at one moment."""
-    user_id = call.user.id
+    """All that is kept about the caller, as it was at one moment. One at a time: that of a big customer is megabytes."""
+    user_id, exports = call.user.id, call.services.exports
 
     def work(conn: Connection) -> dict[str, Any]:
         own = invoices.list_invoices(conn, user_id=user_id, before=MAX_ID, limit=_EVERYTHING)
@@ -63,7 +63,12 @@ def export(call: Call) -> Document:
             "idempotency_keys": idempotency.list_keys(conn, user_id=user_id),
         }
 
-    return call.document(call.snapshot(work))
+    if not exports.acquire(blocking=False):
+        raise errors.Unavailable("Another export is being made; try again.")
+    try:
+        return call.document(call.snapshot(work))
+    finally:
+        exports.release()
 
 
 def delete(call: Call) -> Answer:
@@ -81,7 +86,7 @@ def delete(call: Call) -> Answer:
         invoices.erase_reasons(conn, user_id=own.id)
         return Answer(204)
 
-    with credentials.attempt(call, own.email):
+    with credentials.own_attempt(call):
         credentials.check_password(call, own, call.body["current_password"])
         return call.write(work)
 

@@ -50,7 +50,7 @@ def test_a_new_password_replaces_the_hash_that_was_read_and_ends_every_login(con
 
 def test_the_same_password_under_a_stronger_hash_ends_no_login(conn):
     ana, _ = two(conn)
-    assert users.update_password(conn, user_id=ana.id, old_password=PHC, password=PHC + "2") == ana.id
+    assert users.rehash_password(conn, user_id=ana.id, old_password=PHC, password=PHC + "2") == ana.id
     assert row(conn, ana, "password, token_version") == (PHC + "2", 1)
 
 

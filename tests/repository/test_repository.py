@@ -66,8 +66,8 @@ def test_saving_an_admin_makes_one_or_promotes_one(conn):
 def test_a_password_is_replaced_only_if_it_is_still_the_one_that_was_read(conn):
     ana = users.create_user(conn, email="ana@example.com", password=PHC)
     bob = users.create_user(conn, email="bob@example.com", password=PHC)
-    assert users.update_password(conn, user_id=ana.id, old_password=PHC + "x", password=PHC + "2") is None
-    assert users.update_password(conn, user_id=ana.id, old_password=PHC, password=PHC + "2") == ana.id
+    assert users.rehash_password(conn, user_id=ana.id, old_password=PHC + "x", password=PHC + "2") is None
+    assert users.rehash_password(conn, user_id=ana.id, old_password=PHC, password=PHC + "2") == ana.id
     assert users.get_credentials(conn, email="ana@example.com").password == PHC + "2"
     assert users.get_credentials(conn, email="bob@example.com") == users.Credentials(bob.id, "bob@example.com", PHC)
 
@@ -299,7 +299,7 @@ BROKEN = [
     ("INSERT INTO users (email, password, role) VALUES ('a@b.c', '{phc}', 'root')", "users_role_known"),
     ("INSERT INTO users (email, password) VALUES ('A@b.c', '{phc}'), ('a@B.c', '{phc}')", "users_email_key"),
     ("INSERT INTO users (email, password) VALUES (U&'\\00e9@b.c', '{phc}'), (U&'E\\0301@b.c', '{phc}')", "users_email_key"),
-    ("UPDATE users SET token_version = 0", "users_token_version_positive"),
+    ("INSERT INTO users (email, password, token_version) VALUES ('v@example.com', '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA', 0)", "users_token_version_positive"),
     *[
         (f"UPDATE users SET {columns}", "users_whole_or_erased")
         for columns in ("email = NULL", "password = NULL", "erased_at = now()", "email = NULL, password = NULL, active = false",

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from petstore.addresses import networks
+from petstore.passwords import hash_password
 from tests.client import Client
 from tests.conftest import eventually, running
 from tests.factories import PASSWORD
@@ -245,8 +246,10 @@ def test_nothing_personal_is_left_in_any_table_after_a_deletion(make, lives, ana
     assert {text: tables_with(make.conn, text) for text in personal} == {text: [] for text in personal}
     assert {text: tables_with(make.conn, text) for text in of_bob} == of_bob
     assert all(of_bob.values())
-    erased = make.rows("SELECT email, password, role, active, erased_at IS NOT NULL FROM users WHERE id = %s", ana.id)
-    assert erased == [(None, None, "user", False, True)]
+    erased = make.rows(
+        "SELECT email, password, role, active, token_version, erased_at IS NOT NULL FROM users WHERE id = %s", ana.id
+    )
+    assert erased == [(None, None, "user", False, 2, True)]
     for table in ("sessions", "idempotency_keys"):
         assert make.scalar(f"SELECT count(*) FROM {table} WHERE user_id = %s", ana.id) == 0
 
@@ -319,6 +322,16 @@ def test_an_account_is_deleted_once(make, ana, clients):
         futures = in_order(make, lambda: delete(clients(ana)), lambda: delete(clients(ana)))
     assert sorted(future.result().status for future in futures) == [204, 401]
     assert make.scalar("SELECT count(*) FROM audit_log WHERE action = 'user.erase'") == 1
+
+
+def test_a_deletion_with_a_password_that_was_right_when_it_was_checked_deletes_nothing(make, ana, clients):
+    other = hash_password(NEW_PASSWORD)
+    with make.conn.transaction():
+        make.conn.execute("UPDATE users SET password = %s WHERE id = %s", (other, ana.id))
+        (answer,) = in_order(make, lambda: delete(clients(ana)))
+    assert (answer.result().status, answer.result().json()["type"]) == (401, "/problems/wrong-credentials")
+    assert make.rows("SELECT email, password, active FROM users") == [(ANA, other, True)]
+    assert make.scalar("SELECT count(*) FROM sessions") == 1
 
 
 @pytest.mark.parametrize("under_way", ["purchase", "cancellation"])

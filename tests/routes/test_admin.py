@@ -1,4 +1,5 @@
 import itertools
+import json
 import unicodedata
 from datetime import datetime, timedelta, timezone
 from urllib.parse import quote
@@ -6,7 +7,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from petstore import db, sessions
+from petstore import calls, db
 from petstore.repository import audit
 from tests.factories import PASSWORD
 from tests.search import tables_with
@@ -301,8 +302,10 @@ def test_invoices_are_filtered_by_state_customer_and_time_in_any_combination(mak
         ("9999-12-31", timedelta(days=365 * 3000)),
     ],
 )
-def test_from_is_included_and_to_is_not(books, admin, text, same_as):
+def test_from_is_included_and_to_is_not(make, books, admin, text, same_as):
     moment = books[-5][3]  # 2026-03-05T00:00:04Z
+    make.conn.execute("UPDATE invoices SET created_at = %s WHERE id = %s", (moment + timedelta(milliseconds=50), books[0][0]))
+    books = make.rows("SELECT id, user_id, status, created_at FROM invoices ORDER BY created_at DESC, id DESC")
     after = [row[0] for row in books if row[3] - moment >= same_as]
     assert ids(admin.get(f"/admin/invoices?from={text}")) == after
     assert ids(admin.get(f"/admin/invoices?to={text}")) == [row[0] for row in books if row[0] not in after]
@@ -740,13 +743,15 @@ def test_what_a_transaction_did_is_in_the_log_only_when_it_is_committed(make, an
     assert make.scalar("SELECT count(*) FROM audit_log") == 0
 
 
-def test_a_request_leaves_its_name_to_no_other_transaction_of_its_connection(make, boss, admin, ana, cluster, database):
-    """What the service says of a request ends with its transaction."""
-    admin.patch(f"/admin/users/{ana.id}", {"role": "admin"})
+def test_a_request_leaves_its_name_to_no_other_transaction_of_its_connection(make, boss, ana, cluster, database):
+    request = json.dumps({"actor_id": boss.id, "address": "192.0.2.7"})
     with db.connect(cluster.url("petstore_app", database)) as own:
-        own.execute('BEGIN; SET LOCAL petstore.request = \'{"actor_id": 1, "address": "192.0.2.7"}\'; COMMIT')
+        with own.transaction():
+            own.execute("SELECT begin_request(%s)", (request,))
+            own.execute("UPDATE users SET role = 'admin' WHERE id = %s", (ana.id,))
         own.execute("UPDATE users SET role = 'user' WHERE id = %s", (ana.id,))
-    assert make.rows("SELECT actor_id FROM audit_log WHERE action = 'user.update' ORDER BY id") == [(boss.id,), (None,)]
+    logged = "SELECT l.actor_id, host(a.address) FROM audit_log AS l LEFT JOIN audit_addresses AS a ON l.id = a.audit_id"
+    assert make.rows(f"{logged} WHERE l.action = 'user.update' ORDER BY l.id") == [(boss.id, "192.0.2.7"), (None, None)]
 
 
 def test_addresses_are_kept_apart_and_for_ninety_days(make, boss, admin, ana, conn):
@@ -767,13 +772,17 @@ def test_addresses_are_kept_apart_and_for_ninety_days(make, boss, admin, ana, co
     assert make.rows("SELECT * FROM audit_log ORDER BY id") == log
 
 
-def test_now_and_then_a_login_removes_old_addresses(make, admin, ana, anyone, monkeypatch):
+@pytest.mark.parametrize("request_of", ["a login", "a write"])
+def test_now_and_then_a_request_removes_old_addresses(make, admin, ana, anyone, monkeypatch, request_of):
     for role in ("admin", "user"):
         admin.patch(f"/admin/users/{ana.id}", {"role": role})
     first, second = (entry_id for (entry_id,) in make.rows("SELECT audit_id FROM audit_addresses ORDER BY 1"))
     make.conn.execute("UPDATE audit_addresses SET created_at = now() - interval '91 days' WHERE audit_id = %s", (first,))
-    monkeypatch.setattr(sessions, "PURGE_ONE_IN", 1)
-    assert anyone.post("/login", {"email": "ana@example.com", "password": PASSWORD}).status == 200
+    monkeypatch.setattr(calls, "TIDY_ONE_IN", 1)
+    if request_of == "a login":
+        assert anyone.post("/login", {"email": "ana@example.com", "password": PASSWORD}).status == 200
+    else:
+        assert admin.post("/create_product", {"name": "Bowl", "price": 1, "stock": 1}).status == 201
     left = [entry_id for (entry_id,) in make.rows("SELECT audit_id FROM audit_addresses ORDER BY 1")]
     assert left[0] == second
-    assert len(left) == 2  # with that of the login
+    assert len(left) == 2  # with that of this request

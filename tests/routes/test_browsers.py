@@ -41,7 +41,8 @@ HSTS = "Strict-Transport-Security"
 @pytest.fixture(scope="module")
 def open_to_shop(settings):
     """A service that two origins may call."""
-    with running(replace(settings, cors_origins=(SHOP, LOCAL))) as (_, server):
+    with running(replace(settings, cors_origins=(SHOP, LOCAL))) as (services, server):
+        services.db.check()  # before it knows its database, it has no cache
         yield server.address
 
 

@@ -12,10 +12,11 @@
 SELECT id, created_at, actor_id, action, subject_id, fields
 FROM audit_log
 WHERE
-    id < :'before'::bigint
+    (created_at, id) < (coalesce((SELECT b.created_at FROM audit_log AS b WHERE b.id = :'before'::bigint), 'infinity'), :'before'::bigint)
     AND (nullif(:'actor_id'::text, '') IS NULL OR actor_id = nullif(:'actor_id'::text, '')::bigint)
     AND (nullif(:'action'::text, '') IS NULL OR action = :'action'::text)
-    AND (nullif(:'since'::text, '') IS NULL OR created_at >= nullif(:'since'::text, '')::timestamptz)
-    AND (nullif(:'until'::text, '') IS NULL OR created_at < nullif(:'until'::text, '')::timestamptz)
-ORDER BY id DESC
+    -- Each a query of its own, so that a time is read once and not once a row.
+    AND created_at >= (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity'))
+    AND created_at < (SELECT coalesce(nullif(:'until'::text, '')::timestamptz, 'infinity'))
+ORDER BY created_at DESC, id DESC
 LIMIT :'limit'::integer;

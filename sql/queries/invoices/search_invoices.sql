@@ -19,10 +19,11 @@ SELECT
     created_at
 FROM invoices
 WHERE
-    id < :'before'::bigint
+    (created_at, id) < (coalesce((SELECT b.created_at FROM invoices AS b WHERE b.id = :'before'::bigint), 'infinity'), :'before'::bigint)
     AND (nullif(:'status'::text, '') IS NULL OR status = :'status'::text)
     AND (nullif(:'user_id'::text, '') IS NULL OR user_id = nullif(:'user_id'::text, '')::bigint)
-    AND (nullif(:'since'::text, '') IS NULL OR created_at >= nullif(:'since'::text, '')::timestamptz)
-    AND (nullif(:'until'::text, '') IS NULL OR created_at < nullif(:'until'::text, '')::timestamptz)
-ORDER BY id DESC
+    -- Each a query of its own, so that a time is read once and not once a row.
+    AND created_at >= (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity'))
+    AND created_at < (SELECT coalesce(nullif(:'until'::text, '')::timestamptz, 'infinity'))
+ORDER BY created_at DESC, id DESC
 LIMIT :'limit'::integer;

@@ -5,7 +5,7 @@
 --   password      text    new Argon2id hash (PHC string)
 --
 -- Locks: the row of the account.
--- psql -v user_id=1 -v old_password='$argon2id$old' -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -f sql/queries/users/update_password.sql
+-- psql -v user_id=1 -v old_password='$argon2id$old' -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -f sql/queries/users/rehash_password.sql
 UPDATE users
 SET password = :'password'::text
 WHERE id = :'user_id'::bigint AND password = :'old_password'::text

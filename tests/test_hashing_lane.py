@@ -1,0 +1,102 @@
+"""What hashes passwords waits in a queue of its own, fair to every client; nothing else waits with it."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from petstore import turns
+from petstore.addresses import networks
+from tests.client import Client
+from tests.conftest import eventually
+from tests.factories import PASSWORD
+
+
+@contextmanager
+def nobody_hashes():
+    """Every turn of this machine is taken, for the block."""
+    ends, begun = threading.Event(), []
+
+    def hold():
+        with turns.turn(time.monotonic() + 30):
+            begun.append(1)
+            ends.wait()
+
+    holders = [threading.Thread(target=hold) for _ in range(turns.AT_ONCE)]
+    for holder in holders:
+        holder.start()
+    eventually(lambda: len(begun) == turns.AT_ONCE)
+    try:
+        yield
+    finally:
+        ends.set()
+        for holder in holders:
+            holder.join()
+
+
+@pytest.fixture
+def lane(make, with_settings):
+    """A service that believes what X-Forwarded-For says, and a crowd that logs in: `crowd(address)` gives a status."""
+    make.user("ana@example.com")
+    with (
+        with_settings(trusted_proxies=networks("127.0.0.1"), threads=2) as (services, server),
+        ThreadPoolExecutor(30) as pool,
+    ):
+        services.db.check()
+
+        def login(address):
+            with Client(server.address) as client:
+                credentials = {"email": "ana@example.com", "password": PASSWORD}
+                return client.post("/login", credentials, headers={"X-Forwarded-For": address}).status
+
+        yield server, lambda address: pool.submit(login, address)
+
+
+def waiting(server):
+    return len(server._hashing.queue)
+
+
+def test_who_sends_many_logins_at_once_waits_behind_himself_alone(lane):
+    server, login = lane
+    with nobody_hashes():
+        crowd = [login("192.0.2.1") for _ in range(turns.AT_ONCE + 1 + 6)]  # all of the lane's threads, and six who wait
+        eventually(lambda: waiting(server) == 6)
+        one = login("192.0.2.2")
+        eventually(lambda: waiting(server) == 7)
+    assert one.result() == 200
+    assert sum(not other.done() for other in crowd) >= 3
+    assert {other.result() for other in crowd} <= {200, 503}
+
+
+def test_nothing_else_waits_with_those_who_log_in(lane):
+    server, login = lane
+    with nobody_hashes():
+        crowd = [login(f"192.0.2.{number}") for number in range(20)]
+        eventually(lambda: waiting(server) >= 10)
+        with Client(server.address) as client:
+            assert client.get("/livez").status == 200
+            assert client.get("/login").status == 405
+            assert client.post("/logout", {"refresh_token": "x"}).status == 204
+        assert not any(other.done() for other in crowd)
+    assert {other.result() for other in crowd} <= {200, 503}
+
+
+@pytest.mark.slow
+def test_who_waits_too_long_is_told_so_and_not_hashed_for(lane):
+    _, login = lane
+    started = time.monotonic()
+    with nobody_hashes():
+        crowd = [login(f"192.0.2.{number}") for number in range(turns.AT_ONCE + 5)]
+        assert {other.result() for other in crowd} == {503}
+    assert time.monotonic() - started >= 2
+
+
+def test_a_stop_waits_for_those_who_wait_to_log_in(lane):
+    server, login = lane
+    with nobody_hashes():
+        crowd = [login(f"192.0.2.{number}") for number in range(turns.AT_ONCE + 4)]
+        eventually(lambda: waiting(server) >= 3)
+        server.stop()
+    assert {other.result() for other in crowd} == {200}
