@@ -239,6 +239,13 @@ def test_a_retired_key_that_everybody_could_have_written_is_refused(folder, pair
         load_keys(folder)
 
 
+def test_a_folder_that_everybody_may_put_a_key_into_is_refused(folder):
+    load_keys(folder)
+    folder.chmod(0o703)
+    with pytest.raises(KeyFault, match="chmod o-w"):
+        load_keys(folder)
+
+
 def test_only_the_three_kinds_of_files_count(folder, pairs, kids):
     for name in ("old.pem", "next.pem.bak", ".next.pem.0123", "retired.pem", "private.pem~", "xretired-a.pem", "next.PEM"):
         put(folder / name, pem_of(pairs[1]))

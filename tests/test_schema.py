@@ -401,6 +401,38 @@ def test_a_credit_note_without_lines_is_none(make, ana):
     assert make.rows("SELECT * FROM credit_notes") == make.rows("SELECT * FROM number_series") == []
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE sessions SET ended_at = NULL, end_reason = NULL WHERE ended_at IS NOT NULL",
+        "UPDATE sessions SET ended_at = now() WHERE ended_at IS NOT NULL",
+        "UPDATE users SET token_version = 1 WHERE token_version = 2",
+        "UPDATE users SET erased_at = NULL, email = 'x@example.com', password = 'x' WHERE erased_at IS NOT NULL",
+        "UPDATE users SET role = 'admin' WHERE erased_at IS NOT NULL",
+    ],
+)
+def test_what_has_ended_is_not_revived_by_the_owner_either(make, ana, statement):
+    make.conn.execute("UPDATE users SET token_version = 2 WHERE id = %s", (ana.id,))
+    make.conn.execute("UPDATE sessions SET ended_at = now(), end_reason = 'logout' WHERE id = %s", (ana.session_id,))
+    gone = make.user()
+    erased = "email = NULL, password = NULL, active = false, erased_at = now()"
+    make.conn.execute(f"UPDATE users SET {erased} WHERE id = %s", (gone.id,))
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        make.conn.execute(statement)
+
+
+def test_every_way_to_change_a_product_in_sql_is_in_the_audit_log(make):
+    product_id = make.product()
+    for change in ("price = 1", "deleted_at = now()", "price = 2", "deleted_at = NULL", "stock = 3"):
+        make.conn.execute(f"UPDATE products SET {change} WHERE id = %s", (product_id,))
+    assert make.rows("SELECT action, subject_id, fields, actor_id FROM audit_log ORDER BY id") == [
+        ("product.update", product_id, ["price"], None),
+        ("product.delete", product_id, ["deleted_at"], None),
+        ("product.update", product_id, ["price"], None),
+        ("product.update", product_id, ["deleted_at"], None),
+    ]
+
+
 def test_what_was_credited_or_restocked_never_gets_less(make, ana):
     make.invoice(ana.id, {make.product(): 2}, status="paid")
     make.conn.execute("UPDATE invoice_details SET credited = 2, restocked = 1")

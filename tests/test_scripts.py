@@ -273,6 +273,14 @@ def test_wrong_settings_stop_the_start_and_all_of_them_are_named():
     assert "did you mean PETSTORE_POOL_SIZE?" in done.stderr
 
 
+@pytest.mark.parametrize("password", ["password1", "my admin password"])
+def test_an_admin_password_that_nobody_could_register_with_stops_the_start(password):
+    done = petstore("serve", "--setup", PETSTORE_ADMIN_PASSWORD=password, PETSTORE_ADMIN_EMAIL="admin@example.com")
+    assert done.returncode == 2
+    assert "PETSTORE_ADMIN_PASSWORD" in done.stderr
+    assert password not in done.stderr
+
+
 def test_reset_leaves_a_database_alone_that_is_not_embedded():
     done = petstore("serve", "--setup", "--reset", PETSTORE_DATABASE_URL="postgresql://127.0.0.1:1/none")
     assert done.returncode == 2

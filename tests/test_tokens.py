@@ -444,6 +444,14 @@ def test_a_forged_token_is_401_over_http_for_users_and_admins(make, clients, ser
         assert client.get(path).status == 200
 
 
+def test_a_token_of_a_machine_whose_clock_is_a_little_ahead_is_good(anyone, ana, service, keys, key, thief):
+    good = Good(service[0].tokens.issue(ana), key, thief, str(keys), "")
+    for ahead, status in ((3, 200), (60, 401)):
+        now = int(time.time())
+        token = good.with_claim(iat=now + ahead, exp=now + ahead + 900)
+        assert anyone.get("/me", headers={"Authorization": f"Bearer {token}"}).status == status
+
+
 def test_an_expired_token_is_told_so_and_no_other_is(anyone, ana, service, keys, key, thief):
     good = Good(service[0].tokens.issue(ana), key, thief, str(keys), "")
     for token, told in ((good.with_claim(exp=1), True), (good.signed(claims={"exp": 1}, key=thief), False)):

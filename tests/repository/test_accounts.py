@@ -351,7 +351,7 @@ def ask(conn, user, address):
 
 @pytest.fixture
 def told(conn, make):
-    """Ana and Bob, and what the log tells of them: four entries of Ana's, one of Bob's, one of nobody's."""
+    """Ana and Bob, and what the log tells of them: five entries of Ana's, one of Bob's, one of nobody's."""
     ana, bob = make.user("ana@example.com"), make.user("bob@example.com")
     ask(conn, ana, "192.0.2.7")
     users.update_user(conn, user_id=ana.id, role="admin", active=None)
@@ -366,6 +366,8 @@ def told(conn, make):
     ask(conn, ana, None)
     login(conn, ana, password=users.get_own_credentials(conn, user_id=ana.id).password)
     sessions.end_session(conn, token_hash=FIRST)
+    assert bob.session_id == bob.id  # an entry about the one is none about the other
+    conn.execute("UPDATE sessions SET ended_at = now(), end_reason = 'logout' WHERE id = %s", (bob.session_id,))
     return ana, bob
 
 
@@ -385,17 +387,18 @@ def test_the_log_is_told_newest_first_by_actor_action_and_time(conn, told):
         (None, "user.update", bob.id, ["active"]),
         (ana.id, "session.start", session_id, []),
         (ana.id, "session.end", session_id, ["end_reason", "ended_at"]),
+        (ana.id, "session.end", bob.session_id, ["end_reason", "ended_at"]),
     ]
-    assert entries(conn, actor_id=bob.id) == every[3:4]
+    assert entries(conn, actor_id=bob.id) == every[4:5]
     assert entries(conn, actor_id=LATEST) == []
-    assert entries(conn, action="session.end") == every[:1]
+    assert entries(conn, action="session.end") == every[:2]
     assert entries(conn, action="session") == []
     assert entries(conn, before=every[1].id, limit=2) == every[2:4]
     now = every[0].created_at
     earlier, later = now - timedelta(microseconds=1), now + timedelta(microseconds=1)
     assert entries(conn, since=now) == entries(conn, until=later) == every
     assert entries(conn, until=now) == entries(conn, since=later) == entries(conn, since=earlier, until=now) == []
-    assert entries(conn, since=datetime(2020, 1, 1, tzinfo=timezone.utc), until=later, actor_id=bob.id) == every[3:4]
+    assert entries(conn, since=datetime(2020, 1, 1, tzinfo=timezone.utc), until=later, actor_id=bob.id) == every[4:5]
 
 
 def test_what_one_user_did_is_told_with_the_addresses_until_they_are_erased(conn, told):
@@ -414,10 +417,10 @@ def test_what_one_user_did_is_told_with_the_addresses_until_they_are_erased(conn
         return [(one.actor_id, one.address) for one in own]
 
     # From where Ana changed Bob's account is hers alone to know.
-    assert of(ana) == [(ana.id, "192.0.2.7"), (ana.id, "192.0.2.7"), (ana.id, None), (ana.id, None)]
+    assert of(ana) == [(ana.id, "192.0.2.7"), (ana.id, "192.0.2.7"), *[(ana.id, None)] * 3]
     assert of(bob) == [(ana.id, None), (bob.id, "2001:db8::7"), (None, None)]
     assert audit.erase_addresses(conn, actor_id=ana.id) == 2
-    assert of(ana) == [(ana.id, None)] * 4
+    assert of(ana) == [(ana.id, None)] * 5
     assert of(bob) == [(ana.id, None), (bob.id, "2001:db8::7"), (None, None)]
     assert audit.erase_addresses(conn, actor_id=ana.id) == 0
     assert entries(conn) == before
