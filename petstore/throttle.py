@@ -99,13 +99,16 @@ class Attempt:
     """An attempt that was charged, or that is to wait."""
 
     def __init__(self, keys: Keys, charges: Mapping[Store, Charges]) -> None:
+        waits = any(charge.wait for found in charges.values() for charge in found.values())
         self._keys, self._charged = keys, {store: taken for store, taken in charges.items() if not _waits(taken)}
-        self._verdict = {
+        if waits:  # in one store: the other one must not have charged it
+            charges = {store: _before(found) if store in self._charged else found for store, found in charges.items()}
+        self._verdict: Charges = {
             key: max((found[key] for found in charges.values() if key in found), key=lambda charge: charge[:2]) for key in keys
         }
         self.waits: frozenset[Policy] = frozenset(keys[key] for key in _waits(self._verdict))  # for these; then charged to none
-        if self.waits:
-            self.was_none()
+        if waits:
+            self._take_back()
 
     def is_first(self, policy: Policy) -> bool:
         """Whether nothing was counted by this policy before."""
@@ -126,11 +129,12 @@ class Attempt:
 
     def was_none(self) -> None:
         """Nothing was tried after all."""
+        self._take_back()
+        self._verdict = _before(self._verdict)
+
+    def _take_back(self) -> None:
         for store, charges in self._charged.items():
             store.refund({key: charges[key] for key in self._keys if key in charges})
-        self._charged = {}
-        if not self.waits:
-            self._verdict = {key: charge._replace(level=charge.level - 1) for key, charge in self._verdict.items()}
 
     def fields(self) -> dict[str, str]:
         """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers): attempts left, seconds until the next."""
@@ -141,7 +145,12 @@ class Attempt:
             seconds = math.ceil(wait or policy.delay(level) or (policy.sink_seconds if level > 0 else 0))
             policies.append(f'"{policy.name}";q={policy.free};w={policy.free * policy.sink_seconds}')
             limits.append(f'"{policy.name}";r={left};t={seconds}')
-        return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(limits)}
+        return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(limits)} if policies else {}
+
+
+def _before(charges: Charges) -> Charges:
+    """The same before the charge."""
+    return {key: charge._replace(level=charge.level - 1) for key, charge in charges.items()}
 
 
 def _waits(charges: Charges) -> list[str]:

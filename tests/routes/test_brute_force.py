@@ -17,7 +17,7 @@ import redis
 
 from petstore import throttle
 from petstore.addresses import client_address, household, networks
-from petstore.throttle import ADDRESS, REGISTER
+from petstore.throttle import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
 from tests.client import Client
 from tests.conftest import eventually, running
 from tests.factories import PASSWORD
@@ -28,7 +28,8 @@ ANA, BOB = "ana@example.com", "bob@example.com"
 WRONG = "not this one, alas"
 HERE = "192.0.2.7"
 BUSY = 503  # too many hashes at once, on a small machine with other things to do
-POLICIES = '"account";q=5;w=1500, "account-here";q=5;w=1500, "address";q=20;w=1200'
+POLICIES = '"account";q=20;w=1200, "account-here";q=5;w=1500, "address";q=20;w=1200'
+NEW_HERE = '"newcomers";q=100;w=3600, "account-here";q=5;w=1500, "address";q=20;w=1200'
 
 
 class Street:
@@ -51,9 +52,8 @@ class Street:
         return self.post("/register", {"email": email, "password": PASSWORD}, address)
 
     def block(self, email=ANA):
-        """Five strangers guess once each."""
-        for number in range(5):
-            assert self.guess(email, f"198.51.100.{number}").status == 401
+        """Twenty strangers have guessed once each, and whoever guesses again has to wait."""
+        self.charge(ACCOUNT, email, 20)
 
     def charge(self, policy, whom, times):
         """As so many failures would."""
@@ -122,30 +122,73 @@ def at_once(count, addresses):
         yield lambda work: list(pool.map(work, clients, range(count)))
 
 
-def could_be_tried(started):
-    """Guesses at one account that Redis may have let through since: five, then one more after 1 s, 3 s, 7 s ..."""
-    return 5 + int(math.log2(time.monotonic() - started + 1))
+def could_be_tried(started, free=5):
+    """Guesses that Redis may have let through since: the free ones, then one more after 1 s, 3 s, 7 s ..."""
+    return free + int(math.log2(time.monotonic() - started + 1))
 
 
 # ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_five_failures_of_one_account_from_anywhere_make_everybody_wait(make, street, ana):
+def test_five_failures_with_an_account_make_their_address_wait_and_no_other(make, street, ana):
     for number in range(5):
-        answer = street.guess(address=f"198.51.100.{number}")
+        answer = street.guess()
         assert (answer.status, answer.json()["type"]) == (401, "/problems/wrong-credentials")
         assert answer["Retry-After"] is None
         assert answer["RateLimit-Policy"] == POLICIES
-        account = f'"account";r={4 - number};t={300 if number < 4 else 1}'
-        assert answer["RateLimit"] == f'{account}, "account-here";r=4;t=300, "address";r=19;t=60'
+        here = f'"account-here";r={4 - number};t={300 if number < 4 else 1}'
+        assert answer["RateLimit"] == f'"account";r={19 - number};t=60, {here}, "address";r={19 - number};t=60'
     for password in (WRONG, PASSWORD):
         answer = street.login(password=password)
         assert (answer.status, answer.json()["type"]) == (429, "/problems/too-many-attempts")
         assert (answer["Retry-After"], answer["RateLimit-Policy"]) == ("1", POLICIES)
-        assert answer["RateLimit"] == '"account";r=0;t=1, "account-here";r=5;t=0, "address";r=20;t=0'
+        assert answer["RateLimit"] == '"account";r=15;t=60, "account-here";r=0;t=1, "address";r=15;t=60'
         assert answer["Cache-Control"] == "no-store"
     assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s", ana.id) == 1  # the one she was made with
     assert street.login(BOB).status == 200
+    assert street.login(address="192.0.2.8").status == 200
+
+
+def test_twenty_failures_with_an_account_from_wherever_make_all_wait_who_have_failed_with_it(make, street, ana):
+    street.charge(ACCOUNT, ANA, 18)
+    for number in (1, 0):
+        answer = street.guess(address=f"198.51.100.{number}")
+        account = f'"account";r={number};t={60 if number else 1}'
+        assert (answer.status, answer["RateLimit"]) == (401, f'{account}, "account-here";r=4;t=300, "address";r=19;t=60')
+    for number in (1, 0):
+        answer = street.login(address=f"198.51.100.{number}")
+        assert (answer.status, answer["Retry-After"], answer["RateLimit-Policy"]) == (429, "1", POLICIES)
+        assert answer["RateLimit"] == '"account";r=0;t=1, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s", ana.id) == 1
+    assert street.login(BOB, address="198.51.100.1").status == 200
+
+
+def test_while_an_account_waits_who_has_not_failed_with_it_may_try_once(street, ana):
+    street.block()
+    answer = street.guess(address="203.0.113.1")
+    assert (answer.status, answer["RateLimit-Policy"]) == (401, NEW_HERE)
+    assert answer["RateLimit"] == '"newcomers";r=99;t=36, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert street.login(address="203.0.113.1").status == 429
+    assert street.login(address="203.0.113.2").status == 200
+
+
+def test_also_those_who_may_try_once_are_counted(street, ana):
+    street.block()
+    street.charge(NEWCOMERS, ANA, 99)
+    answer = street.guess(address="203.0.113.1")
+    assert (answer.status, answer["RateLimit"].partition(",")[0]) == (401, '"newcomers";r=0;t=1')
+    answer = street.login(address="203.0.113.2")
+    assert (answer.status, answer["Retry-After"], answer["RateLimit-Policy"]) == (429, "1", NEW_HERE)
+    assert street.login(BOB, address="203.0.113.2").status == 200
+
+
+def test_while_an_account_waits_one_may_try_once_at_every_service(street, ana, settings):
+    """What one process has not seen, it hears from Redis; and that this is a first attempt holds for all of them."""
+    street.block()
+    with opened(settings) as other:
+        assert other.guess(address="203.0.113.1").status == 401
+        assert street.login(address="203.0.113.1").status == 429
+        assert other.login(address="203.0.113.2").status == 200
 
 
 def test_another_case_or_composition_of_the_email_is_the_same_account(make, street):
@@ -176,6 +219,11 @@ def test_an_unknown_email_is_treated_as_a_known_one(make, street, ana):
     known, unknown = told(ANA, "203.0.113.1"), told("nobody@example.com", "203.0.113.2")
     assert [status for status, *_ in known] == [401] * 5 + [429] * 2
     assert known == unknown
+    for email in (ANA, "nobody@example.com"):
+        street.charge(ACCOUNT, email, 15)
+    known, unknown = told(ANA, "203.0.113.3"), told("nobody@example.com", "203.0.113.4")
+    assert [status for status, *_ in known] == [401] + [429] * 6
+    assert known == unknown
 
 
 def test_a_success_begins_the_account_anew_and_leaves_the_address_as_it_was(street, ana):
@@ -192,8 +240,8 @@ def test_right_logins_are_never_made_to_wait(street, ana):
     street.charge(ADDRESS, HERE, 19)
     for _ in range(4):  # each would be the last that its address may fail
         assert street.login().status == 200
-    assert street.guess().status == 401
-    assert street.login().status == 429
+    assert street.guess("one@example.com").status == 401
+    assert street.guess("two@example.com").status == 429
 
 
 @slow
@@ -215,7 +263,7 @@ def test_what_is_no_attempt_is_not_counted(street, ana):
     for _ in range(8):
         assert street.post("/login", {"email": ANA, "password": 1}).status == 422
         assert street.post("/login", {"email": ANA}).status == 422
-    assert street.guess()["RateLimit"] == '"account";r=4;t=300, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert street.guess()["RateLimit"] == '"account";r=19;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
 
 
 def test_a_right_password_with_another_refusal_is_not_counted(make, street):
@@ -224,30 +272,41 @@ def test_a_right_password_with_another_refusal_is_not_counted(make, street):
     answer = street.post("/me/delete", {"current_password": PASSWORD}, **token)
     assert (answer.status, answer.json()["type"]) == (409, "/problems/last-admin")
     answer = street.guess("boss@example.com")
-    assert answer["RateLimit"] == '"account";r=4;t=300, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert answer["RateLimit"] == '"account";r=19;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
 
 
-def test_a_wrong_current_password_counts_wherever_it_is_asked_for(make, street, ana):
-    token = {"Authorization": f"Bearer {street.services.tokens.issue(ana)}"}
-    change = {"current_password": WRONG, "new_password": "another horse battery"}
-    for _ in range(2):
-        assert street.post("/me/password", change, **token).status == 401
-        answer = street.post("/me/delete", {"current_password": WRONG}, **token)
-        assert answer.status == 401
-    assert answer["RateLimit-Policy"] == POLICIES
-    assert answer["RateLimit"] == '"account";r=1;t=300, "account-here";r=1;t=300, "address";r=16;t=60'
-    assert street.guess().status == 401
+def test_a_wrong_current_password_counts_for_the_login_it_is_tried_with(make, street, ana):
+    def own(session_id):
+        return {"Authorization": f"Bearer {street.services.tokens.issue(replace(ana, session_id=session_id))}"}
+
+    token, change = own(ana.session_id), {"current_password": WRONG, "new_password": "another horse battery"}
+    for number in range(5):
+        body, path = (change, "/me/password") if number % 2 else ({"current_password": WRONG}, "/me/delete")
+        answer = street.post(path, body, address=f"198.51.100.{number}", **token)
+        assert (answer.status, answer["RateLimit-Policy"]) == (401, '"account-here";q=5;w=1500')
+        assert answer["RateLimit"] == f'"account-here";r={4 - number};t={300 if number < 4 else 1}'
     right = {"current_password": PASSWORD}
     for answer in (
-        street.post("/me/password", right | {"new_password": "another horse battery"}, **token),
+        street.post("/me/password", change | right, **token),
         street.post("/me/delete", right, **token),
-        street.login(),
     ):
-        assert (answer.status, answer["Retry-After"]) == (429, "1")
+        assert (answer.status, answer["Retry-After"], answer["RateLimit"]) == (429, "1", '"account-here";r=0;t=1')
     assert make.rows("SELECT token_version, erased_at FROM users WHERE id = %s", ana.id) == [(1, None)]
+    # It is no stranger's way to keep her out, and no other login of hers pays for it.
+    assert street.login().status == 200
+    other = make.scalar("SELECT max(id) FROM sessions")
+    assert street.post("/me/password", change, **own(other)).status == 401
     street.pass_time(1.1)
-    answer = street.post("/me/password", right | {"new_password": "another horse battery"}, **token)
-    assert (answer.status, answer["RateLimit-Policy"]) == (204, '"address";q=20;w=1200')
+    assert street.post("/me/password", change | right, **token).status == 204
+
+
+def test_strangers_at_the_login_do_not_keep_the_owner_from_a_new_password(street, ana):
+    street.block()
+    street.charge(NEWCOMERS, ANA, 100)
+    street.charge(ADDRESS, HERE, 20)
+    token = {"Authorization": f"Bearer {street.services.tokens.issue(ana)}"}
+    change = {"current_password": PASSWORD, "new_password": "another horse battery"}
+    assert street.post("/me/password", change, **token).status == 204
 
 
 @pytest.mark.parametrize("services", [1, 2])
@@ -256,8 +315,20 @@ def test_fifty_guesses_at_once_are_five(street, ana, settings, services):
         others = [stack.enter_context(opened(settings)).server.address for _ in range(services - 1)]
         with at_once(50, [street.server.address, *others]) as call:
             started = time.monotonic()
-            answers = call(lambda client, number: street.guess(address=f"203.0.113.{number}", client=client))
+            answers = call(lambda client, _: street.guess(client=client))
             most = could_be_tried(started)
+    statuses = [answer.status for answer in answers]
+    assert set(statuses) - {BUSY} == {401, 429}
+    assert statuses.count(401) <= most
+
+
+def test_fifty_guesses_at_once_from_fifty_addresses_are_no_more_than_there_may_be(street, ana):
+    street.charge(ACCOUNT, ANA, 15)
+    street.charge(NEWCOMERS, ANA, 90)
+    with at_once(50, [street.server.address]) as call:
+        started = time.monotonic()
+        answers = call(lambda client, number: street.guess(address=f"203.0.113.{number}", client=client))
+        most = could_be_tried(started) + could_be_tried(started, 10)
     statuses = [answer.status for answer in answers]
     assert set(statuses) - {BUSY} == {401, 429}
     assert statuses.count(401) <= most
@@ -269,7 +340,7 @@ def test_a_password_that_is_guessed_among_fifty_at_once_does_not_open_the_door_t
         started = time.monotonic()
 
         def login(client, number):
-            return street.login(password=PASSWORD if number == 3 else WRONG, address=f"203.0.113.{number}", client=client)
+            return street.login(password=PASSWORD if number == 3 else WRONG, client=client)
 
         statuses = [answer.status for answer in call(login)]
         most = could_be_tried(started)
@@ -284,12 +355,14 @@ def test_strangers_cannot_keep_an_owner_out_of_where_they_were_logged_in_before(
     make.conn.execute("UPDATE sessions SET address = '192.0.2.7' WHERE user_id = %s", (ana.id,))
     make.conn.execute("UPDATE sessions SET address = '203.0.113.5' WHERE user_id <> %s", (ana.id,))
     street.block()
+    street.charge(NEWCOMERS, ANA, 100)
+    street.charge(ADDRESS, HERE, 20)  # in the same house others fail with other accounts
     answer = street.login(address=HERE)
-    assert (answer.status, answer["RateLimit"]) == (200, '"address";r=20;t=0')
-    # It remains closed to others: the owner's success is no stranger's.
-    assert street.guess(address="198.51.100.9").status == 429
-    # Where only Bob was logged in, Ana is a stranger.
-    assert street.login(address="203.0.113.5").status == 429
+    assert (answer.status, answer["RateLimit"] or "") == (200, "")
+    # It remains closed to others: the owner's success is no stranger's. Where only Bob was logged in, Ana is a stranger.
+    for address in ("198.51.100.9", "203.0.113.5"):
+        assert street.login(address=address).status == 429
+    assert street.guess(BOB, address=HERE).status == 429
     for _ in range(5):
         assert street.guess(address=HERE).status == 401  # may be someone else in the same house
     assert street.login(address=HERE).status == 429
@@ -307,19 +380,22 @@ def test_strangers_cannot_keep_an_owner_out_of_where_they_were_logged_in_before(
 def test_an_owner_is_known_in_the_house_and_not_beside_it(make, street, ana, known, here, status):
     make.conn.execute("UPDATE sessions SET address = %s WHERE user_id = %s", (known, ana.id))
     street.block()
+    street.charge(NEWCOMERS, ANA, 100)
     assert street.login(address=here).status == status
 
 
 def test_an_owner_at_a_new_address_gets_in_when_the_time_is_over(make, street, ana):
-    street.block()
+    assert street.guess().status == 401  # mistyped, and no newcomer any more
+    street.charge(ACCOUNT, ANA, 19)
     for seconds in (1, 2, 4):
-        assert int(street.login()["Retry-After"]) == seconds
+        answer = street.login()
+        assert (answer.status, int(answer["Retry-After"])) == (429, seconds)
         street.pass_time(seconds)
-        assert street.guess(address="198.51.100.200").status == 401
+        street.charge(ACCOUNT, ANA, 1)  # a stranger was first
     street.pass_time(int(street.login()["Retry-After"]))
     assert street.login().status == 200
     assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s AND address = %s", ana.id, HERE) == 1
-    assert street.guess(address="198.51.100.9").status == 401  # all begins anew
+    assert street.guess(address="198.51.100.9")["RateLimit"].startswith('"account";r=19;t=60,')  # all begins anew
 
 
 # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -331,7 +407,7 @@ def test_twenty_failures_of_one_address_over_many_accounts_make_it_wait(street, 
         assert street.guess(f"user{number}@example.com").status == 401
     answer = street.guess("one-more@example.com")
     assert (answer.status, answer["Retry-After"]) == (429, "1")
-    assert answer["RateLimit"] == '"account";r=5;t=0, "account-here";r=5;t=0, "address";r=0;t=1'
+    assert answer["RateLimit"] == '"account";r=20;t=0, "account-here";r=5;t=0, "address";r=0;t=1'
     assert street.login().status == 429
     assert street.login(address="192.0.2.8").status == 200
 
