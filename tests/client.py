@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from tests.logs import collector
+
 NOTHING = object()
 
 
@@ -58,6 +60,7 @@ class Client:
         self._connection.request(method, path, raw, sent)
         answer = self._connection.getresponse()
         response = Response(answer.status, answer.headers, answer.read())
+        collector.remember(raw, response.body)
         _check(method, response)
         return response
 

@@ -26,12 +26,31 @@ from petstore.serving import open_services
 from petstore.settings import Settings
 from tests.client import Client
 from tests.factories import Factory
+from tests.logs import collector
 
 # Run under nohup(1), the services that tests start would be deaf to SIGHUP as well.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+collector.watch_programs()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What was logged is looked at when all has been logged."""
+    items.sort(key=lambda item: "tests/test_logs.py" in item.nodeid)
+
+
+def pytest_runtest_setup() -> None:
+    collector.begin()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    collector.read()
+
+
 # A throwaway database need not survive a power cut.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+# Its log names who has connected: the service, which calls itself petstore, or a test.
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "log_line_prefix=%m [%p] <%a> ")
 NUMBERED = (
     "users",
     "sessions",
