@@ -43,11 +43,11 @@ class Policy:
         return min(2.0**over, LONGEST_DELAY) if over >= 0 else 0
 
 
-ACCOUNT = Policy("account", 20, 60, ends=True)  # from wherever: one stranger, whom the next policy slows, never fills it
+ACCOUNT = Policy("account", 10, 60, ends=True)  # from wherever: one stranger, whom the next policy slows, never fills it
 ACCOUNT_HERE = Policy("account-here", 5, 300, ends=True)  # from one address
 ADDRESS = Policy("address", 20, 60)
 # While an account is to wait: the first attempts of addresses that have not failed with it. The owner may be among them.
-NEWCOMERS = Policy("newcomers", 100, 36)
+NEWCOMERS = Policy("newcomers", 20, 60)
 # register tells by its 409 who has an account: who asks for many waits, too.
 REGISTER = Policy("register", 100, 60)
 

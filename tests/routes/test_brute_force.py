@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from petstore import throttle
-from petstore.addresses import client_address, household, networks
+from petstore.addresses import networks
 from petstore.throttle import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
 from tests.client import Client
 from tests.conftest import eventually, running
@@ -28,8 +28,8 @@ ANA, BOB = "ana@example.com", "bob@example.com"
 WRONG = "not this one, alas"
 HERE = "192.0.2.7"
 BUSY = 503  # too many hashes at once, on a small machine with other things to do
-POLICIES = '"account";q=20;w=1200, "account-here";q=5;w=1500, "address";q=20;w=1200'
-NEW_HERE = '"newcomers";q=100;w=3600, "account-here";q=5;w=1500, "address";q=20;w=1200'
+POLICIES = '"account";q=10;w=600, "account-here";q=5;w=1500, "address";q=20;w=1200'
+NEW_HERE = '"newcomers";q=20;w=1200, "account-here";q=5;w=1500, "address";q=20;w=1200'
 
 
 class Street:
@@ -53,7 +53,7 @@ class Street:
 
     def block(self, email=ANA):
         """Twenty strangers have guessed once each, and whoever guesses again has to wait."""
-        self.charge(ACCOUNT, email, 20)
+        self.charge(ACCOUNT, email, ACCOUNT.free)
 
     def charge(self, policy, whom, times):
         """As so many failures would."""
@@ -137,20 +137,20 @@ def test_five_failures_with_an_account_make_their_address_wait_and_no_other(make
         assert answer["Retry-After"] is None
         assert answer["RateLimit-Policy"] == POLICIES
         here = f'"account-here";r={4 - number};t={300 if number < 4 else 1}'
-        assert answer["RateLimit"] == f'"account";r={19 - number};t=60, {here}, "address";r={19 - number};t=60'
+        assert answer["RateLimit"] == f'"account";r={9 - number};t=60, {here}, "address";r={19 - number};t=60'
     for password in (WRONG, PASSWORD):
         answer = street.login(password=password)
         assert (answer.status, answer.json()["type"]) == (429, "/problems/too-many-attempts")
         assert (answer["Retry-After"], answer["RateLimit-Policy"]) == ("1", POLICIES)
-        assert answer["RateLimit"] == '"account";r=15;t=60, "account-here";r=0;t=1, "address";r=15;t=60'
+        assert answer["RateLimit"] == '"account";r=5;t=60, "account-here";r=0;t=1, "address";r=15;t=60'
         assert answer["Cache-Control"] == "no-store"
     assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s", ana.id) == 1  # the one she was made with
     assert street.login(BOB).status == 200
     assert street.login(address="192.0.2.8").status == 200
 
 
-def test_twenty_failures_with_an_account_from_wherever_make_all_wait_who_have_failed_with_it(make, street, ana):
-    street.charge(ACCOUNT, ANA, 18)
+def test_ten_failures_with_an_account_from_wherever_make_all_wait_who_have_failed_with_it(make, street, ana):
+    street.charge(ACCOUNT, ANA, ACCOUNT.free - 2)
     for number in (1, 0):
         answer = street.guess(address=f"198.51.100.{number}")
         account = f'"account";r={number};t={60 if number else 1}'
@@ -167,14 +167,14 @@ def test_while_an_account_waits_who_has_not_failed_with_it_may_try_once(street, 
     street.block()
     answer = street.guess(address="203.0.113.1")
     assert (answer.status, answer["RateLimit-Policy"]) == (401, NEW_HERE)
-    assert answer["RateLimit"] == '"newcomers";r=99;t=36, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert answer["RateLimit"] == '"newcomers";r=19;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
     assert street.login(address="203.0.113.1").status == 429
     assert street.login(address="203.0.113.2").status == 200
 
 
 def test_also_those_who_may_try_once_are_counted(street, ana):
     street.block()
-    street.charge(NEWCOMERS, ANA, 99)
+    street.charge(NEWCOMERS, ANA, NEWCOMERS.free - 1)
     answer = street.guess(address="203.0.113.1")
     assert (answer.status, answer["RateLimit"].partition(",")[0]) == (401, '"newcomers";r=0;t=1')
     answer = street.login(address="203.0.113.2")
@@ -220,7 +220,7 @@ def test_an_unknown_email_is_treated_as_a_known_one(make, street, ana):
     assert [status for status, *_ in known] == [401] * 5 + [429] * 2
     assert known == unknown
     for email in (ANA, "nobody@example.com"):
-        street.charge(ACCOUNT, email, 15)
+        street.charge(ACCOUNT, email, ACCOUNT.free - 5)
     known, unknown = told(ANA, "203.0.113.3"), told("nobody@example.com", "203.0.113.4")
     assert [status for status, *_ in known] == [401] + [429] * 6
     assert known == unknown
@@ -263,7 +263,7 @@ def test_what_is_no_attempt_is_not_counted(street, ana):
     for _ in range(8):
         assert street.post("/login", {"email": ANA, "password": 1}).status == 422
         assert street.post("/login", {"email": ANA}).status == 422
-    assert street.guess()["RateLimit"] == '"account";r=19;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert street.guess()["RateLimit"] == '"account";r=9;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
 
 
 def test_a_right_password_with_another_refusal_is_not_counted(make, street):
@@ -272,7 +272,7 @@ def test_a_right_password_with_another_refusal_is_not_counted(make, street):
     answer = street.post("/me/delete", {"current_password": PASSWORD}, **token)
     assert (answer.status, answer.json()["type"]) == (409, "/problems/last-admin")
     answer = street.guess("boss@example.com")
-    assert answer["RateLimit"] == '"account";r=19;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert answer["RateLimit"] == '"account";r=9;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
 
 
 def test_a_wrong_current_password_counts_for_the_login_it_is_tried_with(make, street, ana):
@@ -302,7 +302,7 @@ def test_a_wrong_current_password_counts_for_the_login_it_is_tried_with(make, st
 
 def test_strangers_at_the_login_do_not_keep_the_owner_from_a_new_password(street, ana):
     street.block()
-    street.charge(NEWCOMERS, ANA, 100)
+    street.charge(NEWCOMERS, ANA, NEWCOMERS.free)
     street.charge(ADDRESS, HERE, 20)
     token = {"Authorization": f"Bearer {street.services.tokens.issue(ana)}"}
     change = {"current_password": PASSWORD, "new_password": "another horse battery"}
@@ -323,8 +323,8 @@ def test_fifty_guesses_at_once_are_five(street, ana, settings, services):
 
 
 def test_fifty_guesses_at_once_from_fifty_addresses_are_no_more_than_there_may_be(street, ana):
-    street.charge(ACCOUNT, ANA, 15)
-    street.charge(NEWCOMERS, ANA, 90)
+    street.charge(ACCOUNT, ANA, ACCOUNT.free - 5)
+    street.charge(NEWCOMERS, ANA, NEWCOMERS.free - 10)
     with at_once(50, [street.server.address]) as call:
         started = time.monotonic()
         answers = call(lambda client, number: street.guess(address=f"203.0.113.{number}", client=client))
@@ -355,7 +355,7 @@ def test_strangers_cannot_keep_an_owner_out_of_where_they_were_logged_in_before(
     make.conn.execute("UPDATE sessions SET address = '192.0.2.7' WHERE user_id = %s", (ana.id,))
     make.conn.execute("UPDATE sessions SET address = '203.0.113.5' WHERE user_id <> %s", (ana.id,))
     street.block()
-    street.charge(NEWCOMERS, ANA, 100)
+    street.charge(NEWCOMERS, ANA, NEWCOMERS.free)
     street.charge(ADDRESS, HERE, 20)  # in the same house others fail with other accounts
     answer = street.login(address=HERE)
     assert (answer.status, answer["RateLimit"] or "") == (200, "")
@@ -380,13 +380,13 @@ def test_strangers_cannot_keep_an_owner_out_of_where_they_were_logged_in_before(
 def test_an_owner_is_known_in_the_house_and_not_beside_it(make, street, ana, known, here, status):
     make.conn.execute("UPDATE sessions SET address = %s WHERE user_id = %s", (known, ana.id))
     street.block()
-    street.charge(NEWCOMERS, ANA, 100)
+    street.charge(NEWCOMERS, ANA, NEWCOMERS.free)
     assert street.login(address=here).status == status
 
 
 def test_an_owner_at_a_new_address_gets_in_when_the_time_is_over(make, street, ana):
     assert street.guess().status == 401  # mistyped, and no newcomer any more
-    street.charge(ACCOUNT, ANA, 19)
+    street.charge(ACCOUNT, ANA, ACCOUNT.free - 1)
     for seconds in (1, 2, 4):
         answer = street.login()
         assert (answer.status, int(answer["Retry-After"])) == (429, seconds)
@@ -395,7 +395,7 @@ def test_an_owner_at_a_new_address_gets_in_when_the_time_is_over(make, street, a
     street.pass_time(int(street.login()["Retry-After"]))
     assert street.login().status == 200
     assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s AND address = %s", ana.id, HERE) == 1
-    assert street.guess(address="198.51.100.9")["RateLimit"].startswith('"account";r=19;t=60,')  # all begins anew
+    assert street.guess(address="198.51.100.9")["RateLimit"].startswith('"account";r=9;t=60,')  # all begins anew
 
 
 # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -407,7 +407,7 @@ def test_twenty_failures_of_one_address_over_many_accounts_make_it_wait(street, 
         assert street.guess(f"user{number}@example.com").status == 401
     answer = street.guess("one-more@example.com")
     assert (answer.status, answer["Retry-After"]) == (429, "1")
-    assert answer["RateLimit"] == '"account";r=20;t=0, "account-here";r=5;t=0, "address";r=0;t=1'
+    assert answer["RateLimit"] == '"account";r=10;t=0, "account-here";r=5;t=0, "address";r=0;t=1'
     assert street.login().status == 429
     assert street.login(address="192.0.2.8").status == 200
 
@@ -520,63 +520,6 @@ def test_who_is_no_trusted_proxy_has_one_address_whatever_it_says(make, service,
     for number, status in enumerate((401, 401, 429, 429)):
         body = {"email": f"user{number}@example.com", "password": WRONG}
         assert stranger.post("/login", body, headers={"X-Forwarded-For": f"203.0.113.{number}"}).status == status
-
-
-TRUSTED = networks("127.0.0.1, 10.0.0.0/8, 2001:db8:aaaa::/48")
-
-
-@pytest.mark.parametrize(
-    ("peer", "forwarded", "address"),
-    [
-        ("127.0.0.1", None, "127.0.0.1"),
-        ("127.0.0.1", "203.0.113.9", "203.0.113.9"),
-        ("10.1.2.3", "203.0.113.9", "203.0.113.9"),
-        ("2001:db8:aaaa::1", "203.0.113.9", "203.0.113.9"),
-        ("::ffff:10.1.2.3", "203.0.113.9", "203.0.113.9"),
-        # Strangers, whatever they say.
-        ("192.0.2.1", "203.0.113.9", "192.0.2.1"),
-        ("2001:db8:bbbb::1", "203.0.113.9", "2001:db8:bbbb::1"),
-        ("::ffff:192.0.2.1", None, "192.0.2.1"),
-        # The last hop that is no proxy of ours: what stands before it was sent by the client.
-        ("127.0.0.1", "198.51.100.1, 203.0.113.9", "203.0.113.9"),
-        ("127.0.0.1", "198.51.100.1,203.0.113.9,10.0.0.1,10.9.9.9", "203.0.113.9"),
-        ("127.0.0.1", "10.0.0.7, 203.0.113.9", "203.0.113.9"),
-        ("127.0.0.1", "10.0.0.7, 10.0.0.8", "10.0.0.7"),
-        # What is no address ends the chain: the hop that passed it on is the last that is known.
-        ("127.0.0.1", "", "127.0.0.1"),
-        ("127.0.0.1", "unknown", "127.0.0.1"),
-        ("127.0.0.1", "203.0.113.9, ", "127.0.0.1"),
-        ("127.0.0.1", "203.0.113.9, unknown, 10.0.0.1", "10.0.0.1"),
-        ("127.0.0.1", "garbage, 203.0.113.9", "203.0.113.9"),
-        ("127.0.0.1", "203.0.113.256", "127.0.0.1"),
-        ("127.0.0.1", "1" * 5000, "127.0.0.1"),
-        ("127.0.0.1", "٢٠٣.0.113.9", "127.0.0.1"),
-        # One address in any spelling is one.
-        ("127.0.0.1", "::ffff:203.0.113.9", "203.0.113.9"),
-        ("127.0.0.1", " 2001:DB8:0:0::0001 ", "2001:db8::1"),
-        ("127.0.0.1", "fe80::1%eth0", "fe80::1"),
-        ("127.0.0.1", "::1", "::1"),
-        # A server behind a unix socket knows no peer: nobody is trusted.
-        ("", "203.0.113.9", ""),
-        ("localhost", "203.0.113.9", ""),
-    ],
-)
-def test_the_address_of_a_client(peer, forwarded, address):
-    environ = {"REMOTE_ADDR": peer} | ({} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded})
-    assert client_address(environ, TRUSTED) == address
-
-
-@pytest.mark.parametrize(
-    ("address", "client"),
-    [
-        ("203.0.113.9", "203.0.113.9"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
-        ("", ""),
-    ],
-)
-def test_who_counts_as_one_client(address, client):
-    assert household(address) == client
 
 
 @pytest.mark.parametrize(
