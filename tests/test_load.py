@@ -57,7 +57,8 @@ def served(settings, folder):
         "trusted_proxies": "127.0.0.1",
         "access_log": "off",
     }
-    environ = kept | {variable(name): text for name, text in ours.items()}
+    # A folder for temporary files of its own: whatever else is tested on this machine takes no turn at hashing from it.
+    environ = kept | {variable(name): text for name, text in ours.items()} | {"TMPDIR": str(folder)}
     log = folder / "petstore.log"
     with log.open("w") as file:
         process = subprocess.Popen([sys.executable, "-m", "petstore", "serve"], env=environ, stdout=file, stderr=file)
