@@ -192,6 +192,8 @@ def test_reads_stay_fast_while_two_hundred_log_in_at_once(address):
             f" of {len(busy)} busy ones {percentile(busy, 0.99) * 1000:.2f} ms (median {median(busy) * 1000:.2f} ms)"
         )
         print(told[-1])
-        if percentile(busy, 0.99) < 3 * percentile(quiet, 0.99) and max(refused, default=0) < 2.5:
+        # Who had to wait for a hash would wait for 40 ms, and behind 200 of them for seconds.
+        others_are_fast = median(busy) < 2 * median(quiet) and percentile(busy, 0.99) < 0.03
+        if others_are_fast and max(refused, default=0) < 2.5:
             return
     pytest.fail("; ".join(told))
