@@ -507,6 +507,7 @@ def test_two_services_on_one_folder_accept_each_others_tokens_at_each_step(
             assert statuses(token, *clients) == ([200, 200] if kid_of(token) == kids[1] else [401, 401])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [NEXT_FILE, "retired-x.pem", KEY_FILE])
 def test_a_broken_file_dropped_into_the_folder_leaves_the_old_keys_in_use_and_is_logged_once(
     always_looking, make, with_settings, folder, pairs, kids, caplog, name

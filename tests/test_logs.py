@@ -24,6 +24,7 @@ def without_what_is_written_on_purpose(name, text):
     return re.sub(r"(?<=: the admin's password, shown this once: )\S+$", "", text, flags=re.M)
 
 
+@pytest.mark.slow
 def test_nothing_secret_is_in_any_log():
     found = {}
     for name, text in collector.texts():

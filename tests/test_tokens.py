@@ -430,6 +430,7 @@ def test_a_forged_token_is_refused_and_nothing_is_opened_on_the_way(issuer, keys
     assert issuer.verify(good.token) == SOMEBODY
 
 
+@pytest.mark.slow
 @every_attack
 def test_a_forged_token_is_401_over_http_for_users_and_admins(make, clients, service, keys, key, thief, trap, forge):
     for role, path in ROUTES.items():

@@ -138,6 +138,7 @@ def test_a_body_that_is_not_json_is_400_and_one_that_is_not_valid_422(whole_shop
     assert state() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "rule", "schema"), WITH_BODY)
 def test_no_value_of_any_member_is_a_500_and_what_is_refused_changes_nothing(whole_shop, begin_anew, method, rule, schema):
     admin, state = whole_shop
