@@ -47,6 +47,11 @@ def read_cursor(scope: str, text: str) -> int:
     raise errors.BadRequest("after is not a cursor of this list: take it from `next` of the page before, with the same filters.")
 
 
+def position(query: Mapping[str, str], scope: str, first: int) -> tuple[int, int]:
+    """Which page `after` and `limit` ask for: the last id before it, or `first` for the first page; and its limit."""
+    return read_cursor(scope, query["after"]) if "after" in query else first, page_limit(query.get("limit"))
+
+
 def page(scope: str, items: Sequence[Any], limit: int) -> dict[str, Any]:
     """A page of `items`, which were asked for with one more than `limit`: that one tells whether there is a next page."""
     shown = items[:limit]

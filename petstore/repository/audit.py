@@ -21,15 +21,9 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class OwnEntry:
+class OwnEntry(Entry):
     """What one user did, or what was done to the account. address: from where the user did it, as long as it is kept."""
 
-    id: int
-    created_at: datetime
-    actor_id: int | None
-    action: str
-    subject_id: int
-    fields: list[str]
     address: str | None
 
 

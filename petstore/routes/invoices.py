@@ -10,7 +10,7 @@ from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.invoicing import GIVING_BACK, INVOICES, Step, move, no_such_invoice, prefixes, touched, whole
-from petstore.pagination import page, page_limit, period, read_cursor
+from petstore.pagination import page, period, position
 from petstore.repository import invoices
 from petstore.repository.invoices import Touched
 from petstore.validation import MAX_ID, SCHEMAS, positive_id
@@ -21,8 +21,8 @@ STATUSES: list[str] = SCHEMAS["invoice_change"]["properties"]["status"]["enum"]
 
 def list_own(call: Call) -> Document:
     """A page of the caller's invoices, newest first."""
-    before = read_cursor(_scope(call.user.id), call.query["after"]) if "after" in call.query else MAX_ID
-    return _page(call, user_id=call.user.id, before=before, limit=page_limit(call.query.get("limit")))
+    before, limit = position(call.query, _scope(call.user.id), MAX_ID)
+    return _page(call, user_id=call.user.id, before=before, limit=limit)
 
 
 @cached(INVOICES, ttl=600)
@@ -51,8 +51,8 @@ def list_all(call: Call) -> Document:
     if status not in (None, *STATUSES):
         raise errors.BadRequest(f"status must be one of: {', '.join(STATUSES)}.")
     user_id = positive_id(query["user_id"], "user_id") if "user_id" in query else None
-    scope, limit = f"all invoices/{status}/{user_id}/{since}/{until}", page_limit(query.get("limit"))
-    before = read_cursor(scope, query["after"]) if "after" in query else MAX_ID
+    scope = f"all invoices/{status}/{user_id}/{since}/{until}"
+    before, limit = position(query, scope, MAX_ID)
     filters: dict[str, Any] = {"status": status, "user_id": user_id, "since": since, "until": until}
     return call.document(
         page(scope, call.read(partial(invoices.search_invoices, **filters, before=before, limit=limit + 1)), limit)

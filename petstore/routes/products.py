@@ -10,7 +10,7 @@ from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.lines import shortage
-from petstore.pagination import page, page_limit, read_cursor
+from petstore.pagination import page, position
 from petstore.repository import products
 from petstore.stock import PRODUCT, PRODUCTS, check_limit, stock_prefixes
 from petstore.validation import MAX_ID, money, positive_id
@@ -24,8 +24,8 @@ def read(call: Call) -> Document:
     """One product by `id`, or a page of all."""
     query = call.query
     if "id" not in query:
-        after = read_cursor(_SCOPE, query["after"]) if "after" in query else 0
-        return _page(call, after=after, limit=page_limit(query.get("limit")))
+        after, limit = position(query, _SCOPE, 0)
+        return _page(call, after=after, limit=limit)
     if len(query) > 1:
         raise errors.BadRequest("id asks for one product: it cannot stand together with limit or after.")
     return _single(call, product_id=positive_id(query["id"]))
@@ -43,9 +43,9 @@ def _page(call: Call, *, after: int, limit: int) -> Any:
 
 def movements(call: Call) -> Document:
     """A page of the ledger of a product's stock, newest first; also when it is no longer on sale."""
-    product_id, limit = _required_id(call), page_limit(call.query.get("limit"))
+    product_id = _required_id(call)
     scope = f"movements/{product_id}"
-    before = read_cursor(scope, call.query["after"]) if "after" in call.query else MAX_ID
+    before, limit = position(call.query, scope, MAX_ID)
     items = call.read(partial(products.list_movements, product_id=product_id, before=before, limit=limit + 1))
     if not items and "after" not in call.query:
         raise _no_such_product()  # the first row of every ledger is its initial stock

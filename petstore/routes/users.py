@@ -10,7 +10,7 @@ from petstore.cache import Document
 from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.invoicing import wholes
-from petstore.pagination import page, page_limit, read_cursor
+from petstore.pagination import page, position
 from petstore.repository import audit, idempotency, invoices, sessions, users
 from petstore.repository.users import Credentials
 from petstore.validation import MAX_ID, positive_id
@@ -99,7 +99,7 @@ def list_all(call: Call) -> Document:
             raise errors.BadRequest("email asks for one account: it cannot stand together with limit or after.")
         found = call.read(partial(users.find_user, email=query["email"]))
         return call.document(page("users", [found] if found else [], 1))
-    after, limit = read_cursor("users", query["after"]) if "after" in query else 0, page_limit(query.get("limit"))
+    after, limit = position(query, "users", 0)
     return call.document(page("users", call.read(partial(users.list_users, after=after, limit=limit + 1)), limit))
 
 
