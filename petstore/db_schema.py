@@ -34,9 +34,9 @@ def describe(conn: Connection, query: Query) -> Description:
             error = psycopg.errors.error_from_result(result)
             if not (error.sqlstate or "").startswith("42"):  # not the query's fault: a lock, a time-out, a lost connection
                 raise error
-            raise WrongDatabase(f"sql/queries/{query.name}.sql does not fit the database: {error.diag.message_primary}")
+            raise WrongDatabase(f"{query.name}.sql does not fit the database: {error.diag.message_primary}")
     return Description(
-        parameters={name: _type(conn, described.param_type(i)) for i, name in enumerate(query.parameters)},
+        parameters={name: _type(conn, described.param_type(i)) for i, name in enumerate(query.names)},
         columns={(described.fname(i) or b"").decode(): _type(conn, described.ftype(i)) for i in range(described.nfields)},
     )
 

@@ -1,4 +1,7 @@
-"""Loads sql/queries: one file is one query, named `<resource>/<verb>_<noun>`."""
+"""Loads the SQL files: sql/queries, named `<resource>/<verb>_<noun>`, and sql/reports, named `reports/<name>`.
+
+Each begins with a header, which is its contract: a sentence, its parameters, its locks, the line that runs it in psql.
+"""
 
 from __future__ import annotations
 
@@ -26,53 +29,81 @@ _TOKEN = re.compile(
 )
 
 
+# `--   product_id  bigint  the product`, in a header.
+_PARAMETER = re.compile(r"^--   (?P<name>[a-z_]+) +(?P<type>[a-z]+(?:\[\])?)  +(?P<meaning>\S.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter as the header of its file tells it. type: as PostgreSQL spells it; nullable: an empty value means NULL."""
+
+    name: str
+    type: str
+    meaning: str
+    nullable: bool
+
+
 @dataclass(frozen=True)
 class Query:
-    """One file of sql/queries.
+    """One SQL file.
 
-    name: `products/get_product`; sql: what psycopg runs, with `%(name)s` in the place of `:'name'`; parameters: their names in
-    order of appearance.
+    name: `products/get_product`; path: the file; sentence: what it does; parameters: by name, in order of the header; sql: what
+    psycopg runs, with `%(name)s` in the place of `:'name'`; names: the parameters' names in order of appearance.
     """
 
     name: str
+    path: Path
+    sentence: str
+    parameters: Mapping[str, Parameter]
     sql: str
-    parameters: tuple[str, ...]
+    names: tuple[str, ...]
 
     def numbered(self) -> str:
         """The statement with `$1`, `$2`, ... for its parameters, as the wire protocol wants it."""
-        numbers = {name: f"${number}" for number, name in enumerate(self.parameters, 1)}
+        numbers = {name: f"${number}" for number, name in enumerate(self.names, 1)}
         return re.sub(r"%\((\w+)\)s|%%", lambda match: numbers[match[1]] if match[1] else "%", self.sql)
 
 
-def parse_query(name: str, text: str) -> Query:
-    """Turn the text of a file, which psql runs as it is, into what psycopg runs. Comments are left out."""
-    parameters: dict[str, None] = {}
+def parse_query(name: str, text: str, path: Path = Path()) -> Query:
+    """Turn the text of a file, which psql runs as it is, into what psycopg runs. Comments are left out, but for the name."""
+    names: dict[str, None] = {}
     parts, end = [], 0
     for token in _TOKEN.finditer(text):
         parts.append(text[end : token.start()].replace("%", "%%"))
         end = token.end()
         if token["name"]:
-            parameters[token["name"]] = None
+            names[token["name"]] = None
             parts.append(f"%({token['name']})s")
         elif not token[0].startswith(("--", "/*")):
             parts.append(token[0].replace("%", "%%"))
     parts.append(text[end:].replace("%", "%%"))
-    statement = "".join(parts).strip().removesuffix(";")
-    # The name goes with the statement, so that PostgreSQL's log and pg_stat_activity tell which file is running.
+    verb, rest = "".join(parts).strip().removesuffix(";").split(None, 1)
     return Query(
         name=name,
-        sql=f"/* {name} */ {statement}",
-        parameters=tuple(parameters),
+        path=path,
+        sentence=text.partition("\n")[0].removeprefix("-- "),
+        parameters=_parameters(text),
+        # The name goes with the statement, so that PostgreSQL's log, pg_stat_activity and pg_stat_statements tell which file is
+        # running; behind the first word, because pg_stat_statements (since PostgreSQL 18) leaves out what stands before it.
+        sql=f"{verb} /* {name} */ {rest}",
+        names=tuple(names),
     )
 
 
-def load_queries(folder: Path = SQL_FOLDER / "queries") -> Mapping[str, Query]:
-    """Every query by its name."""
+def _parameters(text: str) -> Mapping[str, Parameter]:
+    header = text[: end.start()] if (end := re.search("^(?!--)", text, re.MULTILINE)) else text
+    found = [Parameter(**match.groupdict(), nullable="NULL (empty in psql)" in match[0]) for match in _PARAMETER.finditer(header)]
+    return MappingProxyType({parameter.name: parameter for parameter in found})
+
+
+def load_queries(pattern: str, folder: Path = SQL_FOLDER) -> Mapping[str, Query]:
+    """Every query whose file matches, by its name."""
     found = {}
-    for path in sorted(folder.glob("*/*.sql")):
+    for path in sorted(folder.glob(pattern)):
         name = f"{path.parent.name}/{path.stem}"
-        found[name] = parse_query(name, path.read_text("utf-8"))
+        found[name] = parse_query(name, path.read_text("utf-8"), path)
     return MappingProxyType(found)
 
 
-QUERIES = load_queries()
+QUERIES = load_queries("queries/*/*.sql")
+REPORTS = load_queries("reports/*.sql")

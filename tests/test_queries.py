@@ -13,7 +13,7 @@ FILES = sorted((SQL_FOLDER / "queries").glob("*/*.sql"))
 
 def parsed(text):
     query = parse_query("a/b", text)
-    return query.sql.removeprefix("/* a/b */ "), query.parameters
+    return query.sql.replace("/* a/b */ ", ""), query.names
 
 
 def test_parameters_become_psycopgs_and_keep_their_casts():
@@ -52,11 +52,11 @@ def test_comments_are_left_out_and_their_quotes_open_nothing():
 
 def test_the_numbered_form_has_one_number_per_name():
     query = parse_query("a/b", "SELECT :'b'::int, :'a'::int, :'b'::int, '%'")
-    assert query.numbered() == "/* a/b */ SELECT $1::int, $2::int, $1::int, '%'"
+    assert query.numbered() == "SELECT /* a/b */ $1::int, $2::int, $1::int, '%'"
 
 
 def test_the_name_goes_with_the_statement():
-    assert all(query.sql.startswith(f"/* {name} */ ") for name, query in QUERIES.items())
+    assert all(re.match(rf"[A-Z]+ /\* {name} \*/ \S", query.sql) for name, query in QUERIES.items())
 
 
 # ── the files, as a DBA meets them ───────────────────────────────────────────────────────────────────────────────────────
@@ -72,7 +72,8 @@ def test_a_file_begins_with_its_contract(path):
     assert lines[0][0].isupper()
     assert lines[0].endswith(".")
     listed = re.findall(r"^--   ([a-z_]+) +([a-z]+(?:\[\])?)  +\S", header, re.MULTILINE)
-    assert {name for name, _ in listed} == set(query.parameters)
+    assert dict(listed) == {name: parameter.type for name, parameter in query.parameters.items()}
+    assert set(query.names) == set(query.parameters)
     for name, kind in listed:
         spelled = kind.replace("[]", " []")
         assert f":'{name}'::{spelled}" in text or re.search(rf"nullif\(:'{name}'::text, ''\)(::{spelled})?", text), name
