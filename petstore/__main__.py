@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from petstore import __version__, db, interrupts, keyring
-from petstore.commands import create_admin, generate_keys, migrate, psql, rotate_keys, seed, set_password
+from petstore.commands import create_admin, generate_keys, migrate, openapi, psql, rotate_keys, seed, set_password
 from petstore.console import Refused, say
 from petstore.embedded import EmbeddedError
 from petstore.serving import serve
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         loading.add_argument(f"--{what}", type=_count, default=0, metavar="N", help=f"so many {what} for load tests")
     command(create_admin).add_argument("email", metavar="EMAIL")
     command(set_password).add_argument("email", metavar="EMAIL")
+    command(openapi)
     _add_key_options(command(generate_keys), command(rotate_keys))
     command(psql).add_argument("--owner", action="store_true", help="as the owner of the schema; the first argument")
     return parser

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bottle import Bottle, HTTPError, HTTPResponse, request, response
+from bottle import Bottle, HTTPError, HTTPResponse, Route, request, response
 
-from petstore import errors
+from petstore import errors, openapi
 from petstore.browsers import is_preflight, preflight
 from petstore.calls import Services
 from petstore.front import WSGI, front
+from petstore.keyring import PUBLISH_SECONDS
+from petstore.parameters import PARAMETERS
 from petstore.plugins import ROLES, Gate, problem_response
-from petstore.routes import audit, credit_notes, invoices, products, purchases, sessions, system, users
+from petstore.routes import audit, credit_notes, invoices, pages, products, purchases, sessions, system, users
 from petstore.validation import SCHEMAS
 
 
@@ -23,9 +25,12 @@ def create_app(services: Services) -> WSGI:
 
 def hashing_paths() -> frozenset[str]:
     """The paths of the routes that hash passwords."""
-    routes = Bottle()
-    _add_routes(routes)
-    return frozenset(route.rule for route in routes.routes if route.config.get("hashes"))
+    return frozenset(route.rule for route in _routes() if route.config.get("hashes"))
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document of every route."""
+    return openapi.describe(_routes())
 
 
 def create_router(services: Services) -> Bottle:
@@ -35,61 +40,113 @@ def create_router(services: Services) -> Bottle:
     app.default_error_handler = _router_error
     _add_routes(app)
     for route in app.routes:
-        _check_facts(route.method, route.rule, route.config)
+        _check_facts(route)
     return app
 
 
-def _add_routes(app: Bottle) -> None:
-    """auth: anyone, user or admin; body: its JSON Schema; body_optional: none is {}; query: the parameters that it takes;
+def _routes() -> list[Route]:
+    app = Bottle()
+    _add_routes(app)
+    routes: list[Route] = app.routes
+    return routes
 
-    idempotent: it takes an Idempotency-Key; hashes: it hashes a password, and is kept from taking the others' threads.
+
+def _add_routes(app: Bottle) -> None:
+    """The facts of a route, which the gate, the OpenAPI document and the tests read.
+
+    auth: anyone, user or admin; query: the parameters that it takes, required: those it cannot do without; body: the JSON Schema
+    of its body, body_optional: none is {}; returns: that of its answer, or media types; pages: that of the items, of a list;
+    status: of a success, by default 200, or 204 for nothing; location: it tells where to find what it made; cached: it has an
+    X-Cache; cache_control: another than usual; refuses: the problems of its own; idempotent: it takes an Idempotency-Key; hashes:
+    it hashes a password, and is kept from taking the others' threads.
     """
     _add_accounts(app)
     _add_shop(app)
-    app.get("/.well-known/jwks.json", callback=system.jwks, auth="anyone")
-    app.get("/livez", callback=system.livez, auth="anyone")
-    app.get("/readyz", callback=system.readyz, auth="anyone")
+    _add_invoices(app)
+    _add_pages(app)
+    app.get("/livez", callback=system.livez, auth="anyone", returns="live")
+    app.get("/readyz", callback=system.readyz, auth="anyone", returns="ready")
+    published = f"public, max-age={PUBLISH_SECONDS}"
+    app.get("/.well-known/jwks.json", callback=system.jwks, auth="anyone", returns="jwks", cache_control=published)
 
 
+# fmt: off
 def _add_accounts(app: Bottle) -> None:
-    app.post("/register", callback=users.register, auth="anyone", body="account_new", hashes=True)
-    app.post("/login", callback=sessions.login, auth="anyone", body="credentials", hashes=True)
-    app.post("/refresh", callback=sessions.refresh, auth="anyone", body="refresh_token")
+    app.post("/register", callback=users.register, auth="anyone", body="account_new", returns="profile", status=201,
+             refuses=("email-taken",), hashes=True)
+    app.post("/login", callback=sessions.login, auth="anyone", body="credentials", returns="tokens",
+             refuses=("wrong-credentials",), hashes=True)
+    app.post("/refresh", callback=sessions.refresh, auth="anyone", body="refresh_token", returns="tokens",
+             refuses=("wrong-refresh-token",))
     app.post("/logout", callback=sessions.logout, auth="anyone", body="refresh_token")
-    app.get("/me", callback=users.me, auth="user")
-    app.post("/me/password", callback=users.change_password, auth="user", body="password_change", hashes=True)
-    app.get("/me/export", callback=users.export, auth="user")
-    app.post("/me/delete", callback=users.delete, auth="user", body="account_deletion", hashes=True)
-    app.get("/admin/users", callback=users.list_all, auth="admin", query=("email", "limit", "after"))
-    app.route("/admin/users/<user_id>", "PATCH", users.change, auth="admin", body="user_change")
-    app.get("/admin/audit", callback=audit.read, auth="admin", query=("actor", "action", "from", "to", "limit", "after"))
+    app.get("/me", callback=users.get_profile, auth="user", returns="profile")
+    app.post("/me/password", callback=users.change_password, auth="user", body="password_change",
+             refuses=("wrong-credentials",), hashes=True)
+    app.get("/me/export", callback=users.export_account, auth="user", returns="export")
+    app.post("/me/delete", callback=users.delete_account, auth="user", body="account_deletion",
+             refuses=("wrong-credentials", "last-admin"), hashes=True)
+    app.get("/admin/users", callback=users.list_accounts, auth="admin", query=("email", "limit", "after"), pages="account")
+    app.route("/admin/users/<user_id>", "PATCH", users.change_account, auth="admin", body="user_change", returns="account",
+              refuses=("not-found", "last-admin"))
+    app.get("/admin/audit", callback=audit.list_audit_entries, auth="admin",
+            query=("actor", "action", "from", "to", "limit", "after"), pages="audit_entry")
 
 
 def _add_shop(app: Bottle) -> None:
-    app.get("/products", callback=products.read, auth="anyone", query=("id", "limit", "after"))
-    app.post("/create_product", callback=products.create, auth="admin", body="product_new", idempotent=True)
-    app.route("/modify_product", "PATCH", products.modify, auth="admin", query=("id",), body="product_changes", idempotent=True)
-    app.delete("/delete_product", callback=products.delete, auth="admin", query=("id", "version"))
-    app.get("/admin/products/movements", callback=products.movements, auth="admin", query=("id", "limit", "after"))
-
-    app.post("/purchase_product", callback=purchases.purchase, auth="user", body="purchase", idempotent=True)
-
-    app.get("/invoices", callback=invoices.list_own, auth="user", query=("limit", "after"))
-    app.get("/invoices/<invoice_id>", callback=invoices.read, auth="user")
-    app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel, auth="user", body="invoice_cancel", body_optional=True)
-    of_invoices = ("status", "user_id", "from", "to", "limit", "after")
-    app.get("/admin/invoices", callback=invoices.list_all, auth="admin", query=of_invoices)
-    app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change, auth="admin", body="invoice_change")
-    credit_notes_of = "/admin/invoices/<invoice_id>/credit_notes"
-    app.post(credit_notes_of, callback=credit_notes.create, auth="admin", body="credit_note", idempotent=True)
+    app.get("/products", callback=products.get_products, auth="anyone", query=("id", "limit", "after"), pages="product",
+            returns="product", refuses=("not-found",), cached=True)
+    app.post("/create_product", callback=products.create_product, auth="admin", body="product_new", returns="product", status=201,
+             location=True, idempotent=True)
+    app.route("/modify_product", "PATCH", products.modify_product, auth="admin", query=("id",), required=("id",),
+              body="product_changes", returns="product", idempotent=True,
+              refuses=("not-found", "edit-conflict", "stock-changed", "not-enough-stock", "stock-limit"))
+    app.delete("/delete_product", callback=products.delete_product, auth="admin", query=("id", "version"), required=("id",),
+               refuses=("not-found", "edit-conflict"))
+    app.get("/admin/products/movements", callback=products.list_movements, auth="admin", query=("id", "limit", "after"),
+            required=("id",), pages="movement", refuses=("not-found",))
+    app.post("/purchase_product", callback=purchases.purchase_product, auth="user", body="purchase", returns="invoice",
+             status=201, location=True, idempotent=True, refuses=("not-enough-stock", "price-changed"))
 
 
-def _check_facts(method: str, rule: str, facts: dict[str, Any]) -> None:
-    """A route that forgot its facts does not start."""
+def _add_invoices(app: Bottle) -> None:
+    app.get("/invoices", callback=invoices.list_invoices, auth="user", query=("limit", "after"), pages="invoice_summary",
+            cached=True)
+    app.get("/invoices/<invoice_id>", callback=invoices.get_invoice, auth="user", returns="invoice", refuses=("not-found",))
+    changes = ("not-found", "transition-not-allowed", "stock-limit")
+    app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel_invoice, auth="user", body="invoice_cancel",
+             body_optional=True, returns="invoice", refuses=changes)
+    app.get("/admin/invoices", callback=invoices.list_all_invoices, auth="admin",
+            query=("status", "user_id", "from", "to", "limit", "after"), pages="invoice_summary")
+    app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change_invoice, auth="admin", body="invoice_change",
+              returns="invoice", refuses=changes)
+    app.post("/admin/invoices/<invoice_id>/credit_notes", callback=credit_notes.create_credit_note, auth="admin",
+             body="credit_note_new", returns="credit_note", status=201, idempotent=True,
+             refuses=("not-found", "not-creditable", "credit-exceeds-invoice", "stock-limit"))
+
+
+def _add_pages(app: Bottle) -> None:
+    app.get("/", callback=pages.get_home, auth="anyone", returns="text/html")
+    app.get("/docs", callback=pages.get_docs, auth="anyone", returns="text/html")
+    app.get("/openapi.json", callback=pages.openapi(openapi_document), auth="anyone", returns="openapi")
+    app.get("/problems", callback=pages.list_problems, auth="anyone", returns="text/html")
+    app.get("/problems/<slug>", callback=pages.get_problem, auth="anyone", returns="text/html", refuses=("not-found",))
+    app.get("/assets/<file>", callback=pages.get_asset, auth="anyone", returns="text/css text/javascript image/svg+xml",
+            refuses=("not-found",))
+# fmt: on
+
+
+def _check_facts(route: Route) -> None:
+    """A route that forgot its facts, or has one that nothing knows, does not start."""
+    facts, name = route.config, f"{route.method} {route.rule}"
     if facts.get("auth") not in ROLES:
-        raise ValueError(f"{method} {rule}: auth must be one of {', '.join(ROLES)}")
-    if facts.get("body") not in (None, *SCHEMAS):
-        raise ValueError(f"{method} {rule}: there is no petstore/schemas/{facts['body']}.json")
+        raise ValueError(f"{name}: auth must be one of {', '.join(ROLES)}")
+    schemas = [facts.get("body"), facts.get("pages"), facts.get("returns")]
+    for unknown in {schema for schema in schemas if schema and "/" not in schema} - {*SCHEMAS}:
+        raise ValueError(f"{name}: there is no petstore/schemas/{unknown}.json")
+    for unknown in {*facts.get("query", ()), *re.findall("<(.*?)>", route.rule)} - {*PARAMETERS}:
+        raise ValueError(f"{name}: there is no parameter {unknown} in petstore/schemas/parameters.json")
+    for unknown in {*facts.get("refuses", ())} - {*errors.PROBLEMS}:
+        raise ValueError(f"{name}: there is no problem {unknown}")
 
 
 def _router_error(error: HTTPError) -> bytes:
@@ -102,9 +159,10 @@ def _router_error(error: HTTPError) -> bytes:
         if is_preflight(request.environ):
             HTTPResponse(b"", 204, preflight(allowed)).apply(response)
             return b""
-        problem = errors.MethodNotAllowed(headers={"Allow": ", ".join(sorted(allowed))})
+        methods = ", ".join(sorted(allowed))
+        problem = errors.MethodNotAllowed(f"This path takes: {methods}.", headers={"Allow": methods})
     elif error.status_code == 404:
-        problem = errors.NotFound("There is nothing at this path.")
+        problem = errors.NotFound("There is nothing at this path; GET /openapi.json and the page /docs list what there is.")
     else:
         problem = errors.InternalError()
     problem_response(problem).apply(response)

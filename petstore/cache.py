@@ -43,16 +43,17 @@ class CacheDown(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """The bytes of an answer, their strong ETag (RFC 9110, 8.8.3), and where they came from: HIT, MISS, BYPASS or None."""
+    """The bytes of an answer, their type and strong ETag (RFC 9110, 8.8.3), and whence they came: HIT, MISS, BYPASS or None."""
 
     body: bytes
     etag: str
     cache: str | None = None
+    content_type: str = "application/json"
 
 
-def document(body: bytes, cache: str | None = None) -> Document:
+def document(body: bytes, cache: str | None = None, content_type: str = Document.content_type) -> Document:
     """Bytes with their ETag, a hash of just them."""
-    return Document(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"', cache)
+    return Document(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"', cache, content_type)
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,7 @@ class Cache:
 
     def invalidate(self, *prefixes: str, mark: Mark | None = None) -> None:
         """Make every entry under these prefixes unusable, on every worker; then take the mark away."""
-        try:
-            # A Redis that failed at the mark is tried once more: it may be full or slow, and serve old entries to others.
+        try:  # one that failed at the mark is tried once more: it may be full or slow, and serve old entries to others
             with self.reach(although_down=mark is not None and mark.sent) as link:
                 link.forget(prefixes, mark)
         except CacheDown:

@@ -56,17 +56,17 @@ class Answer:
 class Call:
     """One request, with its token, parameters and body checked.
 
-    route: method and rule, such as PATCH /admin/invoices/<invoice_id>; path: its wildcards, as sent; query: the parameters, as
-    sent; body: the validated JSON, or None; key: the Idempotency-Key, where the route takes one; deadline: time.monotonic() by
-    which it must be answered; address: where it comes from, None when that is not known.
+    route: method and rule, such as PATCH /admin/invoices/<invoice_id>; path: its wildcards, and query: the parameters, both as
+    their schemas have them; body: the validated JSON, or None; key: the Idempotency-Key, where the route takes one; deadline:
+    time.monotonic() by which it must be answered; address: where it comes from, None when that is not known.
     """
 
     services: Services
     request_id: str
     deadline: float
     route: str
-    path: Mapping[str, str]
-    query: Mapping[str, str]
+    path: Mapping[str, Any]
+    query: Mapping[str, Any]
     body: Any
     caller: User | None
     address: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from petstore import db, db_schema, embedded, interrupts, keyring, passwords, seeding
+from petstore import app, db, db_schema, embedded, interrupts, keyring, passwords, seeding
 from petstore.cache import Cache, CacheDown
 from petstore.console import Refused, say
 from petstore.emails import email_fault
@@ -138,6 +139,11 @@ def _ask_password() -> str:
     except (EOFError, UnicodeDecodeError):
         raise Refused("that is not a password") from None
     return password
+
+
+def openapi(settings: Settings, options: argparse.Namespace) -> None:
+    """Print the OpenAPI document of this version, as the service has it at /openapi.json."""
+    print(json.dumps(app.openapi_document(), indent=2, ensure_ascii=False))
 
 
 def generate_keys(settings: Settings, options: argparse.Namespace) -> None:

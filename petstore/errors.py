@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 Fault = Mapping[str, Any]  # {"pointer": "/products/0/quantity", "detail": "must be at least 1"}, and facts beside them
 
 
+PROBLEMS: dict[str, type[Problem]] = {}  # every kind that there is, by its slug; petstore/problems.json explains them
+
+
 class Problem(Exception):
     """The request could not be answered."""  # the docstring is the title, and the default detail
 
@@ -18,6 +21,7 @@ class Problem(Exception):
 
     def __init_subclass__(cls) -> None:
         cls.slug = re.sub("(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
+        PROBLEMS[cls.slug] = cls
 
     def __init__(
         self,

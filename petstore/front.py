@@ -42,7 +42,8 @@ def front(app: WSGI, settings: Settings, rates: Rates) -> WSGI:
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             nonlocal status
             status = line[:3]
-            return start_response(line, [*headers, *added], exc_info)
+            own = {name for name, _ in headers}  # a page has a policy of its own
+            return start_response(line, [*headers, *(pair for pair in added if pair[0] not in own)], exc_info)
 
         try:
             rates.count(f"address {household(address)}")

@@ -9,7 +9,8 @@ from typing import Any
 
 from bottle import HTTPResponse, Route, request
 
-from petstore import errors, sessions, validation
+from petstore import errors, parameters, sessions, validation
+from petstore.browsers import HTML, PAGE_POLICY
 from petstore.cache import Document
 from petstore.calls import Answer, Call, Services
 from petstore.credentials import RESERVED_SECONDS
@@ -34,7 +35,7 @@ class Gate:
 
     def apply(self, handler: Handler, route: Route) -> Callable[..., HTTPResponse]:
         facts, name = route.config, f"{route.method} {route.rule}"
-        cache_control = _cache_control(route.method, facts["auth"])
+        cache_control = facts.get("cache_control") or _cache_control(route.method, facts["auth"])
         reserved = RESERVED_SECONDS if facts.get("hashes") else 0
 
         def guarded(**path: str) -> HTTPResponse:
@@ -43,10 +44,10 @@ class Gate:
                 if time.monotonic() >= deadline - reserved:
                     raise errors.Unavailable("The service has more to do than it can; try again.")
                 checked = self._checked(facts, deadline)
-                call = Call(self._services, request_id(), deadline, name, path, **checked)
+                values = {key: parameters.parse_parameter(key, text) for key, text in path.items()}
+                call = Call(self._services, request_id(), deadline, name, values, **checked)
                 response = self._respond(call, handler(call))
-                if "Cache-Control" not in response.headers:
-                    response.set_header("Cache-Control", cache_control)
+                response.set_header("Cache-Control", cache_control)
             except errors.Problem as problem:
                 if problem.status == 500:
                     logger.exception("request %s failed", request_id())
@@ -65,14 +66,15 @@ class Gate:
         caller = self._authenticate(deadline) if auth != "anyone" else None
         if caller and caller.role not in ROLES[auth]:
             raise errors.Forbidden()
-        parameters = validation.parse_query(request.environ.get("QUERY_STRING", ""), facts.get("query", ()))
-        key = validation.idempotency_key(request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
+        query_string = request.environ.get("QUERY_STRING", "")
+        query = parameters.parse_query(query_string, facts.get("query", ()), facts.get("required", ()))
+        key = parameters.idempotency_key(request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
         value = None
         if body is not None:
             value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)
             validation.validate(body, value)
         address = request.environ["petstore.address"] or None
-        return {"query": parameters, "body": value, "caller": caller, "address": address, "key": key}
+        return {"query": query, "body": value, "caller": caller, "address": address, "key": key}
 
     def _authenticate(self, deadline: float) -> User:
         header = request.environ.get("HTTP_AUTHORIZATION")
@@ -90,12 +92,15 @@ class Gate:
     def _respond(call: Call, result: Document | Answer) -> HTTPResponse:
         if isinstance(result, Answer):
             response = HTTPResponse(call.encode(result.value), result.status, {**result.headers})
+            response.content_type = "application/json" if result.status < 400 else errors.PROBLEM_JSON
         else:
             unchanged = _etag_matches(request.environ.get("HTTP_IF_NONE_MATCH"), result.etag)
             response = HTTPResponse(b"" if unchanged else result.body, 304 if unchanged else 200, {"ETag": result.etag})
             if result.cache is not None:
                 response.set_header("X-Cache", result.cache)
-        response.content_type = "application/json" if response.status_code < 400 else errors.PROBLEM_JSON
+            if result.content_type == HTML:
+                response.set_header(*PAGE_POLICY)
+            response.content_type = result.content_type
         return response
 
 

@@ -1,15 +1,13 @@
-"""Input: JSON bodies read strictly, checked by their JSON Schema; ids and parameters of paths and queries; money."""
+"""Bodies: JSON read strictly, checked by its JSON Schema; money."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from importlib import resources
 from typing import Any, NoReturn, cast
-from urllib.parse import parse_qsl
 
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
@@ -17,7 +15,6 @@ from jsonschema.validators import extend
 from petstore import errors
 
 DEPTH = 32  # levels of nesting in a body
-MAX_ID = 2**63 - 1
 MAX_PRICE = 999_999_999
 MAX_FAULTS = 20  # listed in one answer
 _MAX_DIGITS = 40  # of an integer: enough to tell every number in bounds from every one out of them
@@ -189,57 +186,3 @@ def money(pointer: str, value: str | int | Decimal, minor_digits: int) -> Decima
         digits = f"at most {minor_digits} digits" if minor_digits else "no digits"
         raise errors.invalid(pointer, f"must have {digits} after the point: that is what the currency has")
     return abs(rounded)  # -0 is 0
-
-
-# ── paths and queries ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def parse_query(query_string: str, allowed: tuple[str, ...]) -> dict[str, str]:
-    """The parameters of a query; unknown, repeated or empty ones are a 400 that names them."""
-    try:
-        pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=20)
-    except ValueError:
-        raise errors.BadRequest("The query string cannot be read.") from None
-    parameters: dict[str, str] = {}
-    for name, value in pairs:
-        shown = name[:50]
-        if name not in allowed:
-            there_are = f"there are: {', '.join(allowed)}" if allowed else "there are none"
-            raise errors.BadRequest(f"Unknown query parameter {shown!a}; {there_are}.")
-        if name in parameters:
-            raise errors.BadRequest(f"Query parameter {shown!a} is given twice.")
-        if not value:
-            raise errors.BadRequest(f"Query parameter {shown!a} is empty.")
-        if "\0" in value:
-            raise errors.BadRequest(f"Query parameter {shown!a} must not contain NUL characters.")
-        parameters[name] = value
-    return parameters
-
-
-def idempotency_key(header: str | None) -> str | None:
-    """The Idempotency-Key of a request, if it has one: 1 to 255 printable ASCII characters."""
-    if header is not None and not re.fullmatch("[ -~]{1,255}", header):
-        raise errors.BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters.")
-    return header
-
-
-def timestamp(text: str, name: str) -> datetime:
-    """A moment (RFC 3339), or a day, which means its beginning in UTC."""
-    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9:]{8})(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2}))?", text)
-    try:
-        if match is not None:
-            day, time, fraction, offset = match.groups()
-            moment = datetime.strptime(f"{day} {time or '00:00:00'} {offset or 'Z'}", "%Y-%m-%d %H:%M:%S %z")
-            moment = moment.replace(microsecond=int((fraction or ".0")[1:].ljust(6, "0")))
-            return moment.astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        pass
-    example = "2026-01-31 or 2026-01-31T12:00:00Z (a + in it must be sent as %2B)"
-    raise errors.BadRequest(f"{name} must be a day or a time such as {example}.")
-
-
-def positive_id(text: str, name: str = "id") -> int:
-    """A positive integer below 2^63, in plain ASCII digits."""
-    if not re.fullmatch("[1-9][0-9]{0,18}", text) or int(text) > MAX_ID:
-        raise errors.BadRequest(f"{name} must be a positive whole number below 2^63.")
-    return int(text)

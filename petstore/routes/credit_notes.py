@@ -8,15 +8,14 @@ from petstore.db import Connection
 from petstore.invoicing import Step, credit, credit_notes, lock, prefixes, touched
 from petstore.lines import shortages, sum_lines, unknown_products
 from petstore.repository import invoices
-from petstore.validation import positive_id
 from petstore.writes import write
 
 CREDITABLE = ("paid", "shipped", "delivered")
 
 
-def create(call: Call) -> Answer:
+def create_credit_note(call: Call) -> Answer:
     """Take back pieces of an invoice; they go back into stock unless their line says `restock` false."""
-    invoice_id, lines = positive_id(call.path["invoice_id"]), call.body["lines"]
+    invoice_id, lines = call.path["invoice_id"], call.body["lines"]
     invoice = touched(call, invoice_id)
     if faults := unknown_products("lines", lines, invoice.product_ids, "is not on this invoice"):
         raise errors.Invalid(errors=faults)

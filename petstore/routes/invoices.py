@@ -10,16 +10,14 @@ from petstore.cache import Document, cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.invoicing import GIVING_BACK, INVOICES, Step, move, no_such_invoice, prefixes, touched, whole
-from petstore.pagination import page, period, position
+from petstore.pagination import page, position
+from petstore.parameters import MAX_ID
 from petstore.repository import invoices
 from petstore.repository.invoices import Touched
-from petstore.validation import MAX_ID, SCHEMAS, positive_id
 from petstore.writes import write
 
-STATUSES: list[str] = SCHEMAS["invoice_change"]["properties"]["status"]["enum"]
 
-
-def list_own(call: Call) -> Document:
+def list_invoices(call: Call) -> Document:
     """A page of the caller's invoices, newest first."""
     before, limit = position(call.query, _scope(call.user.id), MAX_ID)
     return _page(call, user_id=call.user.id, before=before, limit=limit)
@@ -35,41 +33,37 @@ def _scope(user_id: int) -> str:
     return f"invoices/{user_id}"
 
 
-def read(call: Call) -> Document:
+def get_invoice(call: Call) -> Document:
     """An invoice with its details, events and credit notes, for its owner and for admins; to anyone else it does not exist."""
-    invoice_id = positive_id(call.path["invoice_id"])
+    invoice_id = call.path["invoice_id"]
     invoice = touched(call, invoice_id)
     if invoice.user_id != call.user.id and call.user.role != "admin":
         raise no_such_invoice()
     return call.document(call.snapshot(partial(whole, invoice_id=invoice_id)))
 
 
-def list_all(call: Call) -> Document:
+def list_all_invoices(call: Call) -> Document:
     """A page of all customers' invoices, newest first."""
-    query = call.query
-    status, (since, until) = query.get("status"), period(query)
-    if status not in (None, *STATUSES):
-        raise errors.BadRequest(f"status must be one of: {', '.join(STATUSES)}.")
-    user_id = positive_id(query["user_id"], "user_id") if "user_id" in query else None
+    status, user_id, since, until = (call.query.get(name) for name in ("status", "user_id", "from", "to"))
     scope = f"all invoices/{status}/{user_id}/{since}/{until}"
-    before, limit = position(query, scope, MAX_ID)
+    before, limit = position(call.query, scope, MAX_ID)
     filters: dict[str, Any] = {"status": status, "user_id": user_id, "since": since, "until": until}
     return call.document(
         page(scope, call.read(partial(invoices.search_invoices, **filters, before=before, limit=limit + 1)), limit)
     )
 
 
-def change(call: Call) -> Answer:
+def change_invoice(call: Call) -> Answer:
     """Move an invoice to another status; cancelling and refunding put the goods back, unless `restock` is false."""
     status, restock = call.body["status"], call.body.get("restock", True)
     if "restock" in call.body and status != "refunded":
         raise errors.invalid("/restock", "goes with status refunded only")
-    return _change(call, touched(call, positive_id(call.path["invoice_id"])), status, restock)
+    return _change(call, touched(call, call.path["invoice_id"]), status, restock)
 
 
-def cancel(call: Call) -> Answer:
+def cancel_invoice(call: Call) -> Answer:
     """The buyer takes back what is not paid yet; the goods go back into stock."""
-    invoice = touched(call, positive_id(call.path["invoice_id"]))
+    invoice = touched(call, call.path["invoice_id"])
     if invoice.user_id != call.user.id:
         raise no_such_invoice()
     return _change(call, invoice, "cancelled", True)

@@ -11,16 +11,17 @@ from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.lines import shortage
 from petstore.pagination import page, position
+from petstore.parameters import MAX_ID
 from petstore.repository import products
 from petstore.stock import PRODUCT, PRODUCTS, check_limit, stock_prefixes
-from petstore.validation import MAX_ID, money, positive_id
+from petstore.validation import money
 from petstore.writes import write
 
 MAX_NAME = 200  # characters
 _SCOPE = "products"  # of the cursors
 
 
-def read(call: Call) -> Document:
+def get_products(call: Call) -> Document:
     """One product by `id`, or a page of all."""
     query = call.query
     if "id" not in query:
@@ -28,7 +29,7 @@ def read(call: Call) -> Document:
         return _page(call, after=after, limit=limit)
     if len(query) > 1:
         raise errors.BadRequest("id asks for one product: it cannot stand together with limit or after.")
-    return _single(call, product_id=positive_id(query["id"]))
+    return _single(call, product_id=query["id"])
 
 
 @cached(PRODUCT, ttl=300)
@@ -41,9 +42,9 @@ def _page(call: Call, *, after: int, limit: int) -> Any:
     return page(_SCOPE, call.read(partial(products.list_products, after=after, limit=limit + 1)), limit)
 
 
-def movements(call: Call) -> Document:
+def list_movements(call: Call) -> Document:
     """A page of the ledger of a product's stock, newest first; also when it is no longer on sale."""
-    product_id = _required_id(call)
+    product_id = call.query["id"]
     scope = f"movements/{product_id}"
     before, limit = position(call.query, scope, MAX_ID)
     items = call.read(partial(products.list_movements, product_id=product_id, before=before, limit=limit + 1))
@@ -52,7 +53,7 @@ def movements(call: Call) -> Document:
     return call.document(page(scope, items, limit))
 
 
-def create(call: Call) -> Answer:
+def create_product(call: Call) -> Answer:
     """Put a product on sale."""
     columns = _columns(call)
 
@@ -63,9 +64,9 @@ def create(call: Call) -> Answer:
     return write(call, work, PRODUCTS)
 
 
-def modify(call: Call) -> Answer:
+def modify_product(call: Call) -> Answer:
     """Change name, price or stock of a product: to a value, or the stock by a number of pieces."""
-    product_id, body = _required_id(call), call.body
+    product_id, body = call.query["id"], call.body
     _check_changes(body)
     columns = {"name": None, "price": None} | _columns(call)
 
@@ -78,13 +79,12 @@ def modify(call: Call) -> Answer:
     return write(call, work, *stock_prefixes([product_id]))
 
 
-def delete(call: Call) -> Answer:
+def delete_product(call: Call) -> Answer:
     """Take a product off sale; `version`: only if it was not edited since."""
-    product_id = _required_id(call)
-    version = positive_id(call.query["version"], "version") if "version" in call.query else None
+    product_id = call.query["id"]
 
     def work(conn: Connection) -> Answer:
-        _lock(conn, product_id, version)
+        _lock(conn, product_id, call.query.get("version"))
         products.delete_product(conn, product_id=product_id)
         return Answer(204)
 
@@ -136,12 +136,6 @@ def _found(product: products.Product | None) -> products.Product:
 
 def _no_such_product() -> errors.NotFound:
     return errors.NotFound("There is no product with this id.")
-
-
-def _required_id(call: Call) -> int:
-    if "id" not in call.query:
-        raise errors.BadRequest("Query parameter id is missing: it names the product.")
-    return positive_id(call.query["id"])
 
 
 def _columns(call: Call) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from petstore.writes import write
 Locked = Mapping[int, LockedProduct]
 
 
-def purchase(call: Call) -> Answer:
+def purchase_product(call: Call) -> Answer:
     """Turn lines of products into a pending invoice, and take the pieces out of stock."""
     lines = call.body["products"]
     wanted, expected = sum_lines(lines), _expected_prices(call, lines)

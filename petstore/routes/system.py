@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from petstore import errors
-from petstore.calls import Answer, Call
+from petstore.cache import Document
+from petstore.calls import Call
 from petstore.db import WrongDatabase
-from petstore.keyring import PUBLISH_SECONDS
 
 
-def livez(call: Call) -> Answer:
+def livez(call: Call) -> Document:
     """The process answers."""
-    return Answer(200, {"status": "ok"})
+    return call.document({"status": "ok"})
 
 
-def jwks(call: Call) -> Answer:
-    """The public keys that access tokens are verified with."""
-    keys = call.services.tokens.keyring.now().published()
-    return Answer(200, keys, {"Cache-Control": f"public, max-age={PUBLISH_SECONDS}"})
+def jwks(call: Call) -> Document:
+    """The public keys that access tokens are verified with (RFC 7517)."""
+    return call.document(call.services.tokens.keyring.now().published())
 
 
-def readyz(call: Call) -> Answer:
+def readyz(call: Call) -> Document:
     """The database is reachable and is the right one. Without Redis the service is degraded, and ready."""
     cache = call.cache.check()
     try:
@@ -29,4 +28,4 @@ def readyz(call: Call) -> Answer:
         raise errors.Unavailable(detail, database="wrong", cache=cache) from error
     except errors.Problem as problem:
         raise errors.Unavailable("Not ready: the database cannot be reached.", database="down", cache=cache) from problem
-    return Answer(200, {"status": "degraded" if cache == "down" else "ready", "database": "ok", "cache": cache})
+    return call.document({"status": "degraded" if cache == "down" else "ready", "database": "ok", "cache": cache})

@@ -11,9 +11,9 @@ from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.invoicing import wholes
 from petstore.pagination import page, position
+from petstore.parameters import MAX_ID
 from petstore.repository import audit, idempotency, invoices, sessions, users
 from petstore.repository.users import Credentials
-from petstore.validation import MAX_ID, positive_id
 
 _EVERYTHING = 2**31 - 1  # rows
 
@@ -32,7 +32,7 @@ def register(call: Call) -> Answer:
     return Answer(201, user, attempt.fields())
 
 
-def me(call: Call) -> Document:
+def get_profile(call: Call) -> Document:
     """The caller's profile."""
     return call.document(_profile(call.read(partial(users.get_user, user_id=call.user.id))))
 
@@ -49,7 +49,7 @@ def change_password(call: Call) -> Answer:
     return Answer(204, headers=attempt.fields())
 
 
-def export(call: Call) -> Document:
+def export_account(call: Call) -> Document:
     """All that is kept about the caller, as it was at one moment. One at a time: that of a big customer is megabytes."""
     user_id, exports = call.user.id, call.services.exports
 
@@ -71,7 +71,7 @@ def export(call: Call) -> Document:
         exports.release()
 
 
-def delete(call: Call) -> Answer:
+def delete_account(call: Call) -> Answer:
     """Erase what is personal of the caller; invoices remain, without it."""
     own = _own(call)
 
@@ -91,7 +91,7 @@ def delete(call: Call) -> Answer:
         return call.write(work)
 
 
-def list_all(call: Call) -> Document:
+def list_accounts(call: Call) -> Document:
     """A page of all accounts, or the one with an email."""
     query = call.query
     if "email" in query:
@@ -103,9 +103,9 @@ def list_all(call: Call) -> Document:
     return call.document(page("users", call.read(partial(users.list_users, after=after, limit=limit + 1)), limit))
 
 
-def change(call: Call) -> Answer:
+def change_account(call: Call) -> Answer:
     """Give an account another role, disable it, or let it in again."""
-    user_id, role, active = positive_id(call.path["user_id"]), call.body.get("role"), call.body.get("active")
+    user_id, role, active = call.path["user_id"], call.body.get("role"), call.body.get("active")
 
     def work(conn: Connection) -> Answer:
         if role == "user" or active is False:

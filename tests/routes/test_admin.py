@@ -364,7 +364,7 @@ def test_a_time_that_cannot_be_read_is_refused(admin, path, text):
     for name in ("from", "to"):
         answer = admin.get(f"{path}?{name}={text}")
         assert answer.status == 400
-        assert answer.json()["detail"].startswith(f"{name} must be")
+        assert answer.json()["detail"].startswith(f"Parameter {name} must be a day or a time")
 
 
 @pytest.mark.parametrize(

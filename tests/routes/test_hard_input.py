@@ -25,7 +25,7 @@ GOOD = {
     "product_changes": {"name": "Cat tree", "price": "1.00", "stock": 1},
     "purchase": {"products": [{"product_id": 1, "quantity": 1}]},
     "invoice_cancel": {"reason": "why"},
-    "credit_note": {"lines": [{"product_id": 1, "quantity": 1, "restock": True}], "reason": "why"},
+    "credit_note_new": {"lines": [{"product_id": 1, "quantity": 1, "restock": True}], "reason": "why"},
     "invoice_change": {"status": "refunded", "reason": "why", "restock": True},
 }
 UNREADABLE = [

@@ -76,6 +76,12 @@ def test_the_table_has_every_request_of_the_contract():
         ("GET", "/.well-known/jwks.json", "anyone"),
         ("GET", "/livez", "anyone"),
         ("GET", "/readyz", "anyone"),
+        ("GET", "/", "anyone"),
+        ("GET", "/docs", "anyone"),
+        ("GET", "/openapi.json", "anyone"),
+        ("GET", "/problems", "anyone"),
+        ("GET", "/problems/<slug>", "anyone"),
+        ("GET", "/assets/<file>", "anyone"),
     }
 
 
@@ -134,6 +140,12 @@ VALID = {
     ("GET", "/.well-known/jwks.json"): everybody("/.well-known/jwks.json", 200),
     ("GET", "/livez"): everybody("/livez", 200),
     ("GET", "/readyz"): everybody("/readyz", 200),
+    ("GET", "/"): everybody("/", 200),
+    ("GET", "/docs"): everybody("/docs", 200),
+    ("GET", "/openapi.json"): everybody("/openapi.json", 200),
+    ("GET", "/problems"): everybody("/problems", 200),
+    ("GET", "/problems/<slug>"): everybody("/problems/not-enough-stock", 200),
+    ("GET", "/assets/<file>"): everybody("/assets/docs.js", 200),
 }
 WITH_BODY = [(method, rule, facts["body"]) for method, rule, facts in ROUTES if facts.get("body")]
 # What other members of the answers there are; each with a value that would be valid where it belongs.

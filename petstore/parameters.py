@@ -1,0 +1,85 @@
+"""What paths, queries and headers name. Each parameter is read by its schema in petstore/schemas/parameters.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import parse_qsl
+
+from petstore import errors
+from petstore.validation import SCHEMAS
+
+PARAMETERS: Mapping[str, Mapping[str, Any]] = SCHEMAS["parameters"]["properties"]
+MAX_ID = 2**63 - 1
+
+
+def parse_query(query_string: str, allowed: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
+    """The parameters of a query, each as its schema has it; an unknown, repeated, empty or missing one is a 400 that names it."""
+    try:
+        pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=20)
+    except ValueError:
+        raise errors.BadRequest("The query cannot be read: it is name=value, with & between, in percent-encoded UTF-8.") from None
+    found: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in allowed:
+            raise _fault(name, f"is not a parameter here; there are: {', '.join(allowed) or 'none'}")
+        if name in found:
+            raise _fault(name, "is given twice")
+        found[name] = parse_parameter(name, text)
+    for name in required:
+        if name not in found:
+            raise _fault(name, f"is missing: {PARAMETERS[name]['description']}")
+    return found
+
+
+def parse_parameter(name: str, text: str) -> Any:
+    """An int, a datetime or a string, as the parameter's schema has it; what does not fit is a 400."""
+    schema = PARAMETERS[name]
+    if not text:
+        raise _fault(name, "is empty")
+    if "\0" in text:
+        raise _fault(name, "must not contain NUL characters")
+    if "anyOf" in schema:
+        return _moment(name, text)
+    if schema.get("type") == "integer":
+        return _integer(name, text, schema["minimum"], schema["maximum"])
+    if text not in schema.get("enum", (text,)):
+        raise _fault(name, f"must be one of: {', '.join(schema['enum'])}")
+    if not re.search(schema.get("pattern", ""), text) or text.endswith("\n"):
+        raise _fault(name, f"must be {schema['description']}")
+    return text
+
+
+def idempotency_key(header: str | None) -> str | None:
+    """The Idempotency-Key of a request, if it has one: 1 to 255 printable ASCII characters."""
+    if header is not None and not re.fullmatch("[ -~]{1,255}", header):
+        raise _fault("Idempotency-Key", "must have 1 to 255 printable ASCII characters")
+    return header
+
+
+def _integer(name: str, text: str, minimum: int, maximum: int) -> int:
+    if not re.fullmatch("0|[1-9][0-9]{0,18}", text) or not minimum <= int(text) <= maximum:
+        raise _fault(name, f"must be a whole number from {minimum} to {maximum}")
+    return int(text)
+
+
+def _moment(name: str, text: str) -> datetime:
+    """A time (RFC 3339), or a day, which means its beginning in UTC."""
+    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9:]{8})(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2}))?", text)
+    try:
+        if match is not None:
+            day, time, fraction, offset = match.groups()
+            moment = datetime.strptime(f"{day} {time or '00:00:00'} {offset or 'Z'}", "%Y-%m-%d %H:%M:%S %z")
+            moment = moment.replace(microsecond=int((fraction or ".0")[1:].ljust(6, "0")))
+            return moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        pass
+    example = "2026-01-31 or 2026-01-31T12:00:00Z (a + in it must be sent as %2B)"
+    raise _fault(name, f"must be a day or a time such as {example}")
+
+
+def _fault(name: str, detail: str) -> errors.BadRequest:
+    shown = name if name.isidentifier() and name.isascii() and len(name) <= 50 else ascii(name[:50])
+    return errors.BadRequest(f"Parameter {shown} {detail}.", errors=[{"parameter": name[:50], "detail": detail}])

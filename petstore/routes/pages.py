@@ -1,0 +1,94 @@
+"""Pages for people: what this is, the interactive reference, and what each error means; and the OpenAPI document behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+from swagger_ui_bundle import swagger_ui_path
+
+from petstore import __version__, errors
+from petstore.browsers import HTML
+from petstore.cache import Document, document
+from petstore.calls import Call
+from petstore.openapi import EXPLANATIONS, problem_example
+
+_PAGES = resources.files("petstore.pages")
+_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+
+
+def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Call], Document]:
+    """The handler of a document that is made when it is first asked for."""
+    made: list[Document] = []
+
+    def get_openapi(call: Call) -> Document:
+        """This document."""
+        if not made:
+            made.append(call.document(describe()))
+        return made[0]
+
+    return get_openapi
+
+
+def get_home(call: Call) -> Document:
+    """A page that says what this is."""
+    return _page("home", version=__version__)
+
+
+def get_docs(call: Call) -> Document:
+    """The interactive reference: every request can be tried in the browser."""
+    return _page("docs")
+
+
+def get_asset(call: Call) -> Document:
+    """A file that the pages need."""
+    if call.path["file"] not in _ASSETS:
+        raise errors.NotFound()
+    return _ASSETS[call.path["file"]]
+
+
+def list_problems(call: Call) -> Document:
+    """A page with every type of error."""
+    rows = (
+        f'<tr><td>{kind.status}</td><td><a href="/problems/{slug}">{slug}</a></td><td>{escape(kind.title())}.</td></tr>'
+        for slug, kind in sorted(errors.PROBLEMS.items(), key=lambda item: (item[1].status, item[0]))
+    )
+    return document(_fill("problems", rows="\n".join(rows)), content_type=HTML)
+
+
+def get_problem(call: Call) -> Document:
+    """A page about one type of error: what it means, and what to do."""
+    slug = call.path["slug"]
+    if slug not in errors.PROBLEMS:
+        raise errors.NotFound("There is no such type of error; GET /problems lists those there are.")
+    kind, explanation = errors.PROBLEMS[slug], EXPLANATIONS[slug]
+    example = json.dumps(problem_example(slug), indent=2)
+    texts = {"title": kind.title(), "means": explanation["means"], "do": explanation["do"], "example": example}
+    return _page("problem", slug=slug, status=str(kind.status), **texts)
+
+
+def _page(name: str, **texts: str) -> Document:
+    """A page with texts in their places, backquotes in them as code."""
+    return document(_fill(name, **{key: _with_code(escape(text)) for key, text in texts.items()}), content_type=HTML)
+
+
+def _fill(name: str, **html: str) -> bytes:
+    return Template(_PAGES.joinpath(f"{name}.html").read_text("utf-8")).substitute(html).encode()
+
+
+def _with_code(text: str) -> str:
+    parts = text.split("`")
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+
+
+def _asset(path: Any) -> Document:
+    return document(path.read_bytes(), content_type=_TYPES[path.name.rpartition(".")[2]])
+
+
+_FILES = [path for path in _PAGES.iterdir() if path.name.rpartition(".")[2] in _TYPES]
+_SWAGGER_UI = [swagger_ui_path / name for name in ("swagger-ui-bundle.js", "swagger-ui.css")]
+_ASSETS = {path.name: _asset(path) for path in [*_FILES, *_SWAGGER_UI]}
