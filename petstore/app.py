@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from bottle import Bottle, HTTPError, HTTPResponse, Route, request, response
@@ -14,7 +15,8 @@ from petstore.front import WSGI, front
 from petstore.keyring import PUBLISH_SECONDS
 from petstore.parameters import PARAMETERS
 from petstore.plugins import ROLES, Gate, problem_response
-from petstore.routes import audit, credit_notes, invoices, pages, products, purchases, sessions, system, users
+from petstore.queries import REPORTS
+from petstore.routes import audit, credit_notes, invoices, pages, products, purchases, reports, sessions, system, users
 from petstore.validation import SCHEMAS
 
 
@@ -54,15 +56,16 @@ def _routes() -> list[Route]:
 def _add_routes(app: Bottle) -> None:
     """The facts of a route, which the gate, the OpenAPI document and the tests read.
 
-    auth: anyone, user or admin; query: the parameters that it takes, required: those it cannot do without; body: the JSON Schema
-    of its body, body_optional: none is {}; returns: that of its answer, or media types; pages: that of the items, of a list;
-    status: of a success, by default 200, or 204 for nothing; location: it tells where to find what it made; cached: it has an
-    X-Cache; cache_control: another than usual; refuses: the problems of its own; idempotent: it takes an Idempotency-Key; hashes:
-    it hashes a password, and is kept from taking the others' threads.
+    auth: anyone, user or admin; query: the parameters that it takes (or their schemas), required: those it cannot do without;
+    body: the JSON Schema of its body, body_optional: none is {}; returns: that of its answer, or media types; pages: that of the
+    items, of a list; status: of a success, by default 200, or 204 for nothing; location: it tells where to find what it made;
+    cached: it has an X-Cache; cache_control: another than usual; refuses: the problems of its own; idempotent: it takes an
+    Idempotency-Key; hashes: it hashes a password, and is kept from taking the others' threads.
     """
     _add_accounts(app)
     _add_shop(app)
     _add_invoices(app)
+    _add_reports(app)
     _add_pages(app)
     app.get("/livez", callback=system.livez, auth="anyone", returns="live")
     app.get("/readyz", callback=system.readyz, auth="anyone", returns="ready")
@@ -124,6 +127,12 @@ def _add_invoices(app: Bottle) -> None:
              refuses=("not-found", "not-creditable", "credit-exceeds-invoice", "stock-limit"))
 
 
+def _add_reports(app: Bottle) -> None:
+    for name, report in REPORTS.items():
+        app.get(f"/admin/{name}", callback=reports.handler(report), auth="admin", query=reports.parameters(report),
+                required=reports.required(report), returns="report")
+
+
 def _add_pages(app: Bottle) -> None:
     app.get("/", callback=pages.get_home, auth="anyone", returns="text/html")
     app.get("/docs", callback=pages.get_docs, auth="anyone", returns="text/html")
@@ -143,7 +152,8 @@ def _check_facts(route: Route) -> None:
     schemas = [facts.get("body"), facts.get("pages"), facts.get("returns")]
     for unknown in {schema for schema in schemas if schema and "/" not in schema} - {*SCHEMAS}:
         raise ValueError(f"{name}: there is no petstore/schemas/{unknown}.json")
-    for unknown in {*facts.get("query", ()), *re.findall("<(.*?)>", route.rule)} - {*PARAMETERS}:
+    by_name = () if isinstance(facts.get("query"), Mapping) else facts.get("query", ())
+    for unknown in {*by_name, *re.findall("<(.*?)>", route.rule)} - {*PARAMETERS}:
         raise ValueError(f"{name}: there is no parameter {unknown} in petstore/schemas/parameters.json")
     for unknown in {*facts.get("refuses", ())} - {*errors.PROBLEMS}:
         raise ValueError(f"{name}: there is no problem {unknown}")

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
@@ -110,7 +110,7 @@ class Call:
     def encode(self, value: Any) -> bytes:
         """JSON bytes: money as a string with the currency's digits, times in RFC 3339 UTC, dataclasses as objects.
 
-        None is no body at all, and bytes stay what they are.
+        Days are YYYY-MM-DD. None is no body at all, and bytes stay what they are.
         """
         if value is None or isinstance(value, bytes):
             return value or b""
@@ -129,6 +129,8 @@ def encode(value: Any, minor_digits: int) -> bytes:
             return f"{item:.{minor_digits}f}"
         if isinstance(item, datetime):
             return item.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        if isinstance(item, date):
+            return item.isoformat()
         if is_dataclass(item):
             return vars(item)
         raise TypeError(type(item).__name__)

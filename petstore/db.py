@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from petstore.causes import CAUSES, Cause, of_database, problem
@@ -21,7 +21,7 @@ from petstore.db_connection import Connection as Connection
 from petstore.db_connection import Error as Error
 from petstore.db_connection import connect as connect
 from petstore.errors import Problem
-from petstore.queries import QUERIES
+from petstore.queries import QUERIES, Query
 
 Row = TypeVar("Row")
 T = TypeVar("T")
@@ -66,6 +66,12 @@ def scalar(conn: Connection, name: str, /, **parameters: Any) -> Any:
     """The first column of a query's only row, or None."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(QUERIES[name].sql, parameters, prepare=True).fetchone()
+
+
+def rows(conn: Connection, query: Query, /, **parameters: Any) -> list[dict[str, Any]]:
+    """Every row of any query, each by column."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.sql, parameters, prepare=True).fetchall()
 
 
 def execute(conn: Connection, name: str, /, **parameters: Any) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from petstore import __version__
 from petstore.errors import PROBLEM_JSON, PROBLEMS
-from petstore.parameters import PARAMETERS
+from petstore.parameters import PARAMETERS, schemas_of
 from petstore.validation import SCHEMAS
 
 EXPLANATIONS: Mapping[str, Mapping[str, Any]] = json.loads(
@@ -118,12 +118,11 @@ def _operation(route: Route) -> dict[str, Any]:
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:
     facts = route.config
-    in_path = re.findall("<(.*?)>", route.rule)
-    for name, place in [*((name, "path") for name in in_path), *((name, "query") for name in facts.get("query", ()))]:
-        schema = {key: value for key, value in PARAMETERS[name].items() if key != "description"}
-        required = place == "path" or name in facts.get("required", ())
-        description = PARAMETERS[name]["description"]
-        yield {"name": name, "in": place, "required": required, "description": description, "schema": schema}
+    in_path = {name: PARAMETERS[name] for name in re.findall("<(.*?)>", route.rule)}
+    for name, whole in {**in_path, **schemas_of(facts.get("query", ()))}.items():
+        schema = {key: value for key, value in whole.items() if key != "description"}
+        place, required = ("path", True) if name in in_path else ("query", name in facts.get("required", ()))
+        yield {"name": name, "in": place, "required": required, "description": whole["description"], "schema": schema}
     if facts.get("idempotent"):
         yield _IDEMPOTENCY_KEY
     if route.method == "GET":

@@ -21,7 +21,7 @@ def read_cursor(scope: str, text: str) -> int:
     try:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
         found, _, last_id = raw.rpartition(":")
-        if found == scope and make_cursor(found, parse_parameter("id", last_id)) == text:
+        if found == scope and make_cursor(found, parse_parameter("id", last_id, PARAMETERS["id"])) == text:
             return int(last_id)
     except (ValueError, binascii.Error, errors.BadRequest):
         pass

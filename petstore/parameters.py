@@ -11,11 +11,13 @@ from urllib.parse import parse_qsl
 from petstore import errors
 from petstore.validation import SCHEMAS
 
-PARAMETERS: Mapping[str, Mapping[str, Any]] = SCHEMAS["parameters"]["properties"]
+Schema = Mapping[str, Any]
+
+PARAMETERS: Mapping[str, Schema] = SCHEMAS["parameters"]["properties"]
 MAX_ID = 2**63 - 1
 
 
-def parse_query(query_string: str, allowed: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
+def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Collection[str] = ()) -> dict[str, Any]:
     """The parameters of a query, each as its schema has it; an unknown, repeated, empty or missing one is a 400 that names it."""
     try:
         pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=20)
@@ -23,20 +25,29 @@ def parse_query(query_string: str, allowed: Collection[str], required: Collectio
         raise errors.BadRequest("The query cannot be read: it is name=value, with & between, in percent-encoded UTF-8.") from None
     found: dict[str, Any] = {}
     for name, text in pairs:
-        if name not in allowed:
-            raise _fault(name, f"is not a parameter here; there are: {', '.join(allowed) or 'none'}")
+        if name not in schemas:
+            raise _fault(name, f"is not a parameter here; there are: {', '.join(schemas) or 'none'}")
         if name in found:
             raise _fault(name, "is given twice")
-        found[name] = parse_parameter(name, text)
+        found[name] = parse_parameter(name, text, schemas[name])
     for name in required:
         if name not in found:
-            raise _fault(name, f"is missing: {PARAMETERS[name]['description']}")
+            raise _fault(name, f"is missing: {schemas[name]['description']}")
     return found
 
 
-def parse_parameter(name: str, text: str) -> Any:
-    """An int, a datetime or a string, as the parameter's schema has it; what does not fit is a 400."""
-    schema = PARAMETERS[name]
+def parse_path(wildcards: Mapping[str, str]) -> dict[str, Any]:
+    """The wildcards of a path, as `parse_query`."""
+    return {name: parse_parameter(name, text, PARAMETERS[name]) for name, text in wildcards.items()}
+
+
+def schemas_of(query: Mapping[str, Schema] | Collection[str]) -> Mapping[str, Schema]:
+    """The schemas of a route's parameters: its own, or those that are known by their names."""
+    return query if isinstance(query, Mapping) else {name: PARAMETERS[name] for name in query}
+
+
+def parse_parameter(name: str, text: str, schema: Schema) -> Any:
+    """An int, a datetime or a string, as its schema has it; what does not fit is a 400."""
     if not text:
         raise _fault(name, "is empty")
     if "\0" in text:

@@ -37,14 +37,15 @@ class Gate:
         facts, name = route.config, f"{route.method} {route.rule}"
         cache_control = facts.get("cache_control") or _cache_control(route.method, facts["auth"])
         reserved = RESERVED_SECONDS if facts.get("hashes") else 0
+        schemas = parameters.schemas_of(facts.get("query", ()))
 
         def guarded(**path: str) -> HTTPResponse:
             deadline = request.environ["petstore.received_at"] + REQUEST_SECONDS  # also over what it waited for a thread
             try:
                 if time.monotonic() >= deadline - reserved:
                     raise errors.Unavailable("The service has more to do than it can; try again.")
-                checked = self._checked(facts, deadline)
-                values = {key: parameters.parse_parameter(key, text) for key, text in path.items()}
+                checked = self._checked(facts, schemas, deadline)
+                values = parameters.parse_path(path)
                 call = Call(self._services, request_id(), deadline, name, values, **checked)
                 response = self._respond(call, handler(call))
                 response.set_header("Cache-Control", cache_control)
@@ -59,7 +60,7 @@ class Gate:
 
         return guarded
 
-    def _checked(self, facts: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+    def _checked(self, facts: Mapping[str, Any], schemas: Mapping[str, parameters.Schema], deadline: float) -> dict[str, Any]:
         """Query, body, caller, address and Idempotency-Key, each checked by the facts of the route."""
         auth, body = facts["auth"], facts.get("body")
         raw = _read_body()
@@ -67,7 +68,7 @@ class Gate:
         if caller and caller.role not in ROLES[auth]:
             raise errors.Forbidden()
         query_string = request.environ.get("QUERY_STRING", "")
-        query = parameters.parse_query(query_string, facts.get("query", ()), facts.get("required", ()))
+        query = parameters.parse_query(query_string, schemas, facts.get("required", ()))
         key = parameters.idempotency_key(request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
         value = None
         if body is not None:

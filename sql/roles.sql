@@ -1,14 +1,15 @@
--- The two roles of a Petstore database, and what belongs to the database itself. Can be run again at any time.
+-- The three roles of a Petstore database, and what belongs to the database itself. Can be run again at any time.
 --
 --   petstore_owner   owns the schema: DDL, migrations, bulk loads, maintenance
 --   petstore_app     what the service connects as: exactly what its queries need (granted in schema.sql), nothing more
+--   petstore_report  for people and programs that make reports: reads the books, and neither secrets nor logins
 --
 -- Run as a superuser (or CREATEROLE and owner of the database), inside the database meant for Petstore:
 --
 --   createdb pet_ecommerce
 --   psql -d pet_ecommerce -f sql/roles.sql
 --
--- Neither role has a password: give them one (\password petstore_app) or use peer, cert or any other method of pg_hba.conf.
+-- No role has a password: give them one (\password petstore_app) or use peer, cert or any other method of pg_hba.conf.
 
 DO $$
 BEGIN
@@ -17,6 +18,9 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'petstore_app') THEN
         CREATE ROLE petstore_app LOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'petstore_report') THEN
+        CREATE ROLE petstore_report LOGIN;
     END IF;
 END
 $$;
@@ -32,10 +36,19 @@ $$;
 
 COMMENT ON ROLE petstore_owner IS 'Owns the Petstore schema: DDL, migrations, bulk loads.';
 COMMENT ON ROLE petstore_app IS 'What the Petstore service connects as: what its queries need, nothing more.';
+COMMENT ON ROLE petstore_report IS 'Reads the books of Petstore for reports; no passwords, no logins, and nothing to write.';
 
 -- A plain psql finds the tables too: the path is set on the database for everybody, and on the roles wherever they go.
 ALTER ROLE petstore_owner SET search_path = m2_be_project;
 ALTER ROLE petstore_app SET search_path = m2_be_project;
+ALTER ROLE petstore_report SET search_path = m2_be_project;
+
+-- It has no right to write anyway; this refuses even what nobody thought of.
+ALTER ROLE petstore_report SET default_transaction_read_only = on;
+
+-- Long enough for a report on years of invoices. While one runs, VACUUM cannot remove what purchases leave behind, so a forgotten or
+-- endless one has to end by itself; who needs more says SET statement_timeout for that one session.
+ALTER ROLE petstore_report SET statement_timeout = '60s';
 
 -- ALTER DATABASE takes no expression for its name, hence format().
 DO $$
@@ -43,9 +56,22 @@ BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = m2_be_project, public', current_database());
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO petstore_owner', current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO petstore_app', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO petstore_app, petstore_report', current_database());
 END
 $$;
 
 -- PostgreSQL 14 still lets everybody create tables in public.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
+-- Which statements cost the most (scripts/sql --top). Only a superuser can make it, and only where the server has it: elsewhere all
+-- else works without. It counts once the server's shared_preload_libraries names it.
+DO $$
+BEGIN
+    IF
+        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+        AND EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'pg_stat_statements' AND installed_version IS NULL)
+    THEN
+        CREATE EXTENSION pg_stat_statements SCHEMA public;
+    END IF;
+END
+$$;

@@ -6,9 +6,10 @@ import subprocess
 import pytest
 
 from petstore.embedded import EmbeddedError, find_psql
-from petstore.queries import QUERIES, SQL_FOLDER, parse_query
+from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, parse_query
 
-FILES = sorted((SQL_FOLDER / "queries").glob("*/*.sql"))
+ALL = {**QUERIES, **REPORTS}
+FILES = sorted([*(SQL_FOLDER / "queries").glob("*/*.sql"), *(SQL_FOLDER / "reports").glob("*.sql")])
 
 
 def parsed(text):
@@ -56,7 +57,7 @@ def test_the_numbered_form_has_one_number_per_name():
 
 
 def test_the_name_goes_with_the_statement():
-    assert all(re.match(rf"[A-Z]+ /\* {name} \*/ \S", query.sql) for name, query in QUERIES.items())
+    assert all(re.match(rf"[A-Z]+ /\* {name} \*/ \S", query.sql) for name, query in ALL.items())
 
 
 # ── the files, as a DBA meets them ───────────────────────────────────────────────────────────────────────────────────────
@@ -68,7 +69,7 @@ def test_a_file_begins_with_its_contract(path):
     text = path.read_text("utf-8")
     header = re.match(r"(?:--.*\n)+", text)[0]
     lines = [line.removeprefix("--").strip() for line in header.splitlines()]
-    query = QUERIES[f"{path.parent.name}/{path.stem}"]
+    query = ALL[f"{path.parent.name}/{path.stem}"]
     assert lines[0][0].isupper()
     assert lines[0].endswith(".")
     listed = re.findall(r"^--   ([a-z_]+) +([a-z]+(?:\[\])?)  +\S", header, re.MULTILINE)
@@ -79,7 +80,7 @@ def test_a_file_begins_with_its_contract(path):
         assert f":'{name}'::{spelled}" in text or re.search(rf"nullif\(:'{name}'::text, ''\)(::{spelled})?", text), name
     assert any(line.startswith("Locks: ") for line in lines)
     assert lines[-1].startswith("psql ")
-    assert lines[-1].endswith(f"-f sql/queries/{path.parent.name}/{path.name}")
+    assert lines[-1].endswith(f"-f {path.relative_to(SQL_FOLDER.parent)}")
     assert set(re.findall(r"-v ([a-z_]+)=", lines[-1])) == set(query.parameters)
     assert text.rstrip().endswith(";")
     assert query.sql.count(";") == 0
@@ -111,7 +112,7 @@ def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, p
             psql,
             "-X",
             "-d",
-            cluster.url("petstore_app", database),
+            cluster.url("petstore_report" if path.parent.name == "reports" else "petstore_app", database),
             "-v",
             "ON_ERROR_STOP=1",
             "-c",

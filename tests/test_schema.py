@@ -8,7 +8,7 @@ import pytest
 
 from petstore import db, db_schema
 from petstore.queries import SQL_FOLDER
-from petstore.repository import products
+from petstore.repository.reports import run_report
 from tests.conftest import eventually
 
 SCHEMA = (SQL_FOLDER / "schema.sql").read_bytes()
@@ -127,7 +127,7 @@ def test_however_stock_is_changed_the_ledger_has_it(make, pair, statement, movem
     assert moved(make) == movements
     told = {(None, f"in SQL, as {make.scalar('SELECT session_user')}")} if movements else set()
     assert set(make.rows("SELECT actor_id, reason FROM stock_movements WHERE id > 2")) == told
-    assert products.list_ledger_faults(make.conn) == []
+    assert run_report(make.conn, "ledger_proof") == []
 
 
 def test_what_is_loaded_by_copy_is_in_the_ledger(make, pair):
@@ -135,14 +135,14 @@ def test_what_is_loaded_by_copy_is_in_the_ledger(make, pair):
         for stock in (5, 0):
             copy.write_row(("x", "1.00", stock))
     assert moved(make) == [(3, "initial", 5, 5), (4, "initial", 0, 0)]
-    assert products.list_ledger_faults(make.conn) == []
+    assert run_report(make.conn, "ledger_proof") == []
 
 
 @pytest.mark.parametrize("change", ["id = 9", "id = DEFAULT"])
 def test_the_id_of_a_product_stays(make, pair, change):
     with pytest.raises((psycopg.errors.GeneratedAlways, psycopg.errors.ForeignKeyViolation)):
         make.conn.execute(f"UPDATE products SET {change} WHERE id = 1")
-    assert products.list_ledger_faults(make.conn) == []
+    assert run_report(make.conn, "ledger_proof") == []
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ INSERT_MOVEMENT = "INSERT INTO stock_movements (product_id, kind, delta, stock) 
 def test_a_ledger_that_was_gone_round_is_found(make, pair, damage, faults):
     with make.conn.transaction(force_rollback=True):
         make.conn.execute(damage)
-        assert products.list_ledger_faults(make.conn) == [products.LedgerFault(*fault) for fault in faults]
-    assert products.list_ledger_faults(make.conn) == []
+        assert [tuple(row.values()) for row in run_report(make.conn, "ledger_proof")] == faults
+    assert run_report(make.conn, "ledger_proof") == []
 
 
 # ── the books ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""The repository: one function per query file, of the same name. And the proof that queries, functions and schema agree."""
+"""The repository: one function per query file, of the same name. And the proof that they, the reports and the schema agree."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from petstore.db import Connection, WrongDatabase
 from petstore.db_schema import SCHEMA_VERSION, Description, describe, schema_exists
-from petstore.queries import QUERIES
-from petstore.repository import audit, idempotency, invoices, products, purchases, sessions, system, users
+from petstore.queries import QUERIES, REPORTS
+from petstore.repository import audit, idempotency, invoices, products, purchases, reports, sessions, system, users
 
 MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, idempotency, audit, system)
 
@@ -47,7 +47,7 @@ def functions() -> dict[str, Callable[..., Any]]:
 def verify_database(conn: Connection, whole: bool = True, *, currency: str, minor_digits: int) -> str:
     """The identity of the database, if it is one that this version and these settings fit; else raise WrongDatabase.
 
-    whole: also prepare and describe every query, which runs none of them.
+    whole: also prepare and describe every query and report, which runs none of them.
     """
     if not schema_exists(conn):
         raise WrongDatabase("the database has no Petstore schema that its role may use: make it with `petstore migrate`")
@@ -57,11 +57,20 @@ def verify_database(conn: Connection, whole: bool = True, *, currency: str, mino
     if (shop.currency, shop.minor_digits) != (currency, minor_digits):
         there, here = f"{shop.currency} with {shop.minor_digits}", f"{currency} with {minor_digits}"
         raise WrongDatabase(f"the database is in {there} minor digits, PETSTORE_CURRENCY says {here}")
-    for name, function in functions().items() if whole else ():
+    if whole:
+        _verify_queries(conn)
+    return shop.identity
+
+
+def _verify_queries(conn: Connection) -> None:
+    for name, function in functions().items():
         faults = compare(function, describe(conn, QUERIES[name]))
         if faults:
             raise WrongDatabase(f"sql/queries/{name}.sql does not fit its function: {'; '.join(faults)}")
-    return shop.identity
+    for name, report in REPORTS.items():
+        faults = reports.check_report(report, describe(conn, report))
+        if faults:
+            raise WrongDatabase(f"sql/{name}.sql cannot be answered: {'; '.join(faults)}")
 
 
 def compare(function: Callable[..., Any], described: Description) -> list[str]:

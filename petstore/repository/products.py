@@ -46,16 +46,6 @@ class Movement:
     created_at: datetime
 
 
-@dataclass(frozen=True)
-class LedgerFault:
-    """A product whose ledger does not hold. ledger: sum of its movements; breaks: movements that do not follow on the last."""
-
-    product_id: int
-    stock: int
-    ledger: int
-    breaks: int
-
-
 def get_product(conn: Connection, *, product_id: int) -> Product | None:
     """One product on sale."""
     return one_or_none(conn, "products/get_product", Product, product_id=product_id)
@@ -109,8 +99,3 @@ def delete_product(conn: Connection, *, product_id: int) -> int | None:
 def list_movements(conn: Connection, *, product_id: int, before: int, limit: int) -> list[Movement]:
     """At most `limit` movements of a product's stock with an id below `before`, newest first."""
     return many(conn, "products/list_movements", Movement, product_id=product_id, before=before, limit=limit)
-
-
-def list_ledger_faults(conn: Connection) -> list[LedgerFault]:
-    """The products whose stock is not what the ledger says: none, unless somebody took the triggers away."""
-    return many(conn, "products/list_ledger_faults", LedgerFault)

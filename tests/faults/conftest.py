@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -15,6 +14,7 @@ import pytest
 
 from petstore import db_schema
 from petstore.embedded import Postgres
+from petstore.repository.reports import run_report
 from tests.client import Client
 from tests.conftest import TABLES, eventually, open_folder, running
 from tests.factories import Factory
@@ -79,8 +79,7 @@ class Shop:
 
     def bought(self):
         """How many purchases there are; whole, each of them."""
-        ledger = (Path(db_schema.__file__).parents[1] / "sql/queries/products/list_ledger_faults.sql").read_text()
-        assert self.make.rows(ledger) == []
+        assert run_report(self.make.conn, "ledger_proof") == []
         (invoices, lines, pieces) = self.make.rows(
             "SELECT (SELECT count(*) FROM invoices), (SELECT count(*) FROM invoice_details),"
             " (SELECT coalesce(-sum(delta), 0) FROM stock_movements WHERE kind = 'sale')"

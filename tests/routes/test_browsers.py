@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from petstore.addresses import networks
+from petstore.queries import REPORTS
 from petstore.routes import system
 from tests.client import Client
 from tests.conftest import running
@@ -334,6 +335,7 @@ CACHE_CONTROL = {
     "/admin/invoices": PERSONAL,
     "/admin/audit": PERSONAL,
     "/admin/products/movements": PERSONAL,
+    **{f"/admin/{name}": PERSONAL for name in REPORTS},
     "/": PUBLIC,
     "/docs": PUBLIC,
     "/openapi.json": PUBLIC,

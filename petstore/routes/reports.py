@@ -1,0 +1,51 @@
+"""The reports of sql/reports, for admins: each file there is a route, without Python of its own, by what its header says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from petstore.cache import Document
+from petstore.calls import Call
+from petstore.parameters import MAX_ID, PARAMETERS, Schema
+from petstore.queries import Parameter, Query
+from petstore.repository.reports import run_report
+
+_SPOKEN = {"since": "from", "until": "to"}  # as these times are called in a URL
+_SCHEMAS: dict[str, Schema] = {
+    "bigint": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_ID},
+    "integer": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "text": {"type": "string"},
+    "timestamptz": {"anyOf": PARAMETERS["from"]["anyOf"]},
+}
+_LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}
+
+
+def handler(report: Query) -> Callable[[Call], Document]:
+    """What answers a report."""
+    name, schemas = report.path.stem, parameters(report)
+
+    def run(call: Call) -> Document:
+        spoken = {parameter: _SPOKEN.get(parameter, parameter) for parameter in report.parameters}
+        values = {parameter: call.query.get(said, schemas[said].get("default")) for parameter, said in spoken.items()}
+        items = call.snapshot(lambda conn: run_report(conn, name, **values))
+        return call.document({"name": name, "description": report.sentence, "items": items})
+
+    run.__name__, run.__doc__ = f"report_{name}", report.sentence
+    return run
+
+
+def parameters(report: Query) -> Mapping[str, Schema]:
+    """What a report takes in a URL. No dict: of those, Bottle makes facts of their own."""
+    return MappingProxyType({_SPOKEN.get(name, name): _schema(parameter) for name, parameter in report.parameters.items()})
+
+
+def required(report: Query) -> tuple[str, ...]:
+    """What it cannot do without."""
+    return tuple(name for name in report.parameters if name != "limit" and not report.parameters[name].nullable)
+
+
+def _schema(parameter: Parameter) -> dict[str, Any]:
+    schema = _LIMIT if parameter.name == "limit" else _SCHEMAS[parameter.type]
+    return {"description": parameter.meaning.replace("NULL (empty in psql) for", "without it:"), **schema}
