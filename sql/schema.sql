@@ -38,7 +38,8 @@ CREATE TABLE schema_version (
     CONSTRAINT schema_version_pkey PRIMARY KEY (version),
     CONSTRAINT schema_version_positive CHECK (version > 0)
 );
-COMMENT ON TABLE schema_version IS 'Which schema this is: the highest version counts. The service refuses to work on any but its own.';
+COMMENT ON TABLE schema_version
+IS 'Which schema this is: the highest version counts. The service refuses to work on any but its own.';
 COMMENT ON COLUMN schema_version.version
 IS 'What sql/schema.sql writes, and the service was made for; the greatest row is what the database is now.';
 COMMENT ON COLUMN schema_version.applied_at IS 'When the schema was brought to this version.';
@@ -72,9 +73,9 @@ GRANT SELECT ON shop TO petstore_app, petstore_report;
 
 INSERT INTO shop (currency, minor_digits)
 SELECT
-    coalesce(given.currency, 'USD'),
+    coalesce(given.currency, 'USD') AS currency,
     -- Of a currency that is given, the digits must be too: NULL is refused.
-    CASE WHEN given.currency IS NULL THEN 2 ELSE given.minor_digits END
+    CASE WHEN given.currency IS NULL THEN 2 ELSE given.minor_digits END AS minor_digits
 FROM (
     SELECT
         nullif(current_setting('petstore.currency', true), '') AS currency,
@@ -106,7 +107,8 @@ BEGIN
         USING ERRCODE = 'restrict_violation', HINT = 'Correct it by a new row: an UPDATE of products.stock, a credit note.';
 END
 $$;
-COMMENT ON FUNCTION refuse_change() IS 'For triggers: keeps the books append-only, for the owner too, who may only TRUNCATE them.';
+COMMENT ON FUNCTION refuse_change()
+IS 'For triggers: keeps the books append-only, for the owner too, who may only TRUNCATE them.';
 
 
 -- ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -135,7 +137,8 @@ CREATE TABLE users (
         END
     )
 );
-COMMENT ON TABLE users IS 'Everybody who can log in, or could. A row stays, because invoices name it; erasing takes out what is personal.';
+COMMENT ON TABLE users
+IS 'Everybody who can log in, or could. A row stays, because invoices name it; erasing takes out what is personal.';
 COMMENT ON COLUMN users.id IS 'Never given again; the claim sub of access tokens.';
 COMMENT ON COLUMN users.email IS 'As typed; unique without regard to case. NULL when erased.';
 COMMENT ON COLUMN users.password IS 'Argon2id hash as a PHC string, never the password. NULL when erased.';
@@ -261,12 +264,13 @@ CREATE TABLE audit_log (
     actor_id bigint,
     action text NOT NULL,
     subject_id bigint NOT NULL,
-    fields text [] NOT NULL,
+    fields text[] NOT NULL,
     CONSTRAINT audit_log_pkey PRIMARY KEY (id),
     CONSTRAINT audit_log_action_form CHECK (action ~ '^[a-z_]{1,30}\.[a-z]{1,10}$')
 );
 COMMENT ON TABLE audit_log
-IS 'Who changed what, and when: ids and names of columns, never a value. Append-only; written by triggers, whoever changes a row.';
+IS 'Who changed what, and when: ids and names of columns, never a value. '
+'Append-only; written by triggers, whoever changes a row.';
 COMMENT ON COLUMN audit_log.id IS 'Grows with the entries; of two that overlap in time, not always in the order of created_at.';
 COMMENT ON COLUMN audit_log.created_at IS 'Start of the transaction that made the change.';
 COMMENT ON COLUMN audit_log.actor_id IS 'The user who did it; NULL for a change made in SQL or at the command line.';
@@ -299,7 +303,8 @@ CREATE TABLE audit_addresses (
     CONSTRAINT audit_addresses_audit_id_fkey FOREIGN KEY (audit_id) REFERENCES audit_log
 );
 COMMENT ON TABLE audit_addresses
-IS 'From which address what the log tells was asked for. Apart from it, so that it can be erased: with the account, or after 90 days.';
+IS 'From which address what the log tells was asked for. '
+'Apart from it, so that it can be erased: with the account, or after 90 days.';
 COMMENT ON COLUMN audit_addresses.audit_id IS 'The entry that it belongs to.';
 COMMENT ON COLUMN audit_addresses.created_at IS 'That of the entry; 90 days from here it is removed.';
 COMMENT ON COLUMN audit_addresses.address IS 'Client of the request, as the trusted proxies tell it.';
@@ -327,7 +332,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION begin_request(jsonb)
-IS 'What the service calls first in each transaction: {"actor_id", "address"}, which the audit log believes. Who asks cannot be erased amid it.';
+IS 'What the service calls first in each transaction: {"actor_id", "address"}, which the audit log believes. '
+'Who asks cannot be erased amid it.';
 
 CREATE FUNCTION record_audit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
@@ -337,7 +343,7 @@ DECLARE
     request jsonb := nullif(current_setting('petstore.request', true), '');
     actor bigint := request ->> 'actor_id';
     client inet := request ->> 'address';
-    changed text [] := '{}';
+    changed text[] := '{}';
     entry bigint;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
@@ -362,7 +368,8 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION record_audit() IS 'Writes the audit log: one row for each row that is made or changed, under the action that the trigger names.';
+COMMENT ON FUNCTION record_audit()
+IS 'Writes the audit log: one row for each row that is made or changed, under the action that the trigger names.';
 REVOKE EXECUTE ON FUNCTION record_audit() FROM PUBLIC;
 
 -- A row made in SQL tells by itself when it was made, and nobody knows who did it: of those, only a new admin is recorded.
@@ -479,7 +486,8 @@ CREATE TABLE invoice_transitions (
     CONSTRAINT invoice_transitions_to_status_fkey FOREIGN KEY (to_status) REFERENCES invoice_statuses,
     CONSTRAINT invoice_transitions_moves CHECK (from_status <> to_status)
 );
-COMMENT ON TABLE invoice_transitions IS 'Which state may follow which: the only place that says so. What has no row here is final.';
+COMMENT ON TABLE invoice_transitions
+IS 'Which state may follow which: the only place that says so. What has no row here is final.';
 COMMENT ON COLUMN invoice_transitions.from_status IS 'The state that is left.';
 COMMENT ON COLUMN invoice_transitions.to_status IS 'The state that is entered.';
 COMMENT ON CONSTRAINT invoice_transitions_pkey ON invoice_transitions
@@ -491,13 +499,13 @@ GRANT SELECT ON invoice_transitions TO petstore_app, petstore_report;
 
 INSERT INTO invoice_transitions (from_status, to_status)
 VALUES
-    ('pending', 'paid'),
-    ('pending', 'cancelled'),
-    ('paid', 'shipped'),
-    ('paid', 'refunded'),
-    ('shipped', 'delivered'),
-    ('shipped', 'refunded'),
-    ('delivered', 'refunded');
+('pending', 'paid'),
+('pending', 'cancelled'),
+('paid', 'shipped'),
+('paid', 'refunded'),
+('shipped', 'delivered'),
+('shipped', 'refunded'),
+('delivered', 'refunded');
 
 CREATE TABLE invoices (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -669,7 +677,8 @@ CREATE TABLE invoice_events (
     CONSTRAINT invoice_events_once UNIQUE (invoice_id, from_status),
     CONSTRAINT invoice_events_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
 );
-COMMENT ON TABLE invoice_events IS 'Each change of an invoice''s status. Append-only; only a customer''s own words can be erased.';
+COMMENT ON TABLE invoice_events
+IS 'Each change of an invoice''s status. Append-only; only a customer''s own words can be erased.';
 COMMENT ON COLUMN invoice_events.id IS 'Order of the events.';
 COMMENT ON COLUMN invoice_events.invoice_id IS 'The invoice whose status changed.';
 COMMENT ON COLUMN invoice_events.from_status IS 'The state before.';
@@ -717,7 +726,8 @@ CREATE TABLE number_series (
     CONSTRAINT number_series_year_range CHECK (year BETWEEN 2000 AND 9999),
     CONSTRAINT number_series_positive CHECK (last > 0)
 );
-COMMENT ON TABLE number_series IS 'The last number given in each series and UTC year. Its row is locked until the transaction that took a number ends: no gaps.';
+COMMENT ON TABLE number_series
+IS 'The last number given in each series and UTC year. Its row is locked until the transaction that took a number ends: no gaps.';
 COMMENT ON COLUMN number_series.series IS 'invoice, or credit_note, whose numbers begin with a C.';
 COMMENT ON COLUMN number_series.year IS 'UTC year of the transactions that took the numbers.';
 COMMENT ON COLUMN number_series.last IS 'The number that was given last; the next one is one more.';
@@ -737,7 +747,8 @@ AS $$
     RETURNING CASE s.series WHEN 'credit_note' THEN 'C' ELSE '' END
         || s.year || '-' || lpad(s.last::text, greatest(6, length(s.last::text)), '0')
 $$;
-COMMENT ON FUNCTION next_number(text) IS 'The next number of a series, invoice or credit_note, in this UTC year; a transaction that fails gives it back.';
+COMMENT ON FUNCTION next_number(text)
+IS 'The next number of a series, invoice or credit_note, in this UTC year; a transaction that fails gives it back.';
 
 CREATE FUNCTION enter_status() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
@@ -753,7 +764,8 @@ BEGIN
     RETURN new;
 END
 $$;
-COMMENT ON FUNCTION enter_status() IS 'For the trigger of invoices: allows what invoice_transitions has, and gives the number on becoming paid.';
+COMMENT ON FUNCTION enter_status()
+IS 'For the trigger of invoices: allows what invoice_transitions has, and gives the number on becoming paid.';
 
 CREATE TRIGGER invoices_enter_status BEFORE UPDATE OF status ON invoices
 FOR EACH ROW WHEN (new.status <> old.status)
@@ -776,7 +788,8 @@ CREATE TABLE credit_notes (
     CONSTRAINT credit_notes_actor_id_fkey FOREIGN KEY (actor_id) REFERENCES users,
     CONSTRAINT credit_notes_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
 );
-COMMENT ON TABLE credit_notes IS 'What was taken back of an invoice, in part or whole; the invoice itself never changes an amount.';
+COMMENT ON TABLE credit_notes
+IS 'What was taken back of an invoice, in part or whole; the invoice itself never changes an amount.';
 COMMENT ON COLUMN credit_notes.id IS 'What its lines refer to; has gaps, unlike its number.';
 COMMENT ON COLUMN credit_notes.invoice_id IS 'The invoice that it takes back from.';
 COMMENT ON COLUMN credit_notes.number IS 'The next of its UTC year, without gaps (number_series). C2026-000001';
@@ -832,7 +845,8 @@ CREATE TABLE credit_note_lines (
     FOREIGN KEY (invoice_id, product_id) REFERENCES invoice_details (invoice_id, product_id),
     CONSTRAINT credit_note_lines_quantity_positive CHECK (quantity > 0)
 );
-COMMENT ON TABLE credit_note_lines IS 'Pieces of a line of the invoice that a credit note takes back, at the unit price of that line.';
+COMMENT ON TABLE credit_note_lines
+IS 'Pieces of a line of the invoice that a credit note takes back, at the unit price of that line.';
 COMMENT ON COLUMN credit_note_lines.credit_note_id IS 'The credit note it is a line of.';
 COMMENT ON COLUMN credit_note_lines.invoice_id
 IS 'That of the credit note, kept here too so that keys can tie the line to the same invoice.';
@@ -864,7 +878,8 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION check_credit_note_lines() IS 'For the trigger of credit_notes: there is something in it, when the transaction ends.';
+COMMENT ON FUNCTION check_credit_note_lines()
+IS 'For the trigger of credit_notes: there is something in it, when the transaction ends.';
 
 CREATE CONSTRAINT TRIGGER credit_notes_have_lines AFTER INSERT ON credit_notes
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_credit_note_lines();
@@ -881,7 +896,8 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION count_credited() IS 'Counts credited pieces on the line of the invoice, where invoice_details_credited_range ends them.';
+COMMENT ON FUNCTION count_credited()
+IS 'Counts credited pieces on the line of the invoice, where invoice_details_credited_range ends them.';
 
 CREATE TRIGGER credit_note_lines_count AFTER INSERT ON credit_note_lines
 REFERENCING NEW TABLE AS added
@@ -920,7 +936,8 @@ CREATE TABLE stock_movements (
     CONSTRAINT stock_movements_invoice_of_kind CHECK ((invoice_id IS NULL) = (kind IN ('initial', 'adjust'))),
     CONSTRAINT stock_movements_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
 );
-COMMENT ON TABLE stock_movements IS 'The ledger: every change of every stock. Append-only; written by a trigger of products, whoever changes them.';
+COMMENT ON TABLE stock_movements
+IS 'The ledger: every change of every stock. Append-only; written by a trigger of products, whoever changes them.';
 COMMENT ON COLUMN stock_movements.id IS 'Order of the movements of one product: each was written under the lock of its row.';
 COMMENT ON COLUMN stock_movements.product_id IS 'Whose stock it was.';
 COMMENT ON COLUMN stock_movements.kind
@@ -999,7 +1016,8 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION record_stock() IS 'Writes the ledger: a row for every stock that a statement changed, with the cause it gave to stock_cause().';
+COMMENT ON FUNCTION record_stock()
+IS 'Writes the ledger: a row for every stock that a statement changed, with the cause it gave to stock_cause().';
 
 -- Nobody hangs these on a table of their own, to write with the owner's rights.
 REVOKE EXECUTE ON FUNCTION record_stock(), count_credited(), enter_status(), number_credit_note(), next_number(text) FROM PUBLIC;
@@ -1033,7 +1051,8 @@ CREATE TABLE idempotency_keys (
     CONSTRAINT idempotency_keys_status_range CHECK (status BETWEEN 200 AND 499),
     CONSTRAINT idempotency_keys_whole CHECK ((status IS NULL) = (body IS NULL))
 );
-COMMENT ON TABLE idempotency_keys IS 'The answers of writes that came with an Idempotency-Key, for 24 hours. Written in the write''s own transaction.';
+COMMENT ON TABLE idempotency_keys
+IS 'The answers of writes that came with an Idempotency-Key, for 24 hours. Written in the write''s own transaction.';
 COMMENT ON COLUMN idempotency_keys.user_id IS 'Whose key it is: two users may choose the same.';
 COMMENT ON COLUMN idempotency_keys.route IS 'Method and route, such as POST /purchase_product.';
 COMMENT ON COLUMN idempotency_keys.key IS 'As the client sent it; unique to one user and route.';

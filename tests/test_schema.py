@@ -70,14 +70,118 @@ def test_roles_can_be_run_twice_and_of_many_who_make_the_schema_at_once_one_does
             assert shop(conn) == ("USD", 2)
 
 
-def test_every_table_belongs_to_the_owner_and_is_commented(make):
+def test_every_table_belongs_to_the_owner(make):
     assert (
         make.rows(
             "SELECT relname FROM pg_class WHERE relnamespace = 'm2_be_project'::regnamespace AND relkind = 'r'"
-            " AND (relowner <> 'petstore_owner'::regrole OR obj_description(oid) IS NULL)"
+            " AND relowner <> 'petstore_owner'::regrole"
         )
         == []
     )
+
+
+# What a DBA meets in the catalog. The index behind a constraint is told of by the constraint, a constraint trigger by the trigger;
+# NOT NULL, which PostgreSQL 18 has as a constraint, by its column.
+OBJECTS = """
+    WITH relations AS (SELECT oid, relkind FROM pg_class WHERE relnamespace = 'm2_be_project'::regnamespace)
+    SELECT 'pg_class'::regclass, oid, 0 FROM relations WHERE relkind IN ('r', 'p', 'v', 'm', 'f')
+    UNION ALL
+    SELECT 'pg_class'::regclass, r.oid, 0 FROM relations AS r
+    WHERE relkind IN ('i', 'I') AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = r.oid AND contype IN ('p', 'u', 'x'))
+    UNION ALL
+    SELECT 'pg_class'::regclass, r.oid, a.attnum FROM relations AS r INNER JOIN pg_attribute AS a ON r.oid = a.attrelid
+    WHERE r.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT 'pg_constraint'::regclass, oid, 0 FROM pg_constraint
+    WHERE connamespace = 'm2_be_project'::regnamespace AND contype NOT IN ('n', 't')
+    UNION ALL
+    SELECT 'pg_trigger'::regclass, t.oid, 0 FROM relations AS r INNER JOIN pg_trigger AS t ON r.oid = t.tgrelid
+    WHERE NOT t.tgisinternal
+    UNION ALL
+    SELECT 'pg_proc'::regclass, oid, 0 FROM pg_proc WHERE pronamespace = 'm2_be_project'::regnamespace
+    UNION ALL
+    SELECT 'pg_type'::regclass, oid, 0 FROM pg_type WHERE typnamespace = 'm2_be_project'::regnamespace AND typtype IN ('d', 'e', 'r')
+"""
+
+
+def test_every_table_column_constraint_index_trigger_function_and_domain_is_commented(make):
+    described = f"SELECT pg_describe_object(o.c, o.o, o.s), d.description FROM ({OBJECTS}) AS o (c, o, s)"
+    found = make.rows(f"{described} LEFT JOIN pg_description AS d ON (d.classoid, d.objoid, d.objsubid) = (o.c, o.o, o.s)")
+    assert {name.split()[0] for name, _ in found} == {"table", "index", "column", "constraint", "trigger", "function", "type"}
+    assert [name for name, comment in found if not comment] == []
+
+
+# ── the role for reports ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+SECRET_TABLES = {"sessions", "refresh_tokens", "idempotency_keys", "audit_log", "audit_addresses"}
+SECRET_COLUMNS = {("users", "password"), ("users", "token_version")}
+
+
+@pytest.fixture
+def reporter(cluster, database, make):
+    """A connection as petstore_report, which has set itself to read and write."""
+    with db.connect(cluster.url("petstore_report", database)) as conn:
+        conn.execute("SET search_path = m2_be_project; SET default_transaction_read_only = off")
+        yield conn
+
+
+def refused(conn, statement):
+    try:
+        conn.execute(statement)
+    except psycopg.errors.InsufficientPrivilege:
+        return True
+    return False
+
+
+COLUMNS = "SELECT table_name::text, column_name::text FROM information_schema.columns WHERE table_schema = 'm2_be_project'"
+
+
+def test_petstore_report_reads_the_books_and_no_secret(make, reporter):
+    columns = make.rows(COLUMNS)
+    unreadable = {(table, column) for table, column in columns if refused(reporter, f"SELECT {column} FROM {table}")}
+    assert unreadable == SECRET_COLUMNS | {(table, column) for table, column in columns if table in SECRET_TABLES}
+
+
+def test_petstore_report_writes_nothing_even_when_it_says_it_would(make, reporter):
+    columns = make.rows(COLUMNS)
+    statements = [
+        *[f"INSERT INTO {table} ({column}) VALUES (DEFAULT)" for table, column in columns],
+        *[f"UPDATE {table} SET {column} = DEFAULT" for table, column in columns],
+        *[f"{verb} {table}" for table in {table for table, _ in columns} for verb in ("DELETE FROM", "TRUNCATE")],
+        *["SELECT id FROM products FOR UPDATE", "SELECT nextval('invoices_id_seq')", "SELECT next_number('invoice')"],
+        *["CREATE TABLE x ()", "CREATE TABLE public.x ()", "CREATE TEMPORARY TABLE x ()", "CREATE SCHEMA x"],
+    ]
+    assert [statement for statement in statements if not refused(reporter, statement)] == []
+
+
+def test_petstore_report_reads_only_and_not_for_ever_unless_it_says_otherwise(make):
+    assert set(make.scalar("SELECT rolconfig FROM pg_roles WHERE rolname = 'petstore_report'")) == {
+        "search_path=m2_be_project",
+        "default_transaction_read_only=on",
+        "statement_timeout=60s",
+    }
+
+
+STATEMENTS = "SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements' AND extnamespace = 'public'::regnamespace"
+
+
+def test_statements_are_counted_where_the_server_can_and_the_one_who_runs_roles_may(cluster):
+    with cluster.database("roles") as name, db.connect(cluster.url("postgres", name)) as conn:
+        offered = "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_stat_statements'"
+        role = f"{name}_admin"
+        conn.execute(f'CREATE ROLE "{role}" CREATEROLE')
+        conn.execute(f'GRANT petstore_owner, petstore_app, petstore_report TO "{role}" WITH ADMIN OPTION')
+        conn.execute(f'ALTER DATABASE "{name}" OWNER TO "{role}"')
+        try:
+            conn.execute(f'SET ROLE "{role}"')
+            conn.execute(ROLES)
+            assert conn.execute(STATEMENTS).fetchone() == (0,)
+            conn.execute("RESET ROLE")
+            conn.execute(ROLES)
+            assert conn.execute(STATEMENTS).fetchone() == conn.execute(offered).fetchone()
+        finally:
+            conn.execute("RESET ROLE")
+            conn.execute(f'REASSIGN OWNED BY "{role}" TO CURRENT_USER; DROP OWNED BY "{role}"; DROP ROLE "{role}"')
 
 
 # ── the ledger of stock ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,16 @@
 SELECT id, created_at, actor_id, action, subject_id, fields
 FROM audit_log
 WHERE
-    (created_at, id) < (coalesce((SELECT b.created_at FROM audit_log AS b WHERE b.id = :'before'::bigint), 'infinity'), :'before'::bigint)
+    (created_at, id) < (
+        coalesce(
+            (
+                SELECT b.created_at FROM audit_log AS b
+                WHERE b.id = :'before'::bigint
+            ),
+            'infinity'
+        ),
+        :'before'::bigint
+    )
     AND (nullif(:'actor_id'::text, '') IS NULL OR actor_id = nullif(:'actor_id'::text, '')::bigint)
     AND (nullif(:'action'::text, '') IS NULL OR action = :'action'::text)
     -- Each a query of its own, so that a time is read once and not once a row.

@@ -8,4 +8,8 @@
 -- psql -v user_id=1 -v route='POST /purchase_product' -v key=k1 -f sql/queries/idempotency/get_answer.sql
 SELECT fingerprint, status, location, body
 FROM idempotency_keys
-WHERE user_id = :'user_id'::bigint AND route = :'route'::text AND key = :'key'::text AND created_at >= now() - interval '24 hours';
+WHERE
+    user_id = :'user_id'::bigint
+    AND route = :'route'::text
+    AND key = :'key'::text
+    AND created_at >= now() - interval '24 hours';

@@ -17,4 +17,4 @@ SELECT
     w.product_id,
     w.quantity,
     w.restock
-FROM unnest(:'product_ids'::bigint [], :'quantities'::integer [], :'restocks'::boolean []) AS w (product_id, quantity, restock);
+FROM unnest(:'product_ids'::bigint[], :'quantities'::integer[], :'restocks'::boolean[]) AS w (product_id, quantity, restock);

@@ -10,7 +10,7 @@ SELECT
     user_id,
     status,
     total,
-    (SELECT currency FROM shop) AS currency,
+    (SELECT shop.currency FROM shop) AS currency,
     created_at
 FROM invoices
 WHERE id = :'invoice_id'::bigint;

@@ -5,8 +5,8 @@
 -- Locks: none.
 -- psql -v invoice_id=1 -f sql/queries/invoices/get_touched.sql
 SELECT
-    id,
-    user_id,
+    i.id,
+    i.user_id,
     array(
         SELECT d.product_id FROM invoice_details AS d
         WHERE d.invoice_id = i.id

@@ -15,5 +15,5 @@ SELECT
 FROM credit_notes AS c
 INNER JOIN credit_note_lines AS l ON c.id = l.credit_note_id
 INNER JOIN invoice_details AS d ON l.invoice_id = d.invoice_id AND l.product_id = d.product_id
-WHERE c.invoice_id = any(:'invoice_ids'::bigint [])
-ORDER BY l.credit_note_id, l.product_id, l.restock DESC;
+WHERE c.invoice_id = any(:'invoice_ids'::bigint[])
+ORDER BY l.credit_note_id ASC, l.product_id ASC, l.restock DESC;

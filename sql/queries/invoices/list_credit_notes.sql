@@ -14,10 +14,10 @@ SELECT
         INNER JOIN invoice_details AS d ON l.invoice_id = d.invoice_id AND l.product_id = d.product_id
         WHERE l.credit_note_id = c.id
     ) AS total,
-    (SELECT currency FROM shop) AS currency,
+    (SELECT shop.currency FROM shop) AS currency,
     c.actor_id,
     c.reason,
     c.created_at
 FROM credit_notes AS c
-WHERE c.invoice_id = any(:'invoice_ids'::bigint [])
+WHERE c.invoice_id = any(:'invoice_ids'::bigint[])
 ORDER BY c.id;

@@ -6,5 +6,5 @@
 -- psql -v invoice_ids='{1}' -f sql/queries/invoices/list_events.sql
 SELECT invoice_id, from_status, to_status, actor_id, restocked, reason, created_at
 FROM invoice_events
-WHERE invoice_id = any(:'invoice_ids'::bigint [])
+WHERE invoice_id = any(:'invoice_ids'::bigint[])
 ORDER BY id;

@@ -12,7 +12,7 @@ SELECT
     user_id,
     status,
     total,
-    (SELECT currency FROM shop) AS currency,
+    (SELECT shop.currency FROM shop) AS currency,
     created_at
 FROM invoices
 WHERE user_id = :'user_id'::bigint AND id < :'before'::bigint

@@ -8,6 +8,6 @@
 -- psql -v product_ids='{1,2}' -f sql/queries/invoices/lock_stock.sql
 SELECT id, stock
 FROM products
-WHERE id = any(:'product_ids'::bigint [])
+WHERE id = any(:'product_ids'::bigint[])
 ORDER BY id
 FOR UPDATE;

@@ -15,11 +15,20 @@ SELECT
     user_id,
     status,
     total,
-    (SELECT currency FROM shop) AS currency,
+    (SELECT shop.currency FROM shop) AS currency,
     created_at
 FROM invoices
 WHERE
-    (created_at, id) < (coalesce((SELECT b.created_at FROM invoices AS b WHERE b.id = :'before'::bigint), 'infinity'), :'before'::bigint)
+    (created_at, id) < (
+        coalesce(
+            (
+                SELECT b.created_at FROM invoices AS b
+                WHERE b.id = :'before'::bigint
+            ),
+            'infinity'
+        ),
+        :'before'::bigint
+    )
     AND (nullif(:'status'::text, '') IS NULL OR status = :'status'::text)
     AND (nullif(:'user_id'::text, '') IS NULL OR user_id = nullif(:'user_id'::text, '')::bigint)
     -- Each a query of its own, so that a time is read once and not once a row.

@@ -9,7 +9,7 @@ SELECT
     id,
     name,
     price,
-    (SELECT currency FROM shop) AS currency,
+    (SELECT shop.currency FROM shop) AS currency,
     stock,
     version,
     created_at,

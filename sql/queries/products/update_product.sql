@@ -22,7 +22,7 @@ RETURNING
     id,
     name,
     price,
-    (SELECT currency FROM shop) AS currency,
+    (SELECT shop.currency FROM shop) AS currency,
     stock,
     version,
     created_at,

@@ -15,5 +15,5 @@ RETURNING
     user_id,
     status,
     total,
-    (SELECT currency FROM shop) AS currency,
+    (SELECT shop.currency FROM shop) AS currency,
     created_at;

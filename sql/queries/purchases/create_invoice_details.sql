@@ -15,7 +15,7 @@ SELECT
     p.name,
     p.price,
     w.quantity
-FROM unnest(:'product_ids'::bigint [], :'quantities'::integer []) AS w (product_id, quantity)
+FROM unnest(:'product_ids'::bigint[], :'quantities'::integer[]) AS w (product_id, quantity)
 INNER JOIN products AS p ON w.product_id = p.id
 ORDER BY p.id
 RETURNING invoice_id, product_id, name, unit_price, quantity, line_total, credited, restocked;

@@ -8,6 +8,6 @@
 -- psql -v product_ids='{1,2}' -f sql/queries/purchases/lock_products.sql
 SELECT id, price, stock
 FROM products
-WHERE id = any(:'product_ids'::bigint []) AND deleted_at IS NULL
+WHERE id = any(:'product_ids'::bigint[]) AND deleted_at IS NULL
 ORDER BY id
 FOR UPDATE;

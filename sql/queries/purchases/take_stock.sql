@@ -12,6 +12,6 @@
 UPDATE products AS p
 SET stock = p.stock - w.quantity
 FROM
-    unnest(:'product_ids'::bigint [], :'quantities'::integer []) AS w (product_id, quantity),
+    unnest(:'product_ids'::bigint[], :'quantities'::integer[]) AS w (product_id, quantity),
     stock_cause('sale', :'invoice_id'::bigint, :'actor_id'::bigint, NULL)
 WHERE p.id = w.product_id;

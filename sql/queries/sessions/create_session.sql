@@ -17,7 +17,11 @@ WITH account AS (
 
 started AS (
     INSERT INTO sessions (user_id, token_version, address, expires_at)
-    SELECT id, token_version, nullif(:'address'::text, '')::inet, now() + make_interval(secs => :'seconds'::integer)
+    SELECT
+        id,
+        token_version,
+        nullif(:'address'::text, '')::inet AS address,
+        now() + make_interval(secs => :'seconds'::integer) AS expires_at
     FROM account
     RETURNING id
 ),
