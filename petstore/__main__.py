@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from petstore import __version__, db, interrupts, keyring
-from petstore.commands import create_admin, generate_keys, migrate, openapi, psql, rotate_keys, seed, set_password
+from petstore.commands import create_admin, generate_keys, migrate, openapi, rotate_keys, seed, set_password
 from petstore.console import Refused, say
+from petstore.dba import psql, sql
 from petstore.embedded import EmbeddedError
 from petstore.serving import serve
 from petstore.settings import Settings, SettingsError, load_settings
@@ -45,8 +46,10 @@ def _fail(text: str, status: int = 2) -> NoReturn:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _parser()
     if arguments[:1] == ["psql"] and not {"-h", "--help"} & set(arguments[1:2]):  # the rest is psql's, not argparse's
-        owner = arguments[1:2] == ["--owner"]
-        return argparse.Namespace(command=psql, owner=owner, rest=arguments[2 if owner else 1 :])
+        role = {"--owner": "owner", "--report": "report"}.get("".join(arguments[1:2]), "database")
+        return argparse.Namespace(command=psql, role=role, rest=arguments[1 if role == "database" else 2 :])
+    if arguments[:1] == ["sql"]:  # its options may stand anywhere, which argparse leaves to who calls it
+        arguments = ["sql", *sorted(arguments[1:], key=lambda word: not word.startswith("-"))]
     return parser.parse_args(arguments)
 
 
@@ -73,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     command(set_password).add_argument("email", metavar="EMAIL")
     command(openapi)
     _add_key_options(command(generate_keys), command(rotate_keys))
-    command(psql).add_argument("--owner", action="store_true", help="as the owner of the schema; the first argument")
+    connecting = command(psql)
+    connecting.add_argument("--owner", action="store_true", help="as the owner of the schema; the first argument")
+    connecting.add_argument("--report", action="store_true", help="as petstore_report, which only reads; the first argument")
+    _add_sql_options(command(sql))
     return parser
 
 
@@ -88,6 +94,15 @@ def _add_key_options(making: argparse.ArgumentParser, rotating: argparse.Argumen
     )
     for one in (making, rotating):
         one.add_argument("--bits", type=int, default=keyring.MINIMUM_BITS, help="size of the RSA key")
+
+
+def _add_sql_options(running: argparse.ArgumentParser) -> None:
+    how = running.add_mutually_exclusive_group()
+    how.add_argument("--explain", action="store_true", help="show its plan, as it was carried out")
+    how.add_argument("--commit", action="store_true", help="keep what it wrote, and clear the cache")
+    how.add_argument("--top", type=_count, nargs="?", const=20, metavar="N", help="the N (20) statements that took most time")
+    running.add_argument("name", nargs="?", metavar="NAME", help="such as products/get_product")
+    running.add_argument("parameters", nargs="*", metavar="PARAMETER=VALUE", help="what may be NULL can be left out")
 
 
 def _count(text: str) -> int:

@@ -5,24 +5,19 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from petstore import app, db, db_schema, embedded, interrupts, keyring, passwords, seeding
-from petstore.cache import Cache, CacheDown
+from petstore import app, db, db_schema, interrupts, keyring, passwords, seeding
 from petstore.console import Refused, say
 from petstore.emails import email_fault
 from petstore.repository import system, users
-from petstore.serving import make_schema
 from petstore.settings import Settings
+from petstore.shop import check_shop, clear_cache, open_shop
 from petstore.tokens import CLOCK_SECONDS
 
 _HASHING_SECONDS = 60.0  # that a command waits for its turn at hashing
@@ -34,7 +29,7 @@ def migrate(settings: Settings, options: argparse.Namespace) -> None:
         raise Refused("set PETSTORE_OWNER_URL to the database, as a superuser (or as petstore_owner after sql/roles.sql)")
     made = db_schema.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits)
     with db.connect(settings.owner_url) as conn:
-        shop = _check_shop(conn)
+        shop = check_shop(conn)
     say(f"schema version {shop.version} {'made' if made else 'is there already'}, amounts in {shop.currency}")
 
 
@@ -43,7 +38,7 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
     counts = {"products": options.products, "users": options.users, "invoices": options.invoices}
     if any(counts.values()) and settings.database_url and not settings.owner_url:
         raise Refused("set PETSTORE_OWNER_URL: loading needs the rights of petstore_owner")
-    with _shop(settings) as (found, _, shop), _as_owner(found, shop) as conn:
+    with open_shop(settings) as (found, _, shop), _as_owner(found, shop) as conn:
         try:
             if any(counts.values()):
                 seeding.load(conn, minor_digits=shop.minor_digits, **counts)
@@ -53,19 +48,7 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
         except seeding.NothingToSell as error:
             raise Refused(str(error)) from None
         finally:  # an interrupted load has added something, too
-            _clear_cache(found, shop.identity)
-
-
-def _clear_cache(settings: Settings, identity: str) -> None:
-    if settings.redis_url is None:
-        return
-    cache = Cache(settings.redis_url, lambda: identity)
-    try:
-        say(f"cache cleared, {cache.clear()} keys")
-    except CacheDown:
-        say("the cache could not be reached: lists may be up to 10 minutes old")
-    finally:
-        cache.close()
+            clear_cache(found, shop.identity)
 
 
 def create_admin(settings: Settings, options: argparse.Namespace) -> None:
@@ -73,14 +56,14 @@ def create_admin(settings: Settings, options: argparse.Namespace) -> None:
     if fault := email_fault(options.email):
         raise Refused(f"email {fault}")
     phc = _new_hash(settings, options.email)
-    with _shop(settings) as (_, conn, _shop_facts):
+    with open_shop(settings) as (_, conn, _shop_facts):
         user = users.save_admin(conn, email=options.email, password=phc)
         say(f"{user.email} is admin (user {user.id})")
 
 
 def set_password(settings: Settings, options: argparse.Namespace) -> None:
     """Give an account a new password, from a prompt or standard input; its logins end."""
-    with _shop(settings) as (_, conn, _shop_facts):
+    with open_shop(settings) as (_, conn, _shop_facts):
         known = users.get_credentials(conn, email=options.email)
         if known is None:
             raise Refused(f"there is no account {options.email}")
@@ -91,31 +74,12 @@ def set_password(settings: Settings, options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _shop(settings: Settings) -> Iterator[tuple[Settings, db.Connection, system.Shop]]:
-    """A connection to the shop that the service has, and what it is. Only a database of our own is made on the way."""
-    with embedded.attached(settings, say) as found:
-        if settings.database_url is None:
-            make_schema(found)
-        with db.connect(found.database_url or "") as conn:
-            yield found, conn, _check_shop(conn)
-
-
-@contextmanager
 def _as_owner(settings: Settings, shop: system.Shop) -> Iterator[db.Connection]:
     """A connection as the owner of the same shop, where PETSTORE_OWNER_URL is known; else as the service."""
     with db.connect(settings.owner_url or settings.database_url or "") as conn:
-        if _check_shop(conn).identity != shop.identity:
+        if check_shop(conn).identity != shop.identity:
             raise Refused("PETSTORE_OWNER_URL and PETSTORE_DATABASE_URL name two different databases")
         yield conn
-
-
-def _check_shop(conn: db.Connection) -> system.Shop:
-    shop = system.get_shop(conn) if db_schema.schema_exists(conn) else None
-    if shop is None:
-        raise Refused("the database has no Petstore schema: run `petstore migrate`")
-    if shop.version != db_schema.SCHEMA_VERSION:
-        raise Refused(f"the database has schema version {shop.version}, this petstore needs {db_schema.SCHEMA_VERSION}")
-    return shop
 
 
 def _new_hash(settings: Settings, email: str) -> str:
@@ -200,25 +164,3 @@ def _wait(until: float, what: str) -> None:
 def _check_bits(bits: int) -> None:
     if not keyring.MINIMUM_BITS <= bits <= keyring.MINIMUM_BITS * 4:
         raise Refused(f"--bits must be from {keyring.MINIMUM_BITS} to {keyring.MINIMUM_BITS * 4}")
-
-
-def psql(settings: Settings, options: argparse.Namespace) -> None:
-    """Run psql on the service's database, as petstore_app or, with --owner, as its owner; other arguments go to psql."""
-    with embedded.attached(settings, say) as found:
-        url = found.owner_url if options.owner else found.database_url
-        if not url:
-            raise Refused("set PETSTORE_OWNER_URL, which --owner asks for")
-        url, environment = _without_password(url)
-        signal.signal(signal.SIGINT, lambda *_: None)  # psql's own business: it ends a query
-        status = subprocess.call([embedded.find_psql(), "-d", url, *options.rest], env=environment)
-    raise SystemExit(status if status >= 0 else 128 - status)
-
-
-def _without_password(url: str) -> tuple[str, dict[str, str]]:
-    """The URL without its password, which everybody could read off the list of processes, and an environment that has it."""
-    parts = urlsplit(url)
-    user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
-    if not colon:
-        return url, dict(os.environ)
-    netloc = f"{user}@{parts.netloc.rpartition('@')[2]}"
-    return parts._replace(netloc=netloc).geturl(), {**os.environ, "PGPASSWORD": unquote(password)}

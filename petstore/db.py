@@ -42,6 +42,10 @@ class WrongDatabase(Exception):
     """The database answers, but it is not the one that this version needs; the text says what to do."""
 
 
+class WrongQuery(WrongDatabase):
+    """A query file does not fit the database or its function: it was edited, or the database was."""
+
+
 def one(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Row:
     """The row of a query that always has one, as a dataclass."""
     found = one_or_none(conn, name, row, **parameters)

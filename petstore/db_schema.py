@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.generators import execute
 
-from petstore.db import Connection, WrongDatabase, connect
+from petstore.db import Connection, WrongQuery, connect
 from petstore.queries import SQL_FOLDER, Query
 
 SCHEMA_VERSION = 4  # what sql/schema.sql writes into schema_version
@@ -23,7 +23,7 @@ class Description:
 
 
 def describe(conn: Connection, query: Query) -> Description:
-    """Prepare a query and describe it (PostgreSQL manual, 55.2.3); raise WrongDatabase if it does not fit the schema."""
+    """Prepare a query and describe it (PostgreSQL manual, 55.2.3); raise WrongQuery if it does not fit the schema."""
     pgconn = conn.pgconn
     pgconn.send_prepare(b"", query.numbered().encode())
     (prepared,) = conn.wait(execute(pgconn))
@@ -34,7 +34,7 @@ def describe(conn: Connection, query: Query) -> Description:
             error = psycopg.errors.error_from_result(result)
             if not (error.sqlstate or "").startswith("42"):  # not the query's fault: a lock, a time-out, a lost connection
                 raise error
-            raise WrongDatabase(f"{query.name}.sql does not fit the database: {error.diag.message_primary}")
+            raise WrongQuery(f"{query.name}.sql does not fit the database: {error.diag.message_primary}")
     return Description(
         parameters={name: _type(conn, described.param_type(i)) for i, name in enumerate(query.names)},
         columns={(described.fname(i) or b"").decode(): _type(conn, described.ftype(i)) for i in range(described.nfields)},

@@ -1,4 +1,4 @@
-"""Loads the SQL files: sql/queries, named `<resource>/<verb>_<noun>`, and sql/reports, named `reports/<name>`.
+"""Loads the SQL files: sql/queries, named `<resource>/<verb>_<noun>`; sql/reports and sql/tools, named by folder and file.
 
 Each begins with a header, which is its contract: a sentence, its parameters, its locks, the line that runs it in psql.
 """
@@ -107,3 +107,4 @@ def load_queries(pattern: str, folder: Path = SQL_FOLDER) -> Mapping[str, Query]
 
 QUERIES = load_queries("queries/*/*.sql")
 REPORTS = load_queries("reports/*.sql")
+TOOLS = load_queries("tools/*.sql")  # what a DBA asks of the server, not of the shop

@@ -95,7 +95,8 @@ def _check_at_start(services: Services, own_database: bool) -> bool:
         services.db.check()
         return True
     except db.WrongDatabase as error:
-        hint = "\n--reset throws away what PETSTORE_HOME holds and begins anew" if own_database else ""
+        resets = own_database and not isinstance(error, db.WrongQuery)  # new data would not mend a file
+        hint = "\n--reset throws away what PETSTORE_HOME holds and begins anew" if resets else ""
         raise Refused(f"{error}{hint}") from None
     except errors.Unavailable:
         say(f"the database cannot be used yet{_why_not(services.settings)}; serving, and ready as soon as it can")

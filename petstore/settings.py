@@ -141,6 +141,9 @@ class Settings:
     owner_url: str | None = _setting(
         None, _postgres_url, "the same database as petstore_owner (or a superuser): makes the schema, loads test data"
     )
+    report_url: str | None = _setting(
+        None, _postgres_url, "the same database as petstore_report: for reports in psql and scripts/sql; unset: as petstore_app"
+    )
     redis_url: str | None = _setting(None, _redis_url, "Redis for the cache; unset: an embedded server, or no cache")
     home: Path = _setting(Path("var"), Path, "folder of the embedded servers' data")
     keys: Path = _setting(Path("keys"), Path, "folder of the keys that sign tokens: private.pem, and others while it is rotated")

@@ -78,7 +78,7 @@ CLEAN = "; ".join(
 
 @dataclass(frozen=True)
 class Cluster:
-    """A PostgreSQL server on which tests may make databases. url(role, database): as postgres, petstore_owner, petstore_app."""
+    """A PostgreSQL server on which tests may make databases. url(role, database): as postgres, petstore_owner, ..."""
 
     url: Callable[[str, str], str]
     name: str
@@ -200,6 +200,7 @@ def settings(cluster: Cluster, database: str, redis_url: str, keys: Path) -> Set
         listen=("127.0.0.1", 0),
         database_url=cluster.url("petstore_app", database),
         owner_url=cluster.url("petstore_owner", database),
+        report_url=cluster.url("petstore_report", database),
         redis_url=redis_url,
         keys=keys,
         read_seconds=2,
@@ -237,6 +238,14 @@ def _owner(cluster: Cluster, database: str) -> Iterator[Any]:
 def _superuser(cluster: Cluster, database: str) -> Iterator[Any]:
     with db.connect(cluster.url("postgres", database)) as conn:
         yield conn
+
+
+@pytest.fixture(scope="session")
+def counted(_superuser: Any) -> None:
+    """For what needs pg_stat_statements, which the server of PETSTORE_TEST_DATABASE_URL may not have loaded."""
+    loaded = _superuser.execute("SHOW shared_preload_libraries").fetchone()[0]
+    if "pg_stat_statements" not in loaded and os.environ.get("PETSTORE_TEST_DATABASE_URL"):
+        pytest.skip("the server does not preload pg_stat_statements")
 
 
 @pytest.fixture

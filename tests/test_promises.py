@@ -23,7 +23,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 # Who may import what, from the top down: a module may import from the layers below its own, and inside its own package.
 LAYERS = [
     {"__main__"},
-    {"commands"},
+    {"commands", "dba"},
+    {"shop"},
     {"serving"},
     {"server", "seeding", "embedded"},
     {"app", "channel"},

@@ -6,10 +6,9 @@ import subprocess
 import pytest
 
 from petstore.embedded import EmbeddedError, find_psql
-from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, parse_query
+from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, TOOLS, parse_query
 
-ALL = {**QUERIES, **REPORTS}
-FILES = sorted([*(SQL_FOLDER / "queries").glob("*/*.sql"), *(SQL_FOLDER / "reports").glob("*.sql")])
+FILES = {**QUERIES, **REPORTS, **TOOLS}
 
 
 def parsed(text):
@@ -57,19 +56,22 @@ def test_the_numbered_form_has_one_number_per_name():
 
 
 def test_the_name_goes_with_the_statement():
-    assert all(re.match(rf"[A-Z]+ /\* {name} \*/ \S", query.sql) for name, query in ALL.items())
+    assert all(re.match(rf"[A-Z]+ /\* {name} \*/ \S", query.sql) for name, query in FILES.items())
+
+
+def test_every_file_under_sql_is_known():
+    assert {query.path for query in FILES.values()} == set(SQL_FOLDER.glob("*/**/*.sql"))
 
 
 # ── the files, as a DBA meets them ───────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_file_begins_with_its_contract(path):
+@pytest.mark.parametrize("query", FILES.values(), ids=FILES)
+def test_a_file_begins_with_its_contract(query):
     """A sentence, each parameter with its type, the locks, the line that runs it; then one statement."""
-    text = path.read_text("utf-8")
+    text = query.path.read_text("utf-8")
     header = re.match(r"(?:--.*\n)+", text)[0]
     lines = [line.removeprefix("--").strip() for line in header.splitlines()]
-    query = ALL[f"{path.parent.name}/{path.stem}"]
     assert lines[0][0].isupper()
     assert lines[0].endswith(".")
     listed = re.findall(r"^--   ([a-z_]+) +([a-z]+(?:\[\])?)  +\S", header, re.MULTILINE)
@@ -79,8 +81,9 @@ def test_a_file_begins_with_its_contract(path):
         assert f":'{name}'::{kind}" in text or f"nullif(:'{name}'::text, '')" in text, name
     assert any(line.startswith("Locks: ") for line in lines)
     assert lines[-1].startswith("psql ")
-    assert lines[-1].endswith(f"-f {path.relative_to(SQL_FOLDER.parent)}")
+    assert lines[-1].endswith(f"-f {query.path.relative_to(SQL_FOLDER.parent)}")
     assert set(re.findall(r"-v ([a-z_]+)=", lines[-1])) == set(query.parameters)
+    assert re.match(r"[A-Z]+\s", text.removeprefix(header))
     assert text.rstrip().endswith(";")
     assert query.sql.count(";") == 0
     assert not re.search(r"select\s+\*", text, re.IGNORECASE)
@@ -94,9 +97,11 @@ def psql():
         pytest.skip("there is no psql here")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, psql, path):
+@pytest.mark.parametrize("query", FILES.values(), ids=FILES)
+def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, psql, query, request):
     """In a shop where whatever the lines name is there."""
+    if query.name in TOOLS:
+        request.getfixturevalue("counted")
     user = make.user("bob@example.com")
     for _ in range(4):
         make.product(stock=10)
@@ -104,14 +109,14 @@ def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, p
     with make.conn.transaction():
         make.conn.execute("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (1, 'C2001-000001', %s)", (user.id,))
         make.conn.execute("INSERT INTO credit_note_lines VALUES (1, 1, 2, 1, false)")
-    line = re.findall(r"^-- (psql .*)$", path.read_text("utf-8"), re.MULTILINE)[-1]
+    line = re.findall(r"^-- (psql .*)$", query.path.read_text("utf-8"), re.MULTILINE)[-1]
     _, *arguments = shlex.split(line)
     done = subprocess.run(
         [
             psql,
             "-X",
             "-d",
-            cluster.url("petstore_report" if path.parent.name == "reports" else "petstore_app", database),
+            cluster.url("petstore_report" if query.name in REPORTS else "petstore_app", database),
             "-v",
             "ON_ERROR_STOP=1",
             "-c",

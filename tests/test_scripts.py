@@ -449,11 +449,14 @@ def test_psql_takes_its_own_arguments_as_they_are(make, settings, tmp_path):
     assert "Cat tree" in psql(settings, "-v", "product_id=1", "-f", str(query)).stdout
 
 
-def test_psql_is_the_services_role_or_with_owner_that_of_the_schema(make, settings):
+def test_psql_is_the_services_role_or_that_of_an_option(make, settings):
     make.product()
     assert "permission denied" in psql(settings, "-c", "DELETE FROM products").stderr
     assert "UPDATE 1" in psql(settings, "--owner", "-c", "UPDATE products SET created_at = now()").stdout
-    assert "PETSTORE_OWNER_URL" in psql(replace(settings, owner_url=None), "--owner", "-c", "SELECT 1").stderr
+    assert psql(settings, "--report", "-Atc", "SELECT current_user").stdout == "petstore_report\n"
+    for role in ("owner", "report"):
+        unset = psql(replace(settings, **{f"{role}_url": None}), f"--{role}", "-c", "SELECT 1")
+        assert f"set PETSTORE_{role.upper()}_URL" in unset.stderr
 
 
 def test_psql_keeps_the_password_of_a_url_out_of_the_list_of_processes(tmp_path, monkeypatch):
@@ -658,6 +661,8 @@ def test_a_wheel_that_is_installed_elsewhere_serves_too(folder):
     shop.start()
     where = subprocess.check_output([python, "-c", "import petstore.queries as q; print(q.SQL_FOLDER)"], cwd=folder, text=True)
     assert where.strip() == str(site / "petstore/sql")
+    listed = subprocess.check_output([python, "-m", "petstore", "sql"], cwd=folder, text=True)
+    assert listed == petstore("sql").stdout  # every file has come along
     with Client(shop.address) as client:
         assert client.get("/readyz").status == 200
         assert client.get("/products?id=1").status == 200
@@ -809,6 +814,24 @@ def test_an_older_schema_is_refused_until_reset(shop):
     shop.start("--reset")
     assert "demo products" in shop.said
     assert shop.stop() == 0
+
+
+@slow
+@pytest.mark.parametrize(
+    ("edited", "words"),
+    [
+        ("version AS edition,", "column edition is on one side only"),
+        ("edition,", 'column "edition" does not exist'),
+    ],
+)
+def test_a_query_that_was_edited_and_does_not_fit_is_named_and_no_data_is_blamed(folder, edited, words):
+    place = checkout(folder / "source")
+    query = place / "sql/queries/products/get_product.sql"
+    query.write_text(query.read_text().replace("version,", edited))
+    said = Shop(folder, cwd=place).refuses()
+    assert "products/get_product.sql does not fit" in said
+    assert words in said
+    assert "--reset" not in said
 
 
 @slow

@@ -25,7 +25,7 @@ __all__ = ["EmbeddedError", "Postgres", "Redis", "attached", "find_psql", "find_
 
 Say = Callable[[str], None]
 _RUNNING = "running.json"  # in the home folder while servers of ours run: their URLs, for other commands of the same user
-_URLS = ("database_url", "owner_url", "redis_url")
+_URLS = ("database_url", "owner_url", "report_url", "redis_url")
 
 
 @contextmanager
@@ -109,7 +109,12 @@ def _with_postgres(settings: Settings, say: Say, stack: ExitStack) -> Settings:
     postgres.start()
     postgres.prepare()
     say(f"PostgreSQL runs, with its data in {postgres.folder} ({time.monotonic() - started:.1f} s)")
-    return replace(settings, database_url=postgres.url("petstore_app"), owner_url=postgres.url("petstore_owner"))
+    return replace(
+        settings,
+        database_url=postgres.url("petstore_app"),
+        owner_url=postgres.url("petstore_owner"),
+        report_url=postgres.url("petstore_report"),
+    )
 
 
 def _with_redis(settings: Settings, say: Say, stack: ExitStack) -> Settings:

@@ -46,7 +46,8 @@ class Postgres:
         end_orphan(self._data)
         self._server.make_folder(self._give)
         settings = (
-            f"unix_socket_directories={self._server.folder}", "listen_addresses=", "port=5432", "timezone=UTC", *self._options
+            f"unix_socket_directories={self._server.folder}", "listen_addresses=", "port=5432", "timezone=UTC",
+            "shared_preload_libraries=pg_stat_statements", *self._options
         )  # fmt: skip
         command: Command = [self._binaries / "postgres", "-D", self._data, *(f"--{setting}" for setting in settings)]
         self._server.start(command, **self._as_account())

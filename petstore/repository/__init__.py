@@ -11,7 +11,7 @@ from decimal import Decimal
 from types import ModuleType, UnionType
 from typing import Any
 
-from petstore.db import Connection, WrongDatabase
+from petstore.db import Connection, WrongDatabase, WrongQuery
 from petstore.db_schema import SCHEMA_VERSION, Description, describe, schema_exists
 from petstore.queries import QUERIES, REPORTS
 from petstore.repository import audit, idempotency, invoices, products, purchases, reports, sessions, system, users
@@ -66,11 +66,11 @@ def _verify_queries(conn: Connection) -> None:
     for name, function in functions().items():
         faults = compare(function, describe(conn, QUERIES[name]))
         if faults:
-            raise WrongDatabase(f"sql/queries/{name}.sql does not fit its function: {'; '.join(faults)}")
+            raise WrongQuery(f"sql/queries/{name}.sql does not fit its function: {'; '.join(faults)}")
     for name, report in REPORTS.items():
         faults = reports.check_report(report, describe(conn, report))
         if faults:
-            raise WrongDatabase(f"sql/{name}.sql cannot be answered: {'; '.join(faults)}")
+            raise WrongQuery(f"sql/{name}.sql cannot be answered: {'; '.join(faults)}")
 
 
 def compare(function: Callable[..., Any], described: Description) -> list[str]:

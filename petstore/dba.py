@@ -1,0 +1,162 @@
+"""The database for its DBA: `petstore psql`, and `petstore sql`, which runs one file of sql/. Both leave the work to psql."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import textwrap
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from itertools import groupby
+from urllib.parse import unquote, urlsplit
+
+from petstore import embedded
+from petstore.console import Refused, say
+from petstore.queries import QUERIES, REPORTS, TOOLS, Query
+from petstore.settings import Settings
+from petstore.shop import clear_cache, open_shop
+
+_FILES: Mapping[str, Query] = {**QUERIES, **REPORTS, **TOOLS}
+_TOP = "tools/top_queries"
+_NEEDED = (
+    "this needs pg_stat_statements: name it in shared_preload_libraries (postgresql.conf), restart PostgreSQL, "
+    "and run sql/roles.sql as a superuser"
+)
+_COLUMNS = 130  # of the list
+
+# What is sent after the statement. A transaction has an id once it has written something or locked a row.
+_COMMIT = r"""
+\set QUIET on
+COMMIT;
+\warn 'petstore: committed'
+"""
+_ROLL_BACK = r"""
+\set QUIET on
+SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote \gset
+ROLLBACK;
+\if :wrote
+    \warn 'petstore: rolled back: nothing of what it did is kept (--commit keeps it)'
+\endif
+"""
+
+
+def psql(settings: Settings, options: argparse.Namespace) -> None:
+    """Run psql on the service's database, as petstore_app, or --owner or --report; other arguments go to psql."""
+    with embedded.attached(settings, say) as found:
+        url = getattr(found, f"{options.role}_url")
+        if not url:
+            raise Refused(f"set PETSTORE_{options.role.upper()}_URL, which --{options.role} asks for")
+        status = _run_psql(url, options.rest)
+    raise SystemExit(status)
+
+
+def sql(settings: Settings, options: argparse.Namespace) -> None:
+    """Run one file of sql/ in psql, in a transaction that is rolled back; without a name, list them all."""
+    name, given = options.name, options.parameters
+    if options.top is not None:
+        if name:
+            raise Refused(f"--top takes no name: it runs {_TOP}")
+        name, given = _TOP, [f"limit={options.top}"]
+    if name is None:
+        if options.explain or options.commit:
+            raise Refused("name the file to run; `petstore sql` lists them all")
+        print(_list())
+        return
+    query = _find(name)
+    values = _values(query, given)
+    with open_shop(settings) as (found, _, shop):
+        url = (found.report_url if name in REPORTS else None) or found.database_url or ""
+        try:
+            status = _run_file(url, query, values, options)
+        finally:  # whether COMMIT was done when psql was ended, nobody knows
+            if options.commit:
+                clear_cache(found, shop.identity)
+    if status and name == _TOP:
+        say(_NEEDED)
+    raise SystemExit(status)
+
+
+def _list() -> str:
+    """Every file with its sentence, by folder."""
+    width = max(map(len, _FILES)) + 2
+    folders = [
+        "\n".join(
+            textwrap.fill(_FILES[name].sentence, _COLUMNS, initial_indent=name.ljust(width), subsequent_indent=" " * width)
+            for name in names
+        )
+        for _, names in groupby(_FILES, lambda name: name.partition("/")[0])
+    ]
+    return "\n\n".join(folders)
+
+
+def _find(name: str) -> Query:
+    if name not in _FILES:
+        near = get_close_matches(name, _FILES, cutoff=0.5)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise Refused(f"there is no {name}; {meant}`petstore sql` lists them all")
+    return _FILES[name]
+
+
+def _values(query: Query, given: Sequence[str]) -> dict[str, str]:
+    """A value for each parameter, from `name=value`; one that may be NULL can be left out. Refused with what is wrong."""
+    values: dict[str, str] = {}
+    faults = []
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals:
+            faults.append(f"{word} is not NAME=VALUE")
+        elif name not in query.parameters:
+            faults.append(f"it has no parameter {name}")
+        elif name in values:
+            faults.append(f"{name} is given twice")
+        else:
+            values[name] = value
+    faults += [f"{name} is missing" for name, one in query.parameters.items() if not one.nullable and name not in values]
+    if faults:
+        raise Refused("\n".join([f"{query.name}: {fault}" for fault in faults] + _explained(query)))
+    return {name: values.get(name, "") for name in query.parameters}
+
+
+def _explained(query: Query) -> list[str]:
+    """The parameters of a query, a line each."""
+    if not query.parameters:
+        return ["it takes no parameters"]
+    names, types = (max(map(len, words)) for words in zip(*((p.name, p.type) for p in query.parameters.values()), strict=True))
+    return [
+        "its parameters:",
+        *(f"  {p.name.ljust(names)}  {p.type.ljust(types)}  {p.meaning}" for p in query.parameters.values()),
+    ]
+
+
+def _run_file(url: str, query: Query, values: Mapping[str, str], options: argparse.Namespace) -> int:
+    """Run a file as it is, but for its name behind the first word, where the service puts it, too; psql's exit status."""
+    explain = "EXPLAIN (ANALYZE, BUFFERS) " if options.explain else ""
+    text = query.path.read_text("utf-8")
+    statement = re.sub("^[A-Z]+", rf"{explain}\g<0> /* {query.name} */", text, count=1, flags=re.MULTILINE)
+    arguments = ["-X", "-q", "-v", "ON_ERROR_STOP=1"]
+    for name, value in values.items():
+        arguments += ["-v", f"{name}={value}"]
+    arguments += ["-c", "BEGIN", "-c", r"\set QUIET off", "-f", "-"]
+    return _run_psql(url, arguments, statement + (_COMMIT if options.commit else _ROLL_BACK))
+
+
+def _run_psql(url: str, arguments: Sequence[str], text: str | None = None) -> int:
+    """Run psql, on this text or on our own standard input; its exit status."""
+    url, environment = _without_password(url)
+    signal.signal(signal.SIGINT, lambda *_: None)  # psql's own business: it ends a query
+    command = [embedded.find_psql(), "-d", url, *arguments]
+    status = subprocess.run(command, env=environment, input=None if text is None else text.encode()).returncode
+    return status if status >= 0 else 128 - status
+
+
+def _without_password(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without its password, which everybody could read off the list of processes, and an environment that has it."""
+    parts = urlsplit(url)
+    user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
+    if not colon:
+        return url, dict(os.environ)
+    netloc = f"{user}@{parts.netloc.rpartition('@')[2]}"
+    return parts._replace(netloc=netloc).geturl(), {**os.environ, "PGPASSWORD": unquote(password)}

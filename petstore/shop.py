@@ -1,0 +1,46 @@
+"""The shop that a command works on: the database and the cache that the service has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from petstore import db, db_schema, embedded
+from petstore.cache import Cache, CacheDown
+from petstore.console import Refused, say
+from petstore.repository import system
+from petstore.serving import make_schema
+from petstore.settings import Settings
+
+
+@contextmanager
+def open_shop(settings: Settings) -> Iterator[tuple[Settings, db.Connection, system.Shop]]:
+    """A connection to the shop that the service has, and what it is. Only a database of our own is made on the way."""
+    with embedded.attached(settings, say) as found:
+        if settings.database_url is None:
+            make_schema(found)
+        with db.connect(found.database_url or "") as conn:
+            yield found, conn, check_shop(conn)
+
+
+def check_shop(conn: db.Connection) -> system.Shop:
+    """What the shop of a connection is; Refused when it is none of this version."""
+    shop = system.get_shop(conn) if db_schema.schema_exists(conn) else None
+    if shop is None:
+        raise Refused("the database has no Petstore schema: run `petstore migrate`")
+    if shop.version != db_schema.SCHEMA_VERSION:
+        raise Refused(f"the database has schema version {shop.version}, this petstore needs {db_schema.SCHEMA_VERSION}")
+    return shop
+
+
+def clear_cache(settings: Settings, identity: str) -> None:
+    """Clear the cache of the shop with this identity, and say so."""
+    if settings.redis_url is None:
+        return
+    cache = Cache(settings.redis_url, lambda: identity)
+    try:
+        say(f"cache cleared, {cache.clear()} keys")
+    except CacheDown:
+        say("the cache could not be reached: lists may be up to 10 minutes old")
+    finally:
+        cache.close()

@@ -1,0 +1,21 @@
+-- The statements that took most of the time of this database, a row for each file; since the last pg_stat_statements_reset().
+--
+--   limit  integer  rows at most
+--
+-- Needs pg_stat_statements in shared_preload_libraries; roles.sql creates the extension. As petstore_app it names the statements of
+-- the service; those of other roles are named for superusers and members of pg_read_all_stats, and are one row for the others.
+--
+-- Locks: none.
+-- psql -v limit=20 -f sql/tools/top_queries.sql
+SELECT
+    coalesce(substring(query FROM '/\* ([a-z_]+/[a-z_]+) \*/'), left(regexp_replace(query, '\s+', ' ', 'g'), 60)) AS name,
+    sum(calls)::bigint AS calls,
+    round(sum(total_exec_time)::numeric, 1) AS total_ms,
+    round((sum(total_exec_time) / sum(calls))::numeric, 3) AS mean_ms,
+    sum(rows)::bigint AS rows,
+    round((100 * sum(total_exec_time) / sum(sum(total_exec_time)) OVER ())::numeric, 1) AS percent
+FROM public.pg_stat_statements
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND toplevel AND calls > 0
+GROUP BY name
+ORDER BY sum(total_exec_time) DESC
+LIMIT :'limit'::integer;
