@@ -15,7 +15,13 @@ SELECT
     sum(rows)::bigint AS rows,
     round((100 * sum(total_exec_time) / sum(sum(total_exec_time)) OVER ())::numeric, 1) AS percent
 FROM public.pg_stat_statements
-WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND toplevel AND calls > 0
+WHERE
+    dbid = (
+        SELECT d.oid FROM pg_database AS d
+        WHERE d.datname = current_database()
+    )
+    AND toplevel
+    AND calls > 0
 GROUP BY name
 ORDER BY sum(total_exec_time) DESC
 LIMIT :'limit'::integer;
