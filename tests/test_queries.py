@@ -7,6 +7,7 @@ import pytest
 
 from petstore.embedded import EmbeddedError, find_psql
 from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, TOOLS, parse_query
+from tests import psql_lines
 
 FILES = {**QUERIES, **REPORTS, **TOOLS}
 
@@ -109,8 +110,7 @@ def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, p
     with make.conn.transaction():
         make.conn.execute("INSERT INTO credit_notes (invoice_id, number, actor_id) VALUES (1, 'C2001-000001', %s)", (user.id,))
         make.conn.execute("INSERT INTO credit_note_lines VALUES (1, 1, 2, 1, false)")
-    line = re.findall(r"^-- (psql .*)$", query.path.read_text("utf-8"), re.MULTILINE)[-1]
-    _, *arguments = shlex.split(line)
+    _, *arguments = shlex.split(psql_lines.line(query))
     done = subprocess.run(
         [
             psql,

@@ -8,20 +8,15 @@
 -- Locks: none.
 -- psql -v limit=20 -f sql/tools/top_queries.sql
 SELECT
-    coalesce(substring(query FROM '/\* ([a-z_]+/[a-z_]+) \*/'), left(regexp_replace(query, '\s+', ' ', 'g'), 60)) AS name,
-    sum(calls)::bigint AS calls,
-    round(sum(total_exec_time)::numeric, 1) AS total_ms,
-    round((sum(total_exec_time) / sum(calls))::numeric, 3) AS mean_ms,
-    sum(rows)::bigint AS rows,
-    round((100 * sum(total_exec_time) / sum(sum(total_exec_time)) OVER ())::numeric, 1) AS percent
-FROM public.pg_stat_statements
-WHERE
-    dbid = (
-        SELECT d.oid FROM pg_database AS d
-        WHERE d.datname = current_database()
-    )
-    AND toplevel
-    AND calls > 0
+    coalesce(substring(s.query FROM '/\* ([a-z_]+/[a-z_]+) \*/'), left(regexp_replace(s.query, '\s+', ' ', 'g'), 60)) AS name,
+    sum(s.calls)::bigint AS calls,
+    round(sum(s.total_exec_time)::numeric, 1) AS total_ms,
+    round((sum(s.total_exec_time) / sum(s.calls))::numeric, 3) AS mean_ms,
+    sum(s.rows)::bigint AS rows,
+    round((100 * sum(s.total_exec_time) / sum(sum(s.total_exec_time)) OVER ())::numeric, 1) AS percent
+FROM public.pg_stat_statements AS s
+INNER JOIN pg_database AS d ON s.dbid = d.oid
+WHERE d.datname = current_database() AND s.toplevel AND s.calls > 0
 GROUP BY name
-ORDER BY sum(total_exec_time) DESC
+ORDER BY total_ms DESC
 LIMIT :'limit'::integer;

@@ -153,7 +153,7 @@ def test_a_file_dropped_into_the_folder_is_a_report_without_any_python(make, set
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sql/reports/dropped.sql").write_text(DROPPED)
     token = service[0].tokens.issue(boss)
-    ours = {"PETSTORE_DATABASE_URL": settings.database_url, "PETSTORE_KEYS": str(settings.keys)}
+    ours = {"PETSTORE_LISTEN": "127.0.0.1:0", "PETSTORE_DATABASE_URL": settings.database_url, "PETSTORE_KEYS": str(settings.keys)}
     environment = {name: text for name, text in os.environ.items() if not name.startswith("PETSTORE_")} | ours
     with serving(environment, tmp_path) as address, Client(address, token) as client:
         shown = client.get("/admin/reports/dropped?wanted=%C3%A9%25&number=9223372036854775807&from=2026-01-31T12:00:00%2B02:00")
@@ -172,6 +172,6 @@ def test_a_file_dropped_into_the_folder_is_a_report_without_any_python(make, set
         assert client.get("/admin/reports/dropped?wanted=x&number=9223372036854775808").status == 400
         assert client.get("/admin/reports/low_stock?number=1").status == 400
     (tmp_path / "sql/reports/faulty.sql").write_text(FAULTY)
-    done = subprocess.run(SERVE, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(SERVE, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
     assert "sql/reports/faulty.sql cannot be answered: column number is double precision" in done.stderr

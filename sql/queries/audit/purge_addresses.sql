@@ -4,9 +4,11 @@
 -- Locks: the rows it removes.
 -- psql -f sql/queries/audit/purge_addresses.sql
 DELETE FROM audit_addresses
-WHERE audit_id IN (
-    SELECT audit_id FROM audit_addresses
-    WHERE created_at < now() - interval '90 days'
-    ORDER BY created_at
-    LIMIT 1000
+WHERE audit_id = any(
+    array(
+        SELECT audit_id FROM audit_addresses
+        WHERE created_at < now() - interval '90 days'
+        ORDER BY created_at
+        LIMIT 1000
+    )
 );

@@ -3,13 +3,13 @@
 -- Parameters: none.
 -- Locks: the rows it removes; leaves alone what others are working on.
 -- psql -f sql/queries/sessions/purge_sessions.sql
-DELETE FROM sessions AS s
-USING (
-    SELECT id
-    FROM sessions
-    WHERE expires_at < now() - interval '30 days'
-    ORDER BY expires_at
-    LIMIT 1000
-    FOR UPDATE SKIP LOCKED
-) AS old
-WHERE s.id = old.id;
+DELETE FROM sessions
+WHERE id = any(
+    array(
+        SELECT id FROM sessions
+        WHERE expires_at < now() - interval '30 days'
+        ORDER BY expires_at
+        LIMIT 1000
+        FOR UPDATE SKIP LOCKED
+    )
+);
