@@ -41,6 +41,21 @@ def describe(conn: Connection, query: Query) -> Description:
     )
 
 
+def as_reporter(conn: Connection) -> None:
+    """Have no more rights than petstore_report, until the transaction ends."""
+    conn.execute("SET LOCAL ROLE petstore_report")
+
+
+def check_rights(conn: Connection, report: Query) -> None:
+    """Raise WrongQuery unless petstore_report may run it: preparing does not ask for rights, explaining does."""
+    try:
+        with conn.transaction(force_rollback=True):
+            as_reporter(conn)
+            conn.execute(b"EXPLAIN " + report.sql.encode(), dict.fromkeys(report.names))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise WrongQuery(f"sql/{report.name}.sql cannot be run as petstore_report: {error.diag.message_primary}") from None
+
+
 def schema_exists(conn: Connection) -> bool:
     """Whether the connection's role may use the schema and find out what is in it."""
     try:

@@ -22,10 +22,11 @@ from petstore.shop import clear_cache, open_shop
 _FILES: Mapping[str, Query] = {**QUERIES, **REPORTS, **TOOLS}
 _TOP = "tools/top_queries"
 _NEEDED = (
-    "this needs pg_stat_statements: name it in shared_preload_libraries (postgresql.conf), restart PostgreSQL, "
+    "if pg_stat_statements is missing: name it in shared_preload_libraries (postgresql.conf), restart PostgreSQL, "
     "and run sql/roles.sql as a superuser"
 )
 _COLUMNS = 130  # of the list
+_BEGINNING = re.compile(r"\A((?:\s|--[^\n]*\n|/\*.*?\*/)*)(\w+)", re.DOTALL)  # the comments of a file, and its first word
 
 # What is sent after the statement. A transaction has an id once it has written something or locked a row.
 _COMMIT = r"""
@@ -135,12 +136,13 @@ def _run_file(url: str, query: Query, values: Mapping[str, str], options: argpar
     """Run a file as it is, but for its name behind the first word, where the service puts it, too; psql's exit status."""
     explain = "EXPLAIN (ANALYZE, BUFFERS) " if options.explain else ""
     text = query.path.read_text("utf-8")
-    statement = re.sub("^[A-Z]+", rf"{explain}\g<0> /* {query.name} */", text, count=1, flags=re.MULTILINE)
+    statement = _BEGINNING.sub(rf"\1{explain}\2 /* {query.name} */", text, count=1)
     arguments = ["-X", "-q", "-v", "ON_ERROR_STOP=1"]
     for name, value in values.items():
         arguments += ["-v", f"{name}={value}"]
     arguments += ["-c", "BEGIN", "-c", r"\set QUIET off", "-f", "-"]
-    return _run_psql(url, arguments, statement + (_COMMIT if options.commit else _ROLL_BACK))
+    # The semicolon is for a file that has none: one too many is nothing.
+    return _run_psql(url, arguments, statement + "\n;" + (_COMMIT if options.commit else _ROLL_BACK))
 
 
 def _run_psql(url: str, arguments: Sequence[str], text: str | None = None) -> int:

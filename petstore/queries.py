@@ -30,7 +30,7 @@ _TOKEN = re.compile(
 
 
 # `--   product_id  bigint  the product`, in a header.
-_PARAMETER = re.compile(r"^--   (?P<name>[a-z_]+) +(?P<type>[a-z]+(?:\[\])?)  +(?P<meaning>\S.*)$", re.MULTILINE)
+_PARAMETER = re.compile(r"^--   (?P<name>[a-z_][a-z0-9_]*) +(?P<type>[a-z]+(?:\[\])?)  +(?P<meaning>\S.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,26 @@ class Query:
 
 
 def parse_query(name: str, text: str, path: Path = Path()) -> Query:
-    """Turn the text of a file, which psql runs as it is, into what psycopg runs. Comments are left out, but for the name."""
+    """Turn the text of a file, which psql runs as it is, into what psycopg runs. Comments are left out, but for the name.
+
+    ValueError: it is not one statement.
+    """
     names: dict[str, None] = {}
-    parts, end = [], 0
-    for token in _TOKEN.finditer(text):
-        parts.append(text[end : token.start()].replace("%", "%%"))
-        end = token.end()
+    parts, end, code = [], 0, ""
+    for token in _TOKEN.finditer(text + "\n--"):  # which ends the last part
+        between, end = text[end : token.start()], token.end()
+        code += between
+        parts.append(between.replace("%", "%%"))
         if token["name"]:
             names[token["name"]] = None
             parts.append(f"%({token['name']})s")
         elif not token[0].startswith(("--", "/*")):
             parts.append(token[0].replace("%", "%%"))
-    parts.append(text[end:].replace("%", "%%"))
-    verb, rest = "".join(parts).strip().removesuffix(";").split(None, 1)
+    if ";" in code.strip().removesuffix(";"):
+        raise ValueError("it has more than one statement")
+    words = "".join(parts).strip().removesuffix(";").split(None, 1)
+    if len(words) < 2:
+        raise ValueError("it has no statement")
     return Query(
         name=name,
         path=path,
@@ -85,7 +92,7 @@ def parse_query(name: str, text: str, path: Path = Path()) -> Query:
         parameters=_parameters(text),
         # The name goes with the statement, so that PostgreSQL's log, pg_stat_activity and pg_stat_statements tell which file is
         # running; behind the first word, because pg_stat_statements (since PostgreSQL 18) leaves out what stands before it.
-        sql=f"{verb} /* {name} */ {rest}",
+        sql=f"{words[0]} /* {name} */ {words[1]}",
         names=tuple(names),
     )
 
@@ -97,11 +104,14 @@ def _parameters(text: str) -> Mapping[str, Parameter]:
 
 
 def load_queries(pattern: str, folder: Path = SQL_FOLDER) -> Mapping[str, Query]:
-    """Every query whose file matches, by its name."""
+    """Every query whose file matches, by its name. One that cannot be read ends the program, with the name of the file."""
     found = {}
     for path in sorted(folder.glob(pattern)):
         name = f"{path.parent.name}/{path.stem}"
-        found[name] = parse_query(name, path.read_text("utf-8"), path)
+        try:
+            found[name] = parse_query(name, path.read_text("utf-8"), path)
+        except ValueError as error:
+            raise SystemExit(f"petstore: {path} cannot be used: {error}") from None
     return MappingProxyType(found)
 
 

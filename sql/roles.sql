@@ -36,19 +36,24 @@ $$;
 
 COMMENT ON ROLE petstore_owner IS 'Owns the Petstore schema: DDL, migrations, bulk loads.';
 COMMENT ON ROLE petstore_app IS 'What the Petstore service connects as: what its queries need, nothing more.';
-COMMENT ON ROLE petstore_report IS 'Reads the books of Petstore for reports; no passwords, no logins, and nothing to write.';
+COMMENT ON ROLE petstore_report IS 'Reads the books of Petstore for reports: no passwords, no logins, and it may write to no table.';
+
+-- Reports that are asked for over HTTP run with the rights of petstore_report, which the service takes on for just that transaction
+-- (SET LOCAL ROLE): it inherits none of them.
+ALTER ROLE petstore_app NOINHERIT;
+GRANT petstore_report TO petstore_app;
 
 -- A plain psql finds the tables too: the path is set on the database for everybody, and on the roles wherever they go.
 ALTER ROLE petstore_owner SET search_path = m2_be_project;
 ALTER ROLE petstore_app SET search_path = m2_be_project;
 ALTER ROLE petstore_report SET search_path = m2_be_project;
 
--- It has no right to write anyway; this refuses even what nobody thought of.
+-- What guards the tables is that it has no right to write to any. These are defaults, which a session can SET otherwise.
 ALTER ROLE petstore_report SET default_transaction_read_only = on;
-
--- Long enough for a report on years of invoices. While one runs, VACUUM cannot remove what purchases leave behind, so a forgotten or
--- endless one has to end by itself; who needs more says SET statement_timeout for that one session.
+-- Long enough for a report on years of invoices. While one runs, VACUUM cannot remove what purchases leave behind, so an endless or
+-- forgotten one ends by itself.
 ALTER ROLE petstore_report SET statement_timeout = '60s';
+ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = '60s';
 
 -- ALTER DATABASE takes no expression for its name, hence format().
 DO $$

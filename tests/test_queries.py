@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from petstore.embedded import EmbeddedError, find_psql
-from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, TOOLS, parse_query
+from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, TOOLS, load_queries, parse_query
 from tests import psql_lines
 
 FILES = {**QUERIES, **REPORTS, **TOOLS}
@@ -60,6 +60,27 @@ def test_the_name_goes_with_the_statement():
     assert all(re.match(rf"[A-Z]+ /\* {name} \*/ \S", query.sql) for name, query in FILES.items())
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b"", "it has no statement"),
+        (b"-- Only a comment;\n", "it has no statement"),
+        (b"SELECT 1; SELECT 2;", "it has more than one statement"),
+        (b"UPDATE x SET y = 1; COMMIT", "it has more than one statement"),
+        (b"SELECT '\xe9'", "'utf-8' codec can't decode byte 0xe9"),
+    ],
+)
+def test_a_file_that_is_no_statement_is_named(tmp_path, text, fault):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/broken.sql").write_bytes(text)
+    with pytest.raises(SystemExit, match=f"petstore: .*/reports/broken.sql cannot be used: {fault}"):
+        load_queries("reports/*.sql", tmp_path)
+
+
+def test_a_semicolon_in_a_comment_or_a_text_ends_nothing():
+    parse_query("a/b", "-- one; two\nSELECT ';' /* ; */ AS \";\";\n")
+
+
 def test_every_file_under_sql_is_known():
     assert {query.path for query in FILES.values()} == set(SQL_FOLDER.glob("*/**/*.sql"))
 
@@ -75,7 +96,7 @@ def test_a_file_begins_with_its_contract(query):
     lines = [line.removeprefix("--").strip() for line in header.splitlines()]
     assert lines[0][0].isupper()
     assert lines[0].endswith(".")
-    listed = re.findall(r"^--   ([a-z_]+) +([a-z]+(?:\[\])?)  +\S", header, re.MULTILINE)
+    listed = re.findall(r"^--   ([a-z_][a-z0-9_]*) +([a-z]+(?:\[\])?)  +\S", header, re.MULTILINE)
     assert dict(listed) == {name: parameter.type for name, parameter in query.parameters.items()}
     assert set(query.names) == set(query.parameters)
     for name, kind in listed:
@@ -83,7 +104,7 @@ def test_a_file_begins_with_its_contract(query):
     assert any(line.startswith("Locks: ") for line in lines)
     assert lines[-1].startswith("psql ")
     assert lines[-1].endswith(f"-f {query.path.relative_to(SQL_FOLDER.parent)}")
-    assert set(re.findall(r"-v ([a-z_]+)=", lines[-1])) == set(query.parameters)
+    assert set(re.findall(r"-v ([a-z0-9_]+)=", lines[-1])) == set(query.parameters)
     assert re.match(r"[A-Z]+\s", text.removeprefix(header))
     assert text.rstrip().endswith(";")
     assert query.sql.count(";") == 0

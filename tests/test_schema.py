@@ -159,6 +159,7 @@ def test_petstore_report_reads_only_and_not_for_ever_unless_it_says_otherwise(ma
         "search_path=m2_be_project",
         "default_transaction_read_only=on",
         "statement_timeout=60s",
+        "idle_in_transaction_session_timeout=60s",
     }
 
 

@@ -820,7 +820,7 @@ def test_an_older_schema_is_refused_until_reset(shop):
 @pytest.mark.parametrize(
     ("edited", "words"),
     [
-        ("version AS edition,", "column edition is on one side only"),
+        ("version AS edition,", "column edition is in the file only"),
         ("edition,", 'column "edition" does not exist'),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from petstore import db, db_schema
+from petstore import db, db_schema, dba
 from petstore.embedded import Postgres
 from petstore.queries import QUERIES, REPORTS, TOOLS
 from tests.client import Client
@@ -150,6 +150,23 @@ def test_explain_shows_the_plan_with_buffers_and_keeps_nothing(make, sql):
         assert words in done.stdout
     assert "rolled back" in done.stderr
     assert make.scalar("SELECT count(*) FROM products WHERE deleted_at IS NULL") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select id from products where id = :'product_id'::bigint",  # no semicolon
+        "/* two\nlines */\n\n  Select id FROM products WHERE id = :'product_id'::bigint;\n-- and no more",
+        "-- A comment.\nWITH one AS (SELECT 1)\nSELECT id FROM products WHERE id = :'product_id'::bigint;",
+    ],
+)
+def test_explain_explains_a_statement_however_it_is_written(make, sql, tmp_path, monkeypatch, text):
+    (tmp_path / "edited.sql").write_text(text)
+    edited = replace(QUERIES["products/get_product"], path=tmp_path / "edited.sql")
+    monkeypatch.setattr(dba, "_FILES", {**FILES, "products/get_product": edited})
+    done = sql("products/get_product", "product_id=4", "--explain")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Execution Time" in done.stdout
 
 
 def test_what_postgresql_refuses_is_told_in_its_words_with_the_status_of_psql(make, sql):

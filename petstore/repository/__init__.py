@@ -12,7 +12,7 @@ from types import ModuleType, UnionType
 from typing import Any
 
 from petstore.db import Connection, WrongDatabase, WrongQuery
-from petstore.db_schema import SCHEMA_VERSION, Description, describe, schema_exists
+from petstore.db_schema import SCHEMA_VERSION, Description, check_rights, describe, schema_exists
 from petstore.queries import QUERIES, REPORTS
 from petstore.repository import audit, idempotency, invoices, products, purchases, reports, sessions, system, users
 
@@ -71,6 +71,7 @@ def _verify_queries(conn: Connection) -> None:
         faults = reports.check_report(report, describe(conn, report))
         if faults:
             raise WrongQuery(f"sql/{name}.sql cannot be answered: {'; '.join(faults)}")
+        check_rights(conn, report)
 
 
 def compare(function: Callable[..., Any], described: Description) -> list[str]:
@@ -93,7 +94,7 @@ def _row_type(annotation: Any) -> Any:
 
 
 def _differences(kind: str, python: Mapping[str, Any], sql: Mapping[str, str], nullable_as_text: bool = False) -> list[str]:
-    faults = [f"{kind} {name} is on one side only" for name in python.keys() ^ sql.keys()]
+    faults = [f"{kind} {name} is in the {'code' if name in python else 'file'} only" for name in python.keys() ^ sql.keys()]
     for name in python.keys() & sql.keys():
         annotation = python[name]
         nullable = isinstance(annotation, UnionType) and type(None) in annotation.__args__

@@ -10,7 +10,7 @@ from petstore.cache import Document
 from petstore.calls import Call
 from petstore.parameters import MAX_ID, PARAMETERS, Schema
 from petstore.queries import Parameter, Query
-from petstore.repository.reports import run_report
+from petstore.repository.reports import answer_report
 
 _SPOKEN = {"since": "from", "until": "to"}  # as these times are called in a URL
 _SCHEMAS: dict[str, Schema] = {
@@ -29,7 +29,7 @@ def handler(report: Query) -> Callable[[Call], Document]:
     def run(call: Call) -> Document:
         spoken = {parameter: _SPOKEN.get(parameter, parameter) for parameter in report.parameters}
         values = {parameter: call.query.get(said, schemas[said].get("default")) for parameter, said in spoken.items()}
-        items = call.snapshot(lambda conn: run_report(conn, name, **values))
+        items = call.snapshot(lambda conn: answer_report(conn, name, **values))
         return call.document({"name": name, "description": report.sentence, "items": items})
 
     run.__name__, run.__doc__ = f"report_{name}", report.sentence

@@ -164,7 +164,7 @@ HEADER = """-- What.
 @pytest.mark.parametrize(
     ("sql", "faults"),
     [
-        ("SELECT 1 AS x WHERE :'id'::bigint > nullif(:'max'::text, '')::int", ["parameter day is on one side only"]),
+        ("SELECT 1 AS x WHERE :'id'::bigint > nullif(:'max'::text, '')::int", ["parameter day is in the header only"]),
         (
             "SELECT 1 AS x WHERE :'id'::integer > :'max'::int AND :'day'::date < now()",
             [
@@ -177,7 +177,7 @@ HEADER = """-- What.
             "SELECT 1::float8 AS x, now()::timestamp AS y, '{}'::jsonb AS z, 1.0 AS n",
             [
                 *("column x is double precision", "column y is timestamp without time zone", "column z is jsonb"),
-                *(f"parameter {name} is on one side only" for name in ("day", "id", "max")),
+                *(f"parameter {name} is in the header only" for name in ("day", "id", "max")),
             ],
         ),
     ],

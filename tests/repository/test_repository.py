@@ -35,7 +35,7 @@ def test_a_difference_between_query_and_function_is_named(conn):
     assert fault.startswith("parameter product_id is")
     faults = compare(other_everything, described)
     for name in ("parameter id", "parameter product_id", "column email", "column stock"):
-        assert f"{name} is on one side only" in faults
+        assert any(fault.startswith(f"{name} is in the ") for fault in faults)
 
 
 def test_the_shop_says_what_it_is(conn):
@@ -442,6 +442,7 @@ def test_every_constraint_has_a_name_of_ours_and_one_of_the_tests_above_breaks_i
 @pytest.mark.parametrize(
     "statement",
     [
+        "SELECT FROM invoice_statuses",  # which petstore_report may
         "DELETE FROM users", "DELETE FROM products", "DELETE FROM invoices", "DELETE FROM invoice_details",
         "DELETE FROM invoice_events", "UPDATE invoice_events SET actor_id = 1", "UPDATE invoice_details SET quantity = 1",
         "UPDATE invoices SET total = 0", "UPDATE invoices SET user_id = 1", "UPDATE users SET created_at = now()",

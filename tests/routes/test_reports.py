@@ -118,6 +118,7 @@ SELECT
     '{a,b}'::text [] AS some,
     current_setting('transaction_read_only')::boolean AS read_only;
 """
+SECRET = "-- What nobody is to report.\nSELECT email, password FROM users;\n"
 FAULTY = "-- A number that is not exact.\nSELECT 1::float8 AS number;\n"
 
 
@@ -171,7 +172,13 @@ def test_a_file_dropped_into_the_folder_is_a_report_without_any_python(make, set
             assert (answer.status, f"{missing} is missing" in answer.json()["detail"]) == (400, True)
         assert client.get("/admin/reports/dropped?wanted=x&number=9223372036854775808").status == 400
         assert client.get("/admin/reports/low_stock?number=1").status == 400
-    (tmp_path / "sql/reports/faulty.sql").write_text(FAULTY)
-    done = subprocess.run(SERVE, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2
-    assert "sql/reports/faulty.sql cannot be answered: column number is double precision" in done.stderr
+    for name, text, fault in (
+        ("faulty", FAULTY, "cannot be answered: column number is double precision"),
+        ("secret", SECRET, "cannot be run as petstore_report: permission denied for table users"),
+    ):
+        path = tmp_path / f"sql/reports/{name}.sql"
+        path.write_text(text)
+        done = subprocess.run(SERVE, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        path.unlink()
+        assert done.returncode == 2
+        assert f"sql/reports/{name}.sql {fault}" in done.stderr
