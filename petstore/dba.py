@@ -23,7 +23,7 @@ _FILES: Mapping[str, Query] = {**QUERIES, **REPORTS, **TOOLS}
 _TOP = "tools/top_queries"
 _NEEDED = (
     "if pg_stat_statements is missing: name it in shared_preload_libraries (postgresql.conf), restart PostgreSQL, "
-    "and run sql/roles.sql as a superuser"
+    "and run sql/roles.sql as a superuser; it has to lie in the schema public"
 )
 _COLUMNS = 130  # of the list
 _BEGINNING = re.compile(r"\A((?:\s|--[^\n]*\n|/\*.*?\*/)*)(\w+)", re.DOTALL)  # the comments of a file, and its first word

@@ -4,10 +4,11 @@
 --   petstore_app     what the service connects as: exactly what its queries need (granted in schema.sql), nothing more
 --   petstore_report  for people and programs that make reports: reads the books, and neither secrets nor logins
 --
--- Run as a superuser (or CREATEROLE and owner of the database), inside the database meant for Petstore:
+-- Run as a superuser, inside the database meant for Petstore; or as its owner with CREATEROLE, who has made these roles (or may grant
+-- them):
 --
 --   createdb pet_ecommerce
---   psql -d pet_ecommerce -f sql/roles.sql
+--   psql -d pet_ecommerce -v ON_ERROR_STOP=1 -f sql/roles.sql
 --
 -- No role has a password: give them one (\password petstore_app) or use peer, cert or any other method of pg_hba.conf.
 
@@ -36,7 +37,7 @@ $$;
 
 COMMENT ON ROLE petstore_owner IS 'Owns the Petstore schema: DDL, migrations, bulk loads.';
 COMMENT ON ROLE petstore_app IS 'What the Petstore service connects as: what its queries need, nothing more.';
-COMMENT ON ROLE petstore_report IS 'Reads the books of Petstore for reports: no passwords, no logins, and it may write to no table.';
+COMMENT ON ROLE petstore_report IS 'Reads the books of Petstore for reports: no secrets, no logins, and it may write to no table.';
 
 -- Reports that are asked for over HTTP run with the rights of petstore_report, which the service takes on for just that transaction
 -- (SET LOCAL ROLE): it inherits none of them.
@@ -59,6 +60,8 @@ ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = '60s';
 DO $$
 BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = m2_be_project, public', current_database());
+    -- A time without an offset is UTC, as in the API; a session can SET timezone otherwise.
+    EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'UTC');
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO petstore_owner', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO petstore_app, petstore_report', current_database());

@@ -163,6 +163,15 @@ def test_petstore_report_reads_only_and_not_for_ever_unless_it_says_otherwise(ma
     }
 
 
+def test_a_time_without_an_offset_is_utc_whatever_the_server_says(cluster, database):
+    with db.connect(cluster.url("postgres", database)) as conn:
+        (said,) = conn.execute(
+            "SELECT setconfig FROM pg_db_role_setting JOIN pg_database AS d ON d.oid = setdatabase WHERE datname = %s",
+            (database,),
+        ).fetchone()
+        assert "TimeZone=UTC" in said
+
+
 STATEMENTS = "SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements' AND extnamespace = 'public'::regnamespace"
 
 

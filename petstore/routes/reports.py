@@ -29,8 +29,12 @@ def handler(report: Query) -> Callable[[Call], Document]:
     def run(call: Call) -> Document:
         spoken = {parameter: _SPOKEN.get(parameter, parameter) for parameter in report.parameters}
         values = {parameter: call.query.get(said, schemas[said].get("default")) for parameter, said in spoken.items()}
-        items = call.snapshot(lambda conn: answer_report(conn, name, **values))
-        return call.document({"name": name, "description": report.sentence, "items": items})
+        limit = values.get("limit")
+        asked = {**values, "limit": limit + 1} if limit else values  # one more tells whether there is more
+        items = call.snapshot(lambda conn: answer_report(conn, name, **asked))
+        shown = items[:limit]
+        whole = {"name": name, "description": report.sentence, "items": shown, "truncated": len(shown) < len(items)}
+        return call.document(whole)
 
     run.__name__, run.__doc__ = f"report_{name}", report.sentence
     return run

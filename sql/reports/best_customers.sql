@@ -6,6 +6,8 @@
 --
 -- The email is NULL when the account was erased. Invoices are those that have been paid, also what was refunded since.
 --
+-- A time without an offset is UTC, as roles.sql sets it, unless the session says otherwise.
+--
 -- Locks: none.
 -- psql -v since=2026-01-01 -v until= -v limit=100 -f sql/reports/best_customers.sql
 WITH best AS (

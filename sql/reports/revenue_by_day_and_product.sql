@@ -6,6 +6,8 @@
 --
 -- Name and price are those at the purchase; what later credit notes take back is taken off the day of the purchase.
 --
+-- A time without an offset is UTC, as roles.sql sets it, unless the session says otherwise.
+--
 -- Locks: none.
 -- psql -v since=2026-01-01 -v until= -v limit=100 -f sql/reports/revenue_by_day_and_product.sql
 SELECT

@@ -45,8 +45,9 @@ def test_days_are_days_and_money_is_exact(make, admin, ana):
 def test_what_is_not_given_is_left_to_the_report_and_50_rows_are_shown(make, admin):
     for stock in range(52):
         make.product(stock=stock % 12)
-    assert len(admin.get("/admin/reports/low_stock").json()["items"]) == 48
-    assert len(admin.get("/admin/reports/low_stock?stock=11").json()["items"]) == 50
+    whole, cut = (admin.get(f"/admin/reports/low_stock{query}").json() for query in ("", "?stock=11"))
+    assert (len(whole["items"]), whole["truncated"]) == (48, False)
+    assert (len(cut["items"]), cut["truncated"]) == (50, True)
     assert [item["stock"] for item in admin.get("/admin/reports/low_stock?stock=0&limit=2").json()["items"]] == [0, 0]
 
 
@@ -165,6 +166,7 @@ def test_a_file_dropped_into_the_folder_is_a_report_without_any_python(make, set
                 {"wanted": "é%", "number": 2**63 - 1, "since": "2026-01-31T10:00:00.000000Z", "most": None}
                 | {"day": "2026-01-31", "amount": "1.50", "some": ["a", "b"], "read_only": True}
             ],
+            "truncated": False,
         }
         assert client.get("/admin/reports/dropped?wanted=x&number=0&most=7").json()["items"][0]["most"] == 7
         for missing, left in (("wanted", "number=1"), ("number", "wanted=1")):
