@@ -37,7 +37,7 @@ $$;
 
 COMMENT ON ROLE petstore_owner IS 'Owns the Petstore schema: DDL, migrations, bulk loads.';
 COMMENT ON ROLE petstore_app IS 'What the Petstore service connects as: what its queries need, nothing more.';
-COMMENT ON ROLE petstore_report IS 'Reads the books of Petstore for reports: no secrets, no logins, and it may write to no table.';
+COMMENT ON ROLE petstore_report IS 'Reads the books of Petstore for reports: no secrets, no logins; may write to no table.';
 
 -- Reports that are asked for over HTTP run with the rights of petstore_report, which the service takes on for just that transaction
 -- (SET LOCAL ROLE): it inherits none of them.
