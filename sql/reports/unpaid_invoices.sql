@@ -20,6 +20,7 @@ INNER JOIN users AS u ON i.user_id = u.id
 WHERE
     i.status = 'pending'
     -- In hours, because a day of the session's time zone may have 23 or 25; at most a century, before which there is no time soon.
-    AND i.created_at <= now() - interval '24 hours' * least(greatest(coalesce(nullif(:'older_than_days'::text, '')::integer, 0), 0), 36500)
+    AND i.created_at <= now()
+    - interval '24 hours' * least(greatest(coalesce(nullif(:'older_than_days'::text, '')::integer, 0), 0), 36500)
 ORDER BY i.created_at, i.id
 LIMIT :'limit'::integer;
