@@ -46,6 +46,7 @@ def own_attempt(call: Call) -> Iterator[Attempt]:
             yield tried
         except errors.WrongCredentials as problem:
             problem.detail = "The current password is wrong."
+            problem.errors = [{"pointer": "/current_password", "detail": "is wrong"}]
             raise
 
 

@@ -32,7 +32,7 @@ class Problem(Exception):
         **members: Any,
     ) -> None:
         super().__init__(detail)
-        self.detail = detail or self.title()
+        self.detail = detail or f"{self.title()}."
         self.errors = list(errors)
         self.headers = dict(headers or {})
         self.members = members
@@ -103,7 +103,7 @@ class Conflict(Problem):
 
 
 class EmailTaken(Conflict):
-    """An account with this email exists already."""
+    """An account with this email exists already: log in, or take another email."""
 
 
 class LastAdmin(Conflict):
@@ -153,7 +153,7 @@ class TooLarge(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    """The body must be application/json in UTF-8."""
+    """The body must be application/json in UTF-8, without Content-Encoding."""
 
     status = 415
 
@@ -162,6 +162,12 @@ class Invalid(Problem):
     """The input is not valid."""
 
     status = 422
+
+    def __init__(self, errors: Iterable[Fault]) -> None:
+        """errors: what is wrong, at least one; the detail tells the first, for who reads no further."""
+        found = list(errors)
+        more = f" (and {len(found) - 1} more: see errors)" if len(found) > 1 else ""
+        super().__init__(f"{found[0]['pointer'] or 'The body'} {found[0]['detail'].rstrip('.')}{more}.", errors=found)
 
 
 class KeyReused(Problem):
@@ -227,7 +233,7 @@ _LOOK_FIRST = (
 
 def invalid(pointer: str, detail: str) -> Invalid:
     """A 422 about one member of the body."""
-    return Invalid(errors=[{"pointer": pointer, "detail": detail}])
+    return Invalid([{"pointer": pointer, "detail": detail}])
 
 
 PROBLEM_JSON = "application/problem+json"

@@ -65,7 +65,8 @@ def move(step: Step, status: str, restock: bool = True) -> None:
     if status == locked.status:
         return
     if status not in locked.allowed:
-        raise errors.TransitionNotAllowed(f"The invoice is {locked.status}.", current=locked.status, allowed=locked.allowed)
+        detail = f"The invoice is {locked.status}; it can become: {', '.join(locked.allowed) or 'nothing else'}."
+        raise errors.TransitionNotAllowed(detail, current=locked.status, allowed=locked.allowed)
     goods = _all_goods(step, restock) if status in GIVING_BACK else {}
     if status == "cancelled":
         _restock(step, goods, "cancel_restock")

@@ -89,7 +89,7 @@ def problems_of(route: Route) -> dict[int, list[str]]:
 def problem_example(slug: str) -> dict[str, Any]:
     """A problem of this kind as a client gets it."""
     kind, members = PROBLEMS[slug], dict(EXPLANATIONS[slug]["example"])
-    detail = members.pop("detail", kind.title() + ".")
+    detail = members.pop("detail", f"{kind.title()}.")
     head = {"type": f"/problems/{slug}", "title": kind.title(), "status": kind.status, "detail": detail}
     return {**head, "request_id": "0fa2c1be", **members}
 
@@ -104,7 +104,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.callback.__name__,
         "tags": [_tag(route)],
-        "summary": summary.rstrip("."),
+        "summary": summary.rstrip(".").replace("`", ""),  # of which a reader makes no Markdown
         "description": (more.strip() or summary) + _ACCESS[facts["auth"]],
         "security": [] if facts["auth"] == "anyone" else [{"access_token": []}],
         "parameters": list(_parameters(route)),
@@ -120,7 +120,8 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
     facts = route.config
     in_path = {name: PARAMETERS[name] for name in re.findall("<(.*?)>", route.rule)}
     for name, whole in {**in_path, **schemas_of(facts.get("query", ()))}.items():
-        schema = {key: value for key, value in whole.items() if key != "description"}
+        # Without its default: there are clients that would send that, and so ask for more than was meant.
+        schema = {key: value for key, value in whole.items() if key not in ("description", "default")}
         place, required = ("path", True) if name in in_path else ("query", name in facts.get("required", ()))
         yield {"name": name, "in": place, "required": required, "description": whole["description"], "schema": schema}
     if facts.get("idempotent"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from petstore import errors
-from petstore.parameters import PARAMETERS, parse_parameter
+from petstore.parameters import PARAMETERS, fault, parse_parameter
 
 
 def make_cursor(scope: str, last_id: int) -> str:
@@ -25,8 +25,7 @@ def read_cursor(scope: str, text: str) -> int:
             return int(last_id)
     except (ValueError, binascii.Error, errors.BadRequest):
         pass
-    detail = "is not a cursor of this list: take it from `next` of the page before, with the same filters"
-    raise errors.BadRequest(f"Parameter after {detail}.", errors=[{"parameter": "after", "detail": detail}])
+    raise fault("after", "is not a cursor of this list: take it from `next` of the page before, with the same filters")
 
 
 def position(query: Mapping[str, Any], scope: str, first: int) -> tuple[int, int]:

@@ -22,17 +22,18 @@ def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Coll
     try:
         pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=20)
     except ValueError:
-        raise errors.BadRequest("The query cannot be read: it is name=value, with & between, in percent-encoded UTF-8.") from None
+        detail = "The query cannot be read: it is name=value, with & between, 20 at most, in percent-encoded UTF-8."
+        raise errors.BadRequest(detail) from None
     found: dict[str, Any] = {}
     for name, text in pairs:
         if name not in schemas:
-            raise _fault(name, f"is not a parameter here; there are: {', '.join(schemas) or 'none'}")
+            raise fault(name, f"is not a parameter here; there are: {', '.join(schemas) or 'none'}")
         if name in found:
-            raise _fault(name, "is given twice")
+            raise fault(name, "is given twice: once is enough")
         found[name] = parse_parameter(name, text, schemas[name])
     for name in required:
         if name not in found:
-            raise _fault(name, f"is missing: {schemas[name]['description']}")
+            raise fault(name, f"is missing: it must be {schemas[name]['description']}")
     return found
 
 
@@ -49,30 +50,30 @@ def schemas_of(query: Mapping[str, Schema] | Collection[str]) -> Mapping[str, Sc
 def parse_parameter(name: str, text: str, schema: Schema) -> Any:
     """An int, a datetime or a string, as its schema has it; what does not fit is a 400."""
     if not text:
-        raise _fault(name, "is empty")
+        raise fault(name, "is empty: leave it out, or give it a value")
     if "\0" in text:
-        raise _fault(name, "must not contain NUL characters")
+        raise fault(name, "must not contain NUL characters")
     if "anyOf" in schema:
         return _moment(name, text)
     if schema.get("type") == "integer":
         return _integer(name, text, schema["minimum"], schema["maximum"])
     if text not in schema.get("enum", (text,)):
-        raise _fault(name, f"must be one of: {', '.join(schema['enum'])}")
+        raise fault(name, f"must be one of: {', '.join(schema['enum'])}")
     if not re.search(schema.get("pattern", ""), text) or text.endswith("\n"):
-        raise _fault(name, f"must be {schema['description']}")
+        raise fault(name, f"must be {schema['description']}")
     return text
 
 
 def idempotency_key(header: str | None) -> str | None:
     """The Idempotency-Key of a request, if it has one: 1 to 255 printable ASCII characters."""
     if header is not None and not re.fullmatch("[ -~]{1,255}", header):
-        raise _fault("Idempotency-Key", "must have 1 to 255 printable ASCII characters")
+        raise fault("Idempotency-Key", "must have 1 to 255 printable ASCII characters", kind="Header")
     return header
 
 
 def _integer(name: str, text: str, minimum: int, maximum: int) -> int:
     if not re.fullmatch("0|[1-9][0-9]{0,18}", text) or not minimum <= int(text) <= maximum:
-        raise _fault(name, f"must be a whole number from {minimum} to {maximum}")
+        raise fault(name, f"must be a whole number from {minimum} to {maximum}")
     return int(text)
 
 
@@ -88,9 +89,10 @@ def _moment(name: str, text: str) -> datetime:
     except (ValueError, OverflowError):
         pass
     example = "2026-01-31 or 2026-01-31T12:00:00Z (a + in it must be sent as %2B)"
-    raise _fault(name, f"must be a day or a time such as {example}")
+    raise fault(name, f"must be a day or a time such as {example}")
 
 
-def _fault(name: str, detail: str) -> errors.BadRequest:
-    shown = name if name.isidentifier() and name.isascii() and len(name) <= 50 else ascii(name[:50])
-    return errors.BadRequest(f"Parameter {shown} {detail}.", errors=[{"parameter": name[:50], "detail": detail}])
+def fault(name: str, detail: str, kind: str = "Parameter") -> errors.BadRequest:
+    """A 400 about one parameter of path or query, or a header."""
+    shown = name if re.fullmatch("[A-Za-z0-9_-]{1,50}", name) else ascii(name[:50])
+    return errors.BadRequest(f"{kind} {shown} {detail}.", errors=[{"parameter": name[:50], "detail": detail}])

@@ -18,6 +18,7 @@ from petstore.db import REQUEST_SECONDS
 from petstore.tokens import User
 
 MAX_BODY = 262_144  # bytes
+_BEARER = "log in, and send the header Authorization: Bearer <access_token>"
 ROLES = {"anyone": (), "user": ("user", "admin"), "admin": ("admin",)}  # a route's `auth` → the roles that may pass
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Gate:
         raw = _read_body()
         caller = self._authenticate(deadline) if auth != "anyone" else None
         if caller and caller.role not in ROLES[auth]:
-            raise errors.Forbidden()
+            raise errors.Forbidden(f"Your role is {caller.role}; this takes the role {auth}.")
         query_string = request.environ.get("QUERY_STRING", "")
         query = parameters.parse_query(query_string, schemas, facts.get("required", ()))
         key = parameters.idempotency_key(request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
@@ -80,11 +81,11 @@ class Gate:
     def _authenticate(self, deadline: float) -> User:
         header = request.environ.get("HTTP_AUTHORIZATION")
         if header is None:
-            raise errors.Unauthorized()
+            raise errors.Unauthorized(f"This needs an access token: {_BEARER}.")
         scheme, _, token = header.partition(" ")
         token = token.lstrip(" ")
         if scheme.lower() != "bearer" or not token:
-            raise errors.Unauthorized("The Authorization header must be: Bearer, a space, the access token.")
+            raise errors.Unauthorized(f"The Authorization header is of another kind: {_BEARER}.")
         caller = sessions.check(self._services, token, deadline)
         self._services.rates.count(f"user {caller.id}")
         return caller

@@ -41,4 +41,5 @@ class Rates:
     def _refusal(self, seconds: int) -> errors.TooManyRequests:
         policy = f'"requests";q={self._per_second * BURST_SECONDS};w={BURST_SECONDS}'
         fields = {"RateLimit-Policy": policy, "RateLimit": f'"requests";r=0;t={seconds}'}
-        return errors.TooManyRequests(f"No more than {self._per_second} requests a second, please.", seconds, fields)
+        detail = f"No more than {self._per_second} requests a second are taken; try again in {seconds} s."
+        return errors.TooManyRequests(detail, seconds, fields)

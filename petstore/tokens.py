@@ -82,11 +82,11 @@ class Tokens:
                 raise jwt.InvalidTokenError("claims that we do not make")
             return User(int(claims["sub"]), claims["role"], int(claims["sid"]), claims["token_version"])
         except jwt.ExpiredSignatureError:
-            raise errors.Unauthorized(
-                "The access token has expired; refresh it or log in again.", error="invalid_token"
-            ) from None
+            detail = "The access token has expired: get the next one (POST /refresh), or log in again."
+            raise errors.Unauthorized(detail, error="invalid_token") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            raise errors.Unauthorized("The access token is not valid.", error="invalid_token") from None
+            detail = "This is no access token of ours: send the access_token of POST /login, whole and unchanged."
+            raise errors.Unauthorized(detail, error="invalid_token") from None
 
 
 def _is_ours(claims: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from importlib import resources
@@ -38,7 +39,8 @@ def parse_json(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise errors.MalformedJSON("The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
-        raise errors.MalformedJSON(f"Line {error.lineno}, column {error.colno}: {error.msg}.") from None
+        what = error.msg.removesuffix(" at").removesuffix(" starting")
+        raise errors.MalformedJSON(f"The body is not JSON at line {error.lineno}, column {error.colno}: {what}.") from None
     except RecursionError:
         _too_deep()
     if body.count(b"[") + body.count(b"{") > DEPTH:
@@ -49,12 +51,13 @@ def parse_json(body: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise errors.MalformedJSON("An object names the same member twice.")
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise errors.MalformedJSON(f"An object has the member {json.dumps(twice[:100])} twice: once is enough.")
     return members
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise errors.MalformedJSON(f"{name} is not JSON.")
+    raise errors.MalformedJSON(f"{name} is not JSON: a number has digits only, and what is not known is null or left out.")
 
 
 def _decimal(text: str) -> Decimal:
@@ -128,7 +131,7 @@ def validate(schema: str, value: Any) -> None:
         if len(faults) >= MAX_FAULTS or error.validator == "maxItems":  # do not walk through a list that is too long
             break
     if faults:
-        raise errors.Invalid(errors=faults[:MAX_FAULTS])
+        raise errors.Invalid(faults[:MAX_FAULTS])
 
 
 def _faults(error: ValidationError) -> Iterator[errors.Fault]:
@@ -141,34 +144,40 @@ def _faults(error: ValidationError) -> Iterator[errors.Fault]:
     elif error.validator == "required":
         for name in schema["required"]:
             if name not in instance and error.message.startswith(repr(name)):
-                yield {"pointer": _pointer([*path, name]), "detail": "is missing"}
+                expected = f"it {_kind(schema['properties'][name])}"
+                yield {"pointer": _pointer([*path, name]), "detail": f"is missing: {expected}"}
     else:
         yield {"pointer": _pointer(path), "detail": error.message if error.message.startswith("must") else _detail(error)}
 
 
-_DETAILS = {
-    "enum": "must be one of: {}",
-    "minLength": "must have at least {} characters",
-    "maxLength": "must have at most {} characters",
-    "minItems": "must have at least {} items",
-    "maxItems": "must have at most {} items",
-    "minProperties": "must have at least {} member",
-    "minimum": "must be at least {}",
-    "maximum": "must be at most {}",
+_COUNTS = {
+    "minLength": "at least {} character",
+    "maxLength": "at most {} character",
+    "minItems": "at least {} item",
+    "maxItems": "at most {} item",
 }
 
 
 def _detail(error: ValidationError) -> str:
     schema: Any = error.schema
     wanted: Any = error.validator_value
-    if error.validator == "type":
-        kinds = [wanted] if isinstance(wanted, str) else wanted
-        return "must be " + " or ".join(f"{'an' if kind[0] in 'aio' else 'a'} {kind}" for kind in kinds)
+    if error.validator in ("type", "enum"):
+        written = ", written without point and exponent" if isinstance(error.instance, Decimal) and wanted == "integer" else ""
+        return _kind(schema) + written
     if error.validator == "pattern":
         return f"must be {schema['description']}"
-    if error.validator == "enum":
-        wanted = ", ".join(map(str, wanted))
-    return _DETAILS[str(error.validator)].format(wanted)
+    if error.validator == "minProperties":
+        return f"must have at least one of: {', '.join(schema['properties'])}"
+    if error.validator in _COUNTS:
+        return f"must have {_COUNTS[error.validator].format(wanted)}{'s' * (wanted != 1)}"
+    return f"must be at {'least' if error.validator == 'minimum' else 'most'} {wanted}"
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return f"must be one of: {', '.join(map(str, schema['enum']))}"
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return "must be " + " or ".join(f"{'an' if kind[0] in 'aio' else 'a'} {kind}" for kind in kinds)
 
 
 def _pointer(path: list[str | int]) -> str:

@@ -120,7 +120,7 @@ class Model:
         if body.get("version", product["version"]) != product["version"]:
             return refusal(409, "edit-conflict", current_version=product["version"])
         if body.get("expected_stock", product["stock"]) != product["stock"]:
-            return refusal(409, "stock-changed", current_stock=product["stock"])
+            return refusal(409, "stock-changed", current_stock=product["stock"], errors=[{"pointer": "/expected_stock"}])
         if product["stock"] + delta < 0:
             return refusal(409, "not-enough-stock", errors=[short("/stock_delta", product_id, -delta, product["stock"])])
         step = body.get("stock", product["stock"] + delta) - product["stock"]

@@ -825,7 +825,7 @@ def test_of_two_rotations_at_once_the_second_is_refused_and_the_first_goes_on(st
     assert first.end(signal.SIGINT)[0] == 130
 
 
-EXPIRED = "The access token has expired; refresh it or log in again."
+EXPIRED = "The access token has expired: get the next one (POST /refresh), or log in again."
 
 
 def said_to(client: Client) -> str:

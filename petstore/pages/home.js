@@ -2,15 +2,20 @@
 // How the service is, now and every five seconds.
 const health = document.getElementById("health");
 
+function show(state, text) {
+  if (health.textContent === text) return; // what has not changed is not to be announced again
+  health.className = state;
+  health.textContent = text;
+}
+
 async function ask() {
   try {
     const answer = await fetch("/readyz", { cache: "no-store" });
     const said = await answer.json();
-    health.className = answer.ok ? said.status : "down";
-    health.textContent = answer.ok ? `${said.status} (database ${said.database}, cache ${said.cache})` : said.detail;
+    if (answer.ok) show(said.status, `${said.status} (database ${said.database}, cache ${said.cache})`);
+    else show("down", said.detail);
   } catch {
-    health.className = "down";
-    health.textContent = "does not answer";
+    show("down", "does not answer");
   }
 }
 

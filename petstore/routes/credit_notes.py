@@ -18,7 +18,7 @@ def create_credit_note(call: Call) -> Answer:
     invoice_id, lines = call.path["invoice_id"], call.body["lines"]
     invoice = touched(call, invoice_id)
     if faults := unknown_products("lines", lines, invoice.product_ids, "is not on this invoice"):
-        raise errors.Invalid(errors=faults)
+        raise errors.Invalid(faults)
     goods: dict[tuple[int, bool], int] = {}
     for line in lines:
         kind = line["product_id"], line.get("restock", True)
@@ -28,7 +28,8 @@ def create_credit_note(call: Call) -> Answer:
         step = Step(conn, invoice_id, call.user.id, call.body.get("reason"))
         locked = lock(step)
         if locked.status not in CREDITABLE:
-            raise errors.NotCreditable(f"The invoice is {locked.status}.", current=locked.status)
+            detail = f"The invoice is {locked.status}; one that is {', '.join(CREDITABLE)} can be credited."
+            raise errors.NotCreditable(detail, current=locked.status)
         details = invoices.list_invoice_details(conn, invoice_ids=[invoice_id])
         left = {detail.product_id: detail.quantity - detail.credited for detail in details}
         if faults := shortages("lines", lines, sum_lines(lines), left, "bought and not credited yet"):

@@ -36,18 +36,18 @@ def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Call], Document
 
 def get_home(call: Call) -> Document:
     """A page that says what this is."""
-    return _page("home", version=__version__)
+    return _page("home", "Petstore", version=__version__)
 
 
 def get_docs(call: Call) -> Document:
     """The interactive reference: every request can be tried in the browser."""
-    return _page("docs")
+    return _page("docs", "Petstore reference", password_min=str(call.services.settings.password_min))
 
 
 def get_asset(call: Call) -> Document:
     """A file that the pages need."""
     if call.path["file"] not in _ASSETS:
-        raise errors.NotFound()
+        raise errors.NotFound("There is no such file.")
     return _ASSETS[call.path["file"]]
 
 
@@ -57,7 +57,7 @@ def list_problems(call: Call) -> Document:
         f'<tr><td>{kind.status}</td><td><a href="/problems/{slug}">{slug}</a></td><td>{escape(kind.title())}.</td></tr>'
         for slug, kind in sorted(errors.PROBLEMS.items(), key=lambda item: (item[1].status, item[0]))
     )
-    return document(_fill("problems", rows="\n".join(rows)), content_type=HTML)
+    return _framed("problems", "Errors · Petstore", rows="\n".join(rows))
 
 
 def get_problem(call: Call) -> Document:
@@ -68,16 +68,21 @@ def get_problem(call: Call) -> Document:
     kind, explanation = errors.PROBLEMS[slug], EXPLANATIONS[slug]
     example = json.dumps(problem_example(slug), indent=2)
     texts = {"title": kind.title(), "means": explanation["means"], "do": explanation["do"], "example": example}
-    return _page("problem", slug=slug, status=str(kind.status), **texts)
+    return _page("problem", f"{slug} · Petstore", slug=slug, status=str(kind.status), **texts)
 
 
-def _page(name: str, **texts: str) -> Document:
-    """A page with texts in their places, backquotes in them as code."""
-    return document(_fill(name, **{key: _with_code(escape(text)) for key, text in texts.items()}), content_type=HTML)
+def _page(name: str, heading: str, **texts: str) -> Document:
+    """A page with texts in their places, backquotes in them as code. heading: of its window."""
+    return _framed(name, heading, **{key: _with_code(escape(text)) for key, text in texts.items()})
 
 
-def _fill(name: str, **html: str) -> bytes:
-    return Template(_PAGES.joinpath(f"{name}.html").read_text("utf-8")).substitute(html).encode()
+def _framed(name: str, heading: str, **html: str) -> Document:
+    """A page in the frame that all of them share."""
+    return document(_fill("frame", heading=heading, content=_fill(name, **html)).encode(), content_type=HTML)
+
+
+def _fill(name: str, **html: str) -> str:
+    return Template(_PAGES.joinpath(f"{name}.html").read_text("utf-8")).substitute(html)
 
 
 def _with_code(text: str) -> str:

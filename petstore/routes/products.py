@@ -11,7 +11,7 @@ from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.lines import shortage
 from petstore.pagination import page, position
-from petstore.parameters import MAX_ID
+from petstore.parameters import MAX_ID, fault
 from petstore.repository import products
 from petstore.stock import PRODUCT, PRODUCTS, check_limit, stock_prefixes
 from petstore.validation import money
@@ -28,7 +28,7 @@ def get_products(call: Call) -> Document:
         after, limit = position(query, _SCOPE, 0)
         return _page(call, after=after, limit=limit)
     if len(query) > 1:
-        raise errors.BadRequest("id asks for one product: it cannot stand together with limit or after.")
+        raise fault("id", "asks for one product: it cannot stand together with limit or after")
     return _single(call, product_id=query["id"])
 
 
@@ -116,7 +116,8 @@ def _check_changes(body: dict[str, Any]) -> None:
 def _new_stock(body: dict[str, Any], product_id: int, stock: int) -> int | None:
     """The stock that a locked product is to have; None to leave it."""
     if body.get("expected_stock", stock) != stock:
-        raise errors.StockChanged(f"The stock is {stock}.", current_stock=stock)
+        there = {"pointer": "/expected_stock", "detail": f"the stock is {stock} now"}
+        raise errors.StockChanged(f"The stock is {stock} now, and nothing was changed.", errors=[there], current_stock=stock)
     if "stock_delta" not in body:
         found: int | None = body.get("stock")
         return found

@@ -27,7 +27,7 @@ def purchase_product(call: Call) -> Answer:
     def work(conn: Connection) -> Answer:
         locked = {product.id: product for product in purchases.lock_products(conn, product_ids=list(wanted))}
         if faults := unknown_products("products", lines, locked, "there is no such product"):
-            raise errors.Invalid("At least one product does not exist.", errors=faults)
+            raise errors.Invalid(faults)
         _check_prices(call, expected, locked)
         stock = {product.id: product.stock for product in locked.values()}
         if faults := shortages("products", lines, wanted, stock, "in stock"):

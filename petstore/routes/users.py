@@ -11,7 +11,7 @@ from petstore.calls import Answer, Call
 from petstore.db import Connection
 from petstore.invoicing import wholes
 from petstore.pagination import page, position
-from petstore.parameters import MAX_ID
+from petstore.parameters import MAX_ID, fault
 from petstore.repository import audit, idempotency, invoices, sessions, users
 from petstore.repository.users import Credentials
 
@@ -96,7 +96,7 @@ def list_accounts(call: Call) -> Document:
     query = call.query
     if "email" in query:
         if len(query) > 1:
-            raise errors.BadRequest("email asks for one account: it cannot stand together with limit or after.")
+            raise fault("email", "asks for one account: it cannot stand together with limit or after")
         found = call.read(partial(users.find_user, email=query["email"]))
         return call.document(page("users", [found] if found else [], 1))
     after, limit = position(query, "users", 0)
