@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any, Protocol
 
 from petstore import __version__
+from petstore.components import components, page, reference, to_component
 from petstore.errors import PROBLEM_JSON, PROBLEMS
 from petstore.parameters import PARAMETERS, schemas_of
 from petstore.validation import SCHEMAS
@@ -44,6 +45,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     """The whole document."""
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, str] = {}
+    routes = list(routes)
     for route in routes:
         module = sys.modules[route.callback.__module__]
         tags[_tag(route)] = (module.__doc__ or "").splitlines()[0]
@@ -56,8 +58,8 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in tags.items()],
         "paths": paths,
         "components": {
-            "schemas": {str(schema["title"]): _component(schema) for name, schema in SCHEMAS.items() if name != "parameters"},
-            "examples": {slug: {"summary": PROBLEMS[slug].title(), "value": problem_example(slug)} for slug in PROBLEMS},
+            "schemas": components({route.config["pages"] for route in routes if "pages" in route.config}),
+            "examples": _problem_examples({slug for route in routes for slugs in problems_of(route).values() for slug in slugs}),
             "headers": _HEADERS,
             "securitySchemes": {"access_token": _SECURITY},
         },
@@ -110,7 +112,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": list(_parameters(route)),
     }
     if "body" in facts:
-        content = {"application/json": {"schema": _ref(facts["body"]), "examples": _examples(facts["body"])}}
+        content = {"application/json": {"schema": to_component(facts["body"]), "examples": _examples(facts["body"])}}
         operation["requestBody"] = {"required": not facts.get("body_optional", False), "content": content}
     refusals = {str(status): _refusal(route, slugs) for status, slugs in problems_of(route).items()}
     return {**operation, "responses": {**_successes(route), **refusals}}
@@ -120,10 +122,9 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
     facts = route.config
     in_path = {name: PARAMETERS[name] for name in re.findall("<(.*?)>", route.rule)}
     for name, whole in {**in_path, **schemas_of(facts.get("query", ()))}.items():
-        # Without its default: there are clients that would send that, and so ask for more than was meant.
-        schema = {key: value for key, value in whole.items() if key not in ("description", "default")}
+        schema = {key: value for key, value in whole.items() if key != "description"}
         place, required = ("path", True) if name in in_path else ("query", name in facts.get("required", ()))
-        yield {"name": name, "in": place, "required": required, "description": whole["description"], "schema": schema}
+        yield {"name": name, "in": place, "required": required, "description": whole["description"], "schema": reference(schema)}
     if facts.get("idempotent"):
         yield _IDEMPOTENCY_KEY
     if route.method == "GET":
@@ -151,29 +152,17 @@ def _content(facts: Mapping[str, Any]) -> dict[str, Any]:
         return {media_type: {"schema": {"type": "string"}} for media_type in returns.split()}
     schemas, examples = [], {}
     if pages:
-        schemas.append(_page(pages))
+        schemas.append(reference(page(pages)))
         examples["a page"] = {"value": {"items": SCHEMAS[pages]["examples"], "next": None}}
     if returns:
-        schemas.append(_ref(returns))
+        schemas.append(to_component(returns))
         examples |= _examples(returns)
-    media_type: dict[str, Any] = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
+    media_type: dict[str, Any] = {"schema": schemas[0] if len(schemas) == 1 else {"oneOf": schemas}}
     return {"application/json": {**media_type, **({"examples": examples} if examples else {})}}
 
 
 def _examples(name: str) -> dict[str, Any]:
     return {f"example {number}": {"value": value} for number, value in enumerate(SCHEMAS[name].get("examples", ()), 1)}
-
-
-def _page(name: str) -> dict[str, Any]:
-    cursor = {"description": "for `after` of the next page; null on the last", "type": ["string", "null"]}
-    items = {"type": "array", "maxItems": PARAMETERS["limit"]["maximum"], "items": _ref(name)}
-    return {
-        "title": f"{SCHEMAS[name]['title']}Page",
-        "type": "object",
-        "required": ["items", "next"],
-        "additionalProperties": False,
-        "properties": {"items": items, "next": cursor},
-    }
 
 
 def _refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
@@ -185,19 +174,12 @@ def _refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
     return {
         "description": "\n".join(f"- [`{slug}`](/problems/{slug}): {PROBLEMS[slug].title()}." for slug in slugs),
         "headers": _headers(names),
-        "content": {PROBLEM_JSON: {"schema": _ref("problem"), "examples": examples}},
+        "content": {PROBLEM_JSON: {"schema": to_component("problem"), "examples": examples}},
     }
 
 
-def _component(schema: Mapping[str, Any]) -> dict[str, Any]:
-    text = json.dumps({key: value for key, value in schema.items() if key != "$schema"})
-    references = {f'"{name}.json"': json.dumps(_ref(name)["$ref"]) for name in SCHEMAS}
-    component: dict[str, Any] = json.loads(re.sub(r'"[a-z_]+\.json"', lambda match: references[match[0]], text))
-    return component
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{SCHEMAS[name]['title']}"}
+def _problem_examples(slugs: set[str]) -> dict[str, Any]:
+    return {slug: {"summary": PROBLEMS[slug].title(), "value": problem_example(slug)} for slug in PROBLEMS if slug in slugs}
 
 
 def _headers(names: Iterable[str]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 from petstore import errors
 from petstore.parameters import PARAMETERS, fault, parse_parameter
 
+LIMIT = 50  # items of a page; no default of the schema, which clients would send along with `id` or `email`
+
 
 def make_cursor(scope: str, last_id: int) -> str:
     """An opaque position in the list that `scope` (its name and filters) tells."""
@@ -31,7 +33,7 @@ def read_cursor(scope: str, text: str) -> int:
 def position(query: Mapping[str, Any], scope: str, first: int) -> tuple[int, int]:
     """Which page `after` and `limit` ask for: the last id before it, or `first` for the first page; and its limit."""
     last_id = read_cursor(scope, query["after"]) if "after" in query else first
-    return last_id, query.get("limit", PARAMETERS["limit"]["default"])
+    return last_id, query.get("limit", LIMIT)
 
 
 def page(scope: str, items: Sequence[Any], limit: int) -> dict[str, Any]:

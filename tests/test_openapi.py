@@ -9,6 +9,7 @@ import pytest
 
 from petstore import seeding
 from petstore.app import openapi_document
+from petstore.pagination import LIMIT
 from petstore.repository import audit, idempotency, invoices, products, sessions, users
 from petstore.validation import SCHEMAS, validate
 from tests.contract import DOCUMENT
@@ -60,6 +61,39 @@ def test_every_operation_says_all_that_a_client_needs(operation_id):
 
 def test_every_operation_has_an_id_of_its_own():
     assert len(OPERATIONS) == sum(len(operations) for operations in DOCUMENT["paths"].values())
+
+
+def test_what_has_the_same_title_is_the_same_type():
+    found = {}
+
+    def walk(part):
+        if isinstance(part, dict):
+            if isinstance(part.get("title"), str):
+                kind = {key: value for key, value in part.items() if key != "description"}
+                assert found.setdefault(part["title"], kind) == kind, part["title"]
+            for child in part.values():
+                walk(child)
+        elif isinstance(part, list):
+            for child in part:
+                walk(child)
+
+    walk([{name: value for name, value in schema.items() if name != "examples"} for schema in SCHEMAS.values()])
+    assert {*found} - {"Parameters"} <= {*DOCUMENT["components"]["schemas"]}
+
+
+def test_a_parameter_has_no_default_that_clients_would_send_beside_another():
+    """Generated clients send defaults: GET /products?id=1 would be ?id=1&limit=50, which is refused."""
+    for parameter in OPERATIONS["get_products"][2]["parameters"]:
+        assert "default" not in parameter["schema"]
+    assert f"; {LIMIT} if it is left out" in SCHEMAS["parameters"]["properties"]["limit"]["description"]
+
+
+def test_every_member_of_a_problem_is_in_its_schema():
+    types = DOCUMENT["components"]["schemas"]
+    for example in DOCUMENT["components"]["examples"].values():
+        assert example["value"].keys() <= types["Problem"]["properties"].keys()
+        for fault in example["value"].get("errors", ()):
+            assert fault.keys() <= types["Fault"]["properties"].keys()
 
 
 ROWS = {

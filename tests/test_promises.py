@@ -30,7 +30,7 @@ LAYERS = [
     {"app", "channel"},
     {"routes"},
     {"plugins", "front", "invoicing", "writes", "openapi"},
-    {"credentials", "sessions"},
+    {"credentials", "sessions", "components"},
     {"calls", "pagination"},
     {"throttle", "parameters"},
     {"cache", "passwords", "validation", "repository"},
