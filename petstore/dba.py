@@ -113,6 +113,8 @@ def _values(query: Query, given: Sequence[str]) -> dict[str, str]:
             faults.append(f"it has no parameter {name}")
         elif name in values:
             faults.append(f"{name} is given twice")
+        elif not value and not query.parameters[name].nullable and query.parameters[name].type != "text":
+            faults.append(f"{name} is empty")
         else:
             values[name] = value
     faults += [f"{name} is missing" for name, one in query.parameters.items() if not one.nullable and name not in values]

@@ -163,6 +163,29 @@ def test_petstore_report_reads_only_and_not_for_ever_unless_it_says_otherwise(ma
     }
 
 
+def test_nobody_else_gets_in_and_no_function_lends_the_owners_rights(make, database):
+    """What is granted to PUBLIC, or on the database, no list of one role's rights shows."""
+    acl = (
+        "SELECT a.grantee::regrole::text, a.privilege_type FROM pg_database AS d, aclexplode(d.datacl) AS a WHERE d.datname = %s"
+    )
+    rights = {(role, right) for role, right in make.rows(acl, database) if role in ("-", "petstore_app", "petstore_report")}
+    assert rights == {("petstore_app", "CONNECT"), ("petstore_report", "CONNECT")}
+    assert (
+        make.rows(
+            "SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'm2_be_project'::regnamespace AND prosecdef"
+            " AND has_function_privilege('public', oid, 'EXECUTE')"
+        )
+        == []
+    )
+    assert (
+        make.rows(
+            "SELECT c.oid::regclass FROM pg_class AS c, aclexplode(c.relacl) AS a"
+            " WHERE c.relnamespace = 'm2_be_project'::regnamespace AND a.grantee = 0"
+        )
+        == []
+    )
+
+
 def test_a_time_without_an_offset_is_utc_whatever_the_server_says(cluster, database):
     with db.connect(cluster.url("postgres", database)) as conn:
         (said,) = conn.execute(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from petstore import errors
 from petstore.cache import Document
 from petstore.calls import Call
 from petstore.parameters import MAX_ID, PARAMETERS, Schema
@@ -31,7 +32,11 @@ def handler(report: Query) -> Callable[[Call], Document]:
         values = {parameter: call.query.get(said, schemas[said].get("default")) for parameter, said in spoken.items()}
         limit = values.get("limit")
         asked = {**values, "limit": limit + 1} if limit else values  # one more tells whether there is more
-        items = call.snapshot(lambda conn: answer_report(conn, name, **asked))
+        try:
+            items = call.snapshot(lambda conn: answer_report(conn, name, **asked))
+        except errors.Unavailable as error:
+            detail = f"This takes longer than a request may, or the database is away: ask for less, or run {name} in psql."
+            raise errors.Unavailable(detail) from error
         shown = items[:limit]
         whole = {"name": name, "description": report.sentence, "items": shown, "truncated": len(shown) < len(items)}
         return call.document(whole)

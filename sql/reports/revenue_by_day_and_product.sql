@@ -8,7 +8,7 @@
 --
 -- A time without an offset is UTC, as roles.sql sets it, unless the session says otherwise.
 --
--- Locks: none.
+-- Locks: none. Reads every invoice of the period.
 -- psql -v since=2026-01-01 -v until= -v limit=100 -f sql/reports/revenue_by_day_and_product.sql
 SELECT
     (i.created_at AT TIME ZONE 'UTC')::date AS day,

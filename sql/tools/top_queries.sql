@@ -2,13 +2,16 @@
 --
 --   limit  integer  rows at most
 --
--- Needs pg_stat_statements in shared_preload_libraries; roles.sql creates the extension. As petstore_app it names the statements of
--- the service; those of other roles are named for superusers and members of pg_read_all_stats, and are one row for the others.
+-- Needs pg_stat_statements in shared_preload_libraries; roles.sql creates the extension. Of the statements of other roles only
+-- superusers and members of pg_read_all_stats are told: for petstore_app it is all about the service.
 --
 -- Locks: none.
 -- psql -v limit=20 -f sql/tools/top_queries.sql
 SELECT
-    coalesce(substring(s.query FROM '/\* ([a-z_]+/[a-z_]+) \*/'), left(regexp_replace(s.query, '\s+', ' ', 'g'), 60)) AS name,
+    coalesce(
+        substring(s.query FROM '/\* ([a-z0-9_]+/[a-z0-9_]+) \*/'),
+        left(regexp_replace(s.query, '\s+', ' ', 'g'), 60)
+    ) AS name,
     sum(s.calls)::bigint AS calls,
     round(sum(s.total_exec_time)::numeric, 1) AS total_ms,
     round((sum(s.total_exec_time) / sum(s.calls))::numeric, 3) AS mean_ms,
@@ -16,7 +19,11 @@ SELECT
     round((100 * sum(s.total_exec_time) / sum(sum(s.total_exec_time)) OVER ())::numeric, 1) AS percent
 FROM public.pg_stat_statements AS s
 INNER JOIN pg_database AS d ON s.dbid = d.oid
-WHERE d.datname = current_database() AND s.toplevel AND s.calls > 0
+WHERE
+    d.datname = current_database()
+    AND s.toplevel
+    AND s.calls > 0
+    AND s.query <> '<insufficient privilege>'
 GROUP BY name
 ORDER BY total_ms DESC
 LIMIT :'limit'::integer;
