@@ -22,14 +22,11 @@ _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 
 
 def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Call], Document]:
-    """The handler of a document that is made when it is first asked for."""
-    made: list[Document] = []
+    """The handler of the document that `describe` gives."""
 
     def get_openapi(call: Call) -> Document:
         """This document."""
-        if not made:
-            made.append(call.document(describe()))
-        return made[0]
+        return call.document(describe())
 
     return get_openapi
 
