@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -31,6 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
     except db.Error as error:
         _fail(f"the database {'refused' if error.sqlstate else 'cannot be used'}: {str(error).strip()}")
+    except BrokenPipeError:  # who reads our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except OSError as error:
         _fail(f"{error.filename or 'the system refused'}: {error.strerror or error}")
     except interrupts.Interrupted as interrupt:

@@ -43,7 +43,6 @@ SHOP = f"""
 # What the psql lines name is not all there, or is there already.
 OTHER_VALUES = {
     "idempotency/claim_key": {"key": "new"},
-    "users/create_user": {"email": "new@example.com"},
     "invoices/create_event": {"invoice_id": "2"},
     "invoices/update_status": {"invoice_id": "2"},
     "purchases/create_invoice_details": {"invoice_id": "2"},

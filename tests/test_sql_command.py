@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +72,12 @@ def test_without_a_name_every_file_is_listed_by_folder_with_its_sentence(tmp_pat
 
 
 @pytest.mark.slow
+def test_who_reads_no_further_is_told_nothing():
+    command = f"{shlex.join([sys.executable, '-m', 'petstore', 'sql'])} | (exec 0<&-; sleep 2)"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **NOWHERE})
+    assert done.stderr == ""
+
+
 def test_the_script_is_the_command(make, settings):
     def script(*arguments):
         command = [ROOT / "scripts/sql", *arguments]

@@ -4,7 +4,7 @@
 --   password  text  Argon2id hash (PHC string), never the password itself
 --
 -- Locks: the new row.
--- psql -v email=ana@example.com -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -f sql/queries/users/create_user.sql
+-- psql -v email=new@example.com -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -f sql/queries/users/create_user.sql
 INSERT INTO users (email, password)
 VALUES (:'email'::text, :'password'::text)
 RETURNING id, email, role, created_at;
