@@ -61,8 +61,9 @@ def _add_routes(app: Bottle) -> None:
     auth: anyone, user or admin; query: the parameters that it takes (or their schemas), required: those it cannot do without;
     body: the JSON Schema of its body, body_optional: none is {}; returns: that of its answer, or media types; pages: that of the
     items, of a list; status: of a success, by default 200, or 204 for nothing; location: it tells where to find what it made;
-    cached: it has an X-Cache; cache_control: another than usual; refuses: the problems of its own; idempotent: it takes an
-    Idempotency-Key; hashes: it hashes a password, and is kept from taking the others' threads.
+    example: the number of the one of its schema that fits, by default 0; cached: it has an X-Cache; cache_control: another than
+    usual; refuses: the problems of its own; idempotent: it takes an Idempotency-Key; hashes: it hashes a password, and is kept
+    from taking the others' threads.
     """
     _add_accounts(app)
     _add_shop(app)
@@ -92,7 +93,7 @@ def _add_accounts(app: Bottle) -> None:
              refuses=("wrong-credentials", "last-admin"), hashes=True)
     app.get("/admin/users", callback=users.list_accounts, auth="admin", query=("email", "limit", "after"), pages="account")
     app.route("/admin/users/<user_id>", "PATCH", users.change_account, auth="admin", body="user_change", returns="account",
-              refuses=("not-found", "last-admin"))
+              example=1, refuses=("not-found", "last-admin"))
     app.get("/admin/audit", callback=audit.list_audit_entries, auth="admin",
             query=("actor", "action", "from", "to", "limit", "after"), pages="audit_entry")
 
@@ -101,9 +102,9 @@ def _add_shop(app: Bottle) -> None:
     app.get("/products", callback=products.get_products, auth="anyone", query=("id", "limit", "after"), pages="product",
             returns="product", refuses=("not-found",), cached=True)
     app.post("/create_product", callback=products.create_product, auth="admin", body="product_new", returns="product", status=201,
-             location=True, idempotent=True)
+             example=1, location=True, idempotent=True)
     app.route("/modify_product", "PATCH", products.modify_product, auth="admin", query=("id",), required=("id",),
-              body="product_changes", returns="product", idempotent=True,
+              body="product_changes", returns="product", example=2, idempotent=True,
               refuses=("not-found", "edit-conflict", "stock-changed", "not-enough-stock", "stock-limit"))
     app.delete("/delete_product", callback=products.delete_product, auth="admin", query=("id", "version"), required=("id",),
                refuses=("not-found", "edit-conflict"))
@@ -119,11 +120,11 @@ def _add_invoices(app: Bottle) -> None:
     app.get("/invoices/<invoice_id>", callback=invoices.get_invoice, auth="user", returns="invoice", refuses=("not-found",))
     changes = ("not-found", "transition-not-allowed", "stock-limit")
     app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel_invoice, auth="user", body="invoice_cancel",
-             body_optional=True, returns="invoice", refuses=changes)
+             body_optional=True, returns="invoice", example=1, refuses=changes)
     app.get("/admin/invoices", callback=invoices.list_all_invoices, auth="admin",
             query=("status", "user_id", "from", "to", "limit", "after"), pages="invoice_summary")
     app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change_invoice, auth="admin", body="invoice_change",
-              returns="invoice", refuses=changes)
+              returns="invoice", example=2, refuses=changes)
     app.post("/admin/invoices/<invoice_id>/credit_notes", callback=credit_notes.create_credit_note, auth="admin",
              body="credit_note_new", returns="credit_note", status=201, idempotent=True,
              refuses=("not-found", "not-creditable", "credit-exceeds-invoice", "stock-limit"))
@@ -132,7 +133,7 @@ def _add_invoices(app: Bottle) -> None:
 def _add_reports(app: Bottle) -> None:
     for name, report in REPORTS.items():
         app.get(f"/admin/{name}", callback=reports.handler(report), auth="admin", query=reports.parameters(report),
-                required=reports.required(report), returns="report")
+                required=reports.required(report), returns="report", example=reports.example(report))
 
 
 def _add_pages(app: Bottle) -> None:

@@ -105,6 +105,9 @@ class Conflict(Problem):
 class EmailTaken(Conflict):
     """An account with this email exists already: log in, or take another email."""
 
+    def __init__(self) -> None:
+        super().__init__(errors=[{"pointer": "/email", "detail": "is that of an account"}])
+
 
 class LastAdmin(Conflict):
     """This is the last active admin: make another one first."""
@@ -221,14 +224,11 @@ class OutcomeUnknown(Unavailable):
     """The connection to the database broke while it committed: whether this was done is not known."""
 
     def __init__(self, detail: str = "") -> None:
-        super().__init__(detail or _LOOK_FIRST)
+        super().__init__(detail or f"{self.title()}. {_LOOK_FIRST}")
 
 
-_LOOK_FIRST = (
-    "The connection to the database broke while it committed: whether this was done is not known. Read what it was to change"
-    " before you send it again (GET /invoices, GET /products?id=X, or log in). With an Idempotency-Key, a request that takes one"
-    " can be sent again at once."
-)
+_LOOK_FIRST = """Read what it was to change before you send it again (GET /invoices, GET /products?id=X, or log in). With an \
+Idempotency-Key, a request that takes one can be sent again at once."""
 
 
 def invalid(pointer: str, detail: str) -> Invalid:

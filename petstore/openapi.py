@@ -21,13 +21,23 @@ EXPLANATIONS: Mapping[str, Mapping[str, Any]] = json.loads(
 )  # by slug: what an error means, what to do, and members of an example
 
 # What every request may be answered.
-_ANYWHERE = ("bad-request", "too-large", "unsupported-media-type", "too-many-requests", "internal-error", "unavailable")
+_ANYWHERE = [
+    "bad-request",
+    "too-large",
+    "unsupported-media-type",
+    "too-many-requests",
+    "headers-too-large",
+    "internal-error",
+    "not-implemented-here",
+    "unavailable",
+]
 _INTRODUCTION = """The backend of a pet shop: accounts, catalogue, purchases, invoices and stock.
 
 - Bodies are JSON in UTF-8. Money is exact: a string such as "12.50" beside its currency. Times are RFC 3339 in UTC.
 - Register, log in, and send the `access_token` as `Authorization: Bearer <access_token>`.
 - Every error is an `application/problem+json` (RFC 9457) with a `type` of its own, which is a page that explains it.
 - `Idempotency-Key` makes a write safe to be sent again: it is done once, and the first answer is given again.
+- Unknown, empty and repeated query parameters are refused, as are unknown members. A body has 256 KiB at most.
 - `HEAD` works wherever `GET` does. Every answer has an `X-Request-ID`."""
 _ACCESS = {"anyone": "", "user": "\n\nNeeds an access token.", "admin": "\n\nNeeds the access token of an admin."}
 
@@ -153,16 +163,22 @@ def _content(facts: Mapping[str, Any]) -> dict[str, Any]:
     schemas, examples = [], {}
     if pages:
         schemas.append(reference(page(pages)))
-        examples["a page"] = {"value": {"items": SCHEMAS[pages]["examples"], "next": None}}
+        examples["a page"] = {"value": {"items": SCHEMAS[pages]["examples"][:1], "next": None}}
     if returns:
         schemas.append(to_component(returns))
-        examples |= _examples(returns)
+        examples |= _example(returns, facts.get("example", 0))
     media_type: dict[str, Any] = {"schema": schemas[0] if len(schemas) == 1 else {"oneOf": schemas}}
     return {"application/json": {**media_type, **({"examples": examples} if examples else {})}}
 
 
 def _examples(name: str) -> dict[str, Any]:
     return {f"example {number}": {"value": value} for number, value in enumerate(SCHEMAS[name].get("examples", ()), 1)}
+
+
+def _example(name: str, number: int | None) -> dict[str, Any]:
+    """The one that fits the route, if there is one."""
+    examples = SCHEMAS[name].get("examples", ())
+    return {"example": {"value": examples[number]}} if number is not None and examples else {}
 
 
 def _refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
@@ -199,7 +215,7 @@ _SECURITY = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "The `access_token` of POST /login. It lives for 15 minutes; POST /refresh gives the next one.",
+    "description": "The `access_token` of POST /login. It lives for `expires_in` seconds; POST /refresh gives the next one.",
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",

@@ -85,7 +85,7 @@ class Gate:
         scheme, _, token = header.partition(" ")
         token = token.lstrip(" ")
         if scheme.lower() != "bearer" or not token:
-            raise errors.Unauthorized(f"The Authorization header is of another kind: {_BEARER}.")
+            raise errors.Unauthorized(f"The Authorization header has no Bearer token: {_BEARER}.")
         caller = sessions.check(self._services, token, deadline)
         self._services.rates.count(f"user {caller.id}")
         return caller

@@ -117,7 +117,7 @@ class Attempt:
     def refusal(self) -> errors.TooManyAttempts:
         """The answer to one that is to wait."""
         seconds = math.ceil(max(charge.wait for charge in self._verdict.values()))
-        detail = f"Too many failed attempts with this account or from this address; try again in {seconds} s."
+        detail = f"Too many attempts with this account or from this address have failed; try again in {seconds} s."
         return errors.TooManyAttempts(detail, seconds, self.fields())
 
     def succeeded(self) -> None:

@@ -120,7 +120,7 @@ class _Keyed:
 
     def _replay(self, saved: SavedAnswer) -> Answer:
         if saved.fingerprint != self._fingerprint:
-            raise errors.KeyReused()
+            raise errors.KeyReused(errors=[{"parameter": "Idempotency-Key", "detail": "came with another request before"}])
         headers = {"Idempotent-Replayed": "true"} | ({"Location": saved.location} if saved.location else {})
         return Answer(saved.status or 0, saved.body, headers)
 

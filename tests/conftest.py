@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from petstore import db, db_schema, keyring
 from petstore.app import create_app
@@ -33,10 +35,13 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 collector.watch_programs()
 
+# The same few keys are read hundreds of times: that their numbers are prime is proved once for each, as it takes 50 ms.
+serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What was logged is looked at when all has been logged."""
-    items.sort(key=lambda item: "tests/test_logs.py" in item.nodeid)
+    """What was logged and answered is looked at when all has been."""
+    items.sort(key=lambda item: item.path.name in ("test_logs.py", "test_seen.py"))
 
 
 def pytest_runtest_setup() -> None:

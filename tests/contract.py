@@ -17,6 +17,12 @@ from petstore.app import openapi_document
 
 DOCUMENT: dict[str, Any] = openapi_document()
 SEEN: set[tuple[str, str]] = set()  # (operationId, slug) of every problem that was answered
+# Headers that HTTP or browsers have and the document does not tell: RFC 9110 and 9111, Fetch, petstore/browsers.py.
+OTHERS = {
+    *("Allow", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Date", "Strict-Transport-Security", "Vary"),
+    *("Content-Security-Policy", "Cross-Origin-Resource-Policy", "Referrer-Policy", "X-Content-Type-Options"),
+    *("Access-Control-Allow-Origin", "Access-Control-Expose-Headers"),
+}
 
 _PATHS = [(re.compile(re.sub(r"{\w+}", "[^/]+", path)), operations) for path, operations in DOCUMENT["paths"].items()]
 _REGISTRY: Registry[Any] = Registry().with_resource("urn:petstore", DRAFT202012.create_resource(DOCUMENT))
@@ -39,6 +45,7 @@ def check(method: str, target: str, status: int, headers: Mapping[str, str], bod
     assert str(status) in operation["responses"], f"{method} {path} answers {status}, which is not in the document"
     response = operation["responses"][str(status)]
     _check_headers(f"{method} {path} {status}", response["headers"], headers)
+    assert body or method == "HEAD" or "content" not in response, f"{method} {path} {status} has no body"
     if body:
         _check_body(operation["operationId"], status, response.get("content", {}), headers["Content-Type"], body)
 
@@ -49,6 +56,10 @@ def _check_headers(what: str, documented: Mapping[str, Any], sent: Mapping[str, 
             assert not (name in documented and header.get("required")), f"{what}: there is no {name}"
         else:
             assert name in documented, f"{what}: {name} is not in the document"
+            value = int(sent[name]) if header["schema"]["type"] == "integer" else sent[name]
+            Draft202012Validator(header["schema"]).validate(value)
+    unknown = {name.title() for name in sent} - {name.title() for name in (*DOCUMENT["components"]["headers"], *OTHERS)}
+    assert not unknown, f"{what}: {unknown} are in no document"
 
 
 def _check_body(operation_id: str, status: int, content: Mapping[str, Any], content_type: str, body: bytes) -> None:

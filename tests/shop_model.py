@@ -103,7 +103,7 @@ class Model:
 
     def register(self, body, told):
         if body["email"].lower() in self.emails:
-            return refusal(409, "email-taken")
+            return refusal(409, "email-taken", errors=[{"pointer": "/email"}])
         self.emails.add(body["email"].lower())
         return 201, {"id": told["id"], "email": body["email"], "role": "user", "created_at": Chosen()}
 
@@ -118,7 +118,7 @@ class Model:
         if product_id in self.deleted:
             return NOT_FOUND
         if body.get("version", product["version"]) != product["version"]:
-            return refusal(409, "edit-conflict", current_version=product["version"])
+            return refusal(409, "edit-conflict", current_version=product["version"], errors=[{"pointer": "/version"}])
         if body.get("expected_stock", product["stock"]) != product["stock"]:
             return refusal(409, "stock-changed", current_stock=product["stock"], errors=[{"pointer": "/expected_stock"}])
         if product["stock"] + delta < 0:
@@ -135,7 +135,7 @@ class Model:
         if product_id in self.deleted:
             return NOT_FOUND
         if version not in (None, product["version"]):
-            return refusal(409, "edit-conflict", current_version=product["version"])
+            return refusal(409, "edit-conflict", current_version=product["version"], errors=[{"parameter": "version"}])
         self.deleted.add(product_id)
         return 204, None
 

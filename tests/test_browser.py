@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="there is no Chromium: apt-get install chromium chromium-driver"),
 ]
-WIDE, PHONE = (1280, 900), (390, 844)
+WIDE, PHONE = (1280, 900), (320, 640)
 EMAIL = "ana@example.com"
 
 
@@ -183,7 +183,7 @@ def test_a_newcomer_goes_from_the_first_page_to_a_first_purchase(browser, make):
     shown = {found.get_attribute("id") for found in browser.all(".opblock")}
     assert shown == {f"operations-{tags}-{name}" for tags, name in operations()}
     log_in(browser)
-    browser.shows("#who", "Logged in until")
+    browser.shows("#who", "Logged in as")
     assert browser.one("#password").get_attribute("value") == ""
     browser.one("aside a[href='#/products/get_products']").click()
     status, products = execute(browser, "products-get_products")
@@ -212,23 +212,23 @@ def operations():
 
 
 def test_an_error_leads_to_its_page(browser, make):
-    make.conn.execute("UPDATE products SET price = 9.99 WHERE id = 2")
+    make.conn.execute("UPDATE products SET stock = 0 WHERE id = 2")
     browser.open("/docs#/purchases/purchase_product")
     log_in(browser)
-    browser.shows("#who", "Logged in until")
+    browser.shows("#who", "Logged in as")
     status, problem = execute(browser, "purchases-purchase_product")
-    assert (status, problem["type"]) == (409, "/problems/price-changed")
+    assert (status, problem["type"]) == (409, "/problems/not-enough-stock")
     link = browser.one("#refused a")
-    assert browser.text("#refused") == f"Refused with 409: {errors.PriceChanged.title()}"
+    assert browser.text("#refused") == f"Refused with 409: {errors.NotEnoughStock.title()}"
     link.click()
     patiently(lambda: len(browser.driver.window_handles) == 2)  # a new one: the first keeps its login
     first, second = browser.driver.window_handles
     browser.driver.switch_to.window(second)
-    assert urlsplit(browser.driver.current_url).path == "/problems/price-changed"
-    assert browser.text("h1") == errors.PriceChanged.title()
+    assert urlsplit(browser.driver.current_url).path == "/problems/not-enough-stock"
+    assert browser.text("h1") == errors.NotEnoughStock.title()
     browser.driver.close()
     browser.driver.switch_to.window(first)
-    assert "Logged in until" in browser.text("#who")
+    assert "Logged in as" in browser.text("#who")
     browser.open("/problems/price-changed")
     picture(browser, "problem")
 
@@ -246,7 +246,7 @@ def test_a_deep_link_opens_its_operation_and_nothing_covers_it(browser):
     ("button", "email", "password", "said"),
     [
         ("log-in", "nobody@example.com", PASSWORD, "Email or password is wrong, or the account is disabled."),
-        ("register", "known@example.com", PASSWORD, "An account with this email exists already: log in, or take another email."),
+        ("register", "known@example.com", "never this one", "Email or password is wrong, or the account is disabled."),
         ("register", EMAIL, "short", "The password must have 8 to 256 characters"),
         (
             "register",
@@ -261,8 +261,23 @@ def test_the_login_says_why_it_did_not_work(browser, make, button, email, passwo
     make.user("Known@example.com")
     browser.open("/docs")
     log_in(browser, button, email, password)
-    browser.shows("#who", said)
+    browser.shows("#failed", said)
+    assert browser.text("#who") == "Not logged in."
     assert browser.all(".authorization__btn.locked") == []
+
+
+def test_who_has_an_account_is_let_in_by_either_button_and_out_again(browser, make):
+    make.user("known@example.com")
+    browser.open("/docs")
+    log_in(browser, "register", "known@example.com", PASSWORD)
+    browser.shows("#who", "Logged in as known@example.com")
+    log_in(browser, "log-in", "known@example.com", "never this one")
+    browser.shows("#failed", "Email or password is wrong")
+    assert "Logged in as known@example.com" in browser.text("#who")  # and so it is
+    browser.one("#log-out").click()
+    browser.shows("#who", "Not logged in.")
+    patiently(lambda: make.rows("SELECT end_reason FROM sessions WHERE ended_at IS NOT NULL") == [("logout",)])
+    assert not browser.one("#log-out").is_displayed()
 
 
 def test_a_login_that_has_to_wait_says_how_long(browser, make):
@@ -272,7 +287,7 @@ def test_a_login_that_has_to_wait_says_how_long(browser, make):
     def waits():
         log_in(browser, "log-in", EMAIL, "never this one")
         patiently(lambda: browser.run("return !busy"))
-        return re.search(r"try again in [1-9]\d* s\.$", browser.text("#who"))
+        return re.search(r"try again in [1-9]\d* s\.$", browser.text("#failed"))
 
     patiently(waits)
 
@@ -280,7 +295,7 @@ def test_a_login_that_has_to_wait_says_how_long(browser, make):
 def test_a_login_that_ended_is_told(browser, make):
     browser.open("/docs#/users/get_profile")
     log_in(browser)
-    browser.shows("#who", "Logged in until")
+    browser.shows("#who", "Logged in as")
     assert execute(browser, "users-get_profile")[0] == 200
     make.conn.execute("UPDATE sessions SET ended_at = now(), end_reason = 'logout'")
     assert execute(browser, "users-get_profile")[0] == 401
@@ -296,7 +311,7 @@ def test_a_token_that_expires_is_told_and_so_is_a_service_that_is_gone(make, wit
         other.shows("#who", "The access token has expired: log in again.")
         server.stop()
         log_in(other, "log-in")
-        other.shows("#who", "The service does not answer. Is it still running?")
+        other.shows("#failed", "The service does not answer. Is it still running?")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -269,6 +269,7 @@ def test_nobody_waits_for_a_flight_that_does_not_land(make_cache, monkeypatch):
         go_on.set()
 
 
+@pytest.mark.slow
 def test_under_a_race_of_processes_no_read_is_older_than_a_finished_write_and_the_dead_leave_nothing(server, make_cache):
     spawn = multiprocessing.get_context("spawn")
     truth, finished = spawn.Array("q", KEYS * WRITERS), spawn.Array("q", KEYS * WRITERS)

@@ -15,8 +15,8 @@ DETAILS = (
 
 
 @pytest.fixture
-def scene(make, clients, ana, with_settings, settings, cluster, database, own_redis, tmp_path):
-    one = Scene(make, clients, ana, with_settings, own_redis, tmp_path)
+def scene(make, clients, ana, with_settings, settings, cluster, database, request, tmp_path):
+    one = Scene(make, clients, ana, with_settings, lambda: request.getfixturevalue("own_redis"), tmp_path)  # few need it
     one.url, one.superuser_url = settings.database_url, cluster.url("postgres", database)
     return one
 

@@ -194,6 +194,7 @@ def test_the_cache_is_told_after_the_commit(make, with_settings):
     assert seen == [[(4, True)], [(3, True)], [(4, True)], [(4, True), (1, True)], [(4, False), (1, True)]]
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_used_up_is_a_503_within_its_deadline(make, with_settings):
     with with_settings(pool_size=1) as (services, server), Client(server.address) as client:
 
@@ -207,6 +208,7 @@ def test_a_pool_that_is_used_up_is_a_503_within_its_deadline(make, with_settings
         assert client.get("/products").status == 200
 
 
+@pytest.mark.slow
 def test_a_lock_that_is_held_too_long_is_a_503_and_nothing_is_bought(make, ana, buyer):
     product_id = make.product()
     with make.conn.transaction():

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +43,7 @@ LAYERS = [
 ]
 
 
+@cache
 def imports(path):
     """The modules that a file imports, as dotted names."""
     found = set()

@@ -124,7 +124,7 @@ class Shop(stateful.RuleBasedStateMachine):
             assert (answer.status, answer.body, answer["Location"]) == (first.status, first.body, first["Location"])
             assert answer["Idempotent-Replayed"] == "true"
         else:
-            assert said(answer) == refusal(422, "key-reused")
+            assert said(answer) == refusal(422, "key-reused", errors=[{"parameter": "Idempotency-Key"}])
         return answer
 
     def product(self, n):

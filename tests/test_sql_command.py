@@ -73,7 +73,7 @@ def test_without_a_name_every_file_is_listed_by_folder_with_its_sentence(tmp_pat
 
 @pytest.mark.slow
 def test_who_reads_no_further_is_told_nothing():
-    command = f"{shlex.join([sys.executable, '-m', 'petstore', 'sql'])} | (exec 0<&-; sleep 2)"
+    command = f"{shlex.join([sys.executable, '-m', 'petstore', 'sql'])} | (exec 0<&-; sleep 1)"
     done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **NOWHERE})
     assert done.stderr == ""
 

@@ -22,7 +22,10 @@ _SCOPE = "products"  # of the cursors
 
 
 def get_products(call: Call) -> Document:
-    """One product by `id`, or a page of all."""
+    """One product by `id`, or a page of all.
+
+    `id` stands alone, without `limit` and `after`.
+    """
     query = call.query
     if "id" not in query:
         after, limit = position(query, _SCOPE, 0)
@@ -71,7 +74,7 @@ def modify_product(call: Call) -> Answer:
     columns = {"name": None, "price": None} | _columns(call)
 
     def work(conn: Connection) -> Answer:
-        locked = _lock(conn, product_id, body.get("version"))
+        locked = _lock(conn, product_id, body.get("version"), pointer="/version")
         columns["stock"] = _new_stock(body, product_id, locked.stock)
         cause = {"actor_id": call.user.id, "reason": body.get("reason")}
         return Answer(200, products.update_product(conn, product_id=product_id, **columns, **cause))
@@ -84,20 +87,22 @@ def delete_product(call: Call) -> Answer:
     product_id = call.query["id"]
 
     def work(conn: Connection) -> Answer:
-        _lock(conn, product_id, call.query.get("version"))
+        _lock(conn, product_id, call.query.get("version"), parameter="version")
         products.delete_product(conn, product_id=product_id)
         return Answer(204)
 
     return write(call, work, *stock_prefixes([product_id]))
 
 
-def _lock(conn: Connection, product_id: int, version: int | None) -> products.EditedProduct:
+def _lock(conn: Connection, product_id: int, version: int | None, **named: str) -> products.EditedProduct:
+    """Lock it for an edit, if it has this version. named: where the request names that."""
     locked = products.lock_product(conn, product_id=product_id)
     if locked is None:
         raise _no_such_product()
     if version not in (None, locked.version):
         detail = f"You name version {version}, and it has version {locked.version} now: read it again."
-        raise errors.EditConflict(detail, current_version=locked.version)
+        there = {**named, "detail": f"is {locked.version} now"}
+        raise errors.EditConflict(detail, errors=[there], current_version=locked.version)
     return locked
 
 

@@ -12,6 +12,7 @@ from petstore.calls import Call
 from petstore.parameters import MAX_ID, PARAMETERS, Schema
 from petstore.queries import Parameter, Query
 from petstore.repository.reports import answer_report
+from petstore.validation import SCHEMAS
 
 _SPOKEN = {"since": "from", "until": "to"}  # as these times are called in a URL
 _SCHEMAS: dict[str, Schema] = {
@@ -48,6 +49,12 @@ def handler(report: Query) -> Callable[[Call], Document]:
 def parameters(report: Query) -> Mapping[str, Schema]:
     """What a report takes in a URL. No dict: of those, Bottle makes facts of their own."""
     return MappingProxyType({_SPOKEN.get(name, name): _schema(parameter) for name, parameter in report.parameters.items()})
+
+
+def example(report: Query) -> int | None:
+    """Which example of petstore/schemas/report.json is of this report."""
+    names = [example["name"] for example in SCHEMAS["report"]["examples"]]
+    return names.index(report.path.stem) if report.path.stem in names else None
 
 
 def required(report: Query) -> tuple[str, ...]:

@@ -92,7 +92,10 @@ def delete_account(call: Call) -> Answer:
 
 
 def list_accounts(call: Call) -> Document:
-    """A page of all accounts, or the one with an email."""
+    """A page of all accounts, or the one with an email.
+
+    `email` stands alone, without `limit` and `after`.
+    """
     query = call.query
     if "email" in query:
         if len(query) > 1:

@@ -19,9 +19,9 @@ SECRET = "hunter2"  # in all that the server says of what was raised
 class Scene:
     """A shop with two products and a buyer, and what it takes to break it."""
 
-    def __init__(self, make, clients, ana, with_settings, own_redis, folder):
+    def __init__(self, make, clients, ana, with_settings, start_redis, folder):
         self.make, self.clients, self.ana = make, clients, ana
-        self.with_settings, self.own_redis, self.folder = with_settings, own_redis, folder
+        self.with_settings, self.start_redis, self.folder = with_settings, start_redis, folder
         self.first, self.second = make.product(stock=10), make.product(stock=10)
         self.attempts = None  # how often the transaction was begun, where a cause can tell
 
@@ -160,8 +160,9 @@ def answer_to_commit_lost(scene, times):
 
 
 def redis_frozen(scene, times):
-    with scene.service(redis_url=scene.own_redis.url) as client:
-        os.kill(scene.own_redis.pid, signal.SIGSTOP)
+    own_redis = scene.start_redis()
+    with scene.service(redis_url=own_redis.url) as client:
+        os.kill(own_redis.pid, signal.SIGSTOP)
         started = time.monotonic()
         answer = scene.buy(client)
         assert time.monotonic() - started < 1

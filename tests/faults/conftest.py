@@ -16,7 +16,7 @@ from petstore import db_schema
 from petstore.embedded import Postgres
 from petstore.repository.reports import run_report
 from tests.client import Client
-from tests.conftest import TABLES, eventually, open_folder, running
+from tests.conftest import CLEAN, eventually, open_folder, running
 from tests.factories import Factory
 from tests.faults.links import with_options
 from tests.proxy import Proxy
@@ -52,7 +52,7 @@ class Shop:
         self.clients, self.cleanup = [], []
         self.make = Factory(None)
         self.arrange_again()
-        self.make.conn.execute(f"TRUNCATE {', '.join(TABLES)} RESTART IDENTITY CASCADE")
+        self.make.conn.execute(CLEAN)
         self.ana, self.boss = self.make.user("ana@example.com"), self.make.user("boss@example.com", role="admin")
         self.first, self.second = self.make.product(stock=10), self.make.product(stock=10)
 

@@ -16,6 +16,7 @@ def judge(seconds, faults=FAULTS, seed=0, keyless=0.15, **how):
     return {violation.rule for violation in run.violations}, run.account()
 
 
+@pytest.mark.slow
 def test_a_short_history_with_every_fault_in_it_is_right():
     broken, how = judge(10)
     assert not broken, how

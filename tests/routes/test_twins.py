@@ -103,6 +103,7 @@ def test_requests_with_many_keys_of_another_process_drain_neither_pool_nor_threa
     assert shop.make.stock(1) == 10 - 2 * 2
 
 
+@pytest.mark.slow
 def test_a_twin_that_waits_here_and_then_for_another_process_waits_two_seconds_too(shop, elsewhere):
     hold(elsewhere, shop)
     team = [shop.clients(shop.boss) for _ in range(2)]
