@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Protocol
 
@@ -51,11 +51,10 @@ class Route(Protocol):
     config: Mapping[str, Any]
 
 
-def describe(routes: Iterable[Route]) -> dict[str, Any]:
+def describe(routes: Sequence[Route]) -> dict[str, Any]:
     """The whole document."""
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, str] = {}
-    routes = list(routes)
     for route in routes:
         module = sys.modules[route.callback.__module__]
         tags[_tag(route)] = (module.__doc__ or "").splitlines()[0]

@@ -51,7 +51,7 @@ ALTER ROLE petstore_report SET search_path = m2_be_project;
 
 -- What guards the tables is that it has no right to write to any. These are defaults, which a session can SET otherwise.
 ALTER ROLE petstore_report SET default_transaction_read_only = on;
--- Long enough for a report on years of invoices. While one runs, VACUUM cannot remove what purchases leave behind, so an endless or
+-- Time for a report on years of invoices. While one runs, VACUUM cannot remove what purchases leave behind, so an endless or
 -- forgotten one ends by itself.
 ALTER ROLE petstore_report SET statement_timeout = '60s';
 ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = '60s';

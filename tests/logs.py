@@ -15,6 +15,8 @@ from tests.factories import PASSWORD
 
 LOGGERS = "petstore", "psycopg", "psycopg.pool", "redis", "waitress"
 SECRETS = re.compile(r"eyJ[\w-]{5,}\.eyJ|\bBearer |\$argon2id\$|\bAuthorization\b", re.IGNORECASE)
+TOKEN = 43  # characters of a refresh token
+_RUN = re.compile(rf"[\w-]{{{TOKEN},}}", re.ASCII)
 _MEMBERS = "password", "current_password", "new_password", "refresh_token", "access_token"
 
 
@@ -91,9 +93,15 @@ class _File:
 def secrets_in(text: str, given: set[str]) -> list[str]:
     """The lines that tell what no log may."""
     # What the service would refuse is no password, and "x" * 256 is no secret: some of those are in every text.
-    wanted = sorted(secret for secret in given if len(set(secret)) > 5 and not password_fault(secret[:256], "", 8))
-    told = re.compile("|".join([SECRETS.pattern, *map(re.escape, wanted)]), SECRETS.flags)
-    return [line for line in text.splitlines() if told.search(line)]
+    wanted = {secret.lower() for secret in given if len(set(secret)) > 5 and not password_fault(secret[:256], "", 8)}
+    tokens = {secret for secret in wanted if _RUN.fullmatch(secret) and len(secret) == TOKEN}
+    told = re.compile("|".join([SECRETS.pattern, *map(re.escape, sorted(wanted - tokens))]), SECRETS.flags)
+    return [line for line in text.splitlines() if told.search(line) or _has_token(line.lower(), tokens)]
+
+
+def _has_token(line: str, tokens: set[str]) -> bool:
+    """Whether one of thousands is in it: an expression of them all would take minutes."""
+    return any(run[at : at + TOKEN] in tokens for run in _RUN.findall(line) for at in range(len(run) - TOKEN + 1))
 
 
 collector = Collector()

@@ -63,5 +63,6 @@ def required(report: Query) -> tuple[str, ...]:
 
 
 def _schema(parameter: Parameter) -> dict[str, Any]:
-    schema = _LIMIT if parameter.name == "limit" else _SCHEMAS[parameter.type]
+    # Of what is none of these types, the check of the database tells.
+    schema = _LIMIT if parameter.name == "limit" else _SCHEMAS.get(parameter.type, _SCHEMAS["text"])
     return {"description": parameter.meaning.replace("NULL (empty in psql) for", "without it:"), **schema}

@@ -119,6 +119,7 @@ SELECT
     '{a,b}'::text [] AS some,
     current_setting('transaction_read_only')::boolean AS read_only;
 """
+ODD = "-- Takes what a URL does not.\n--\n--   ratio  numeric  a ratio\n--\nSELECT 1 AS one WHERE :'ratio'::numeric > 1;\n"
 SECRET = "-- What nobody is to report.\nSELECT email, password FROM users;\n"
 FAULTY = "-- A number that is not exact.\nSELECT 1::float8 AS number;\n"
 
@@ -176,6 +177,7 @@ def test_a_file_dropped_into_the_folder_is_a_report_without_any_python(make, set
         assert client.get("/admin/reports/low_stock?number=1").status == 400
     for name, text, fault in (
         ("faulty", FAULTY, "cannot be answered: column number is double precision"),
+        ("odd", ODD, "cannot be answered: parameter ratio is numeric in the header and numeric in PostgreSQL"),
         ("secret", SECRET, "cannot be run as petstore_report: permission denied for table users"),
     ):
         path = tmp_path / f"sql/reports/{name}.sql"
