@@ -528,7 +528,7 @@ IS 'Given when it becomes paid: the next of its UTC year, without gaps (number_s
 COMMENT ON COLUMN invoices.user_id IS 'The buyer; only they and admins see it.';
 COMMENT ON COLUMN invoices.status IS 'Where it stands in invoice_transitions; changed by an UPDATE, which a trigger checks.';
 COMMENT ON COLUMN invoices.total IS 'Sum of the line totals; never changes.';
-COMMENT ON COLUMN invoices.created_at IS 'Moment of the purchase. The number follows the year of the payment, not this one.';
+COMMENT ON COLUMN invoices.created_at IS 'Moment of the purchase. The number follows the year of the payment, not this.';
 COMMENT ON CONSTRAINT invoices_pkey ON invoices IS 'Lines, events, credit notes and movements name an invoice by it.';
 COMMENT ON CONSTRAINT invoices_number_key ON invoices IS 'No number is given twice.';
 COMMENT ON CONSTRAINT invoices_number_form ON invoices IS 'Year, hyphen, at least six digits: 2026-000001.';
