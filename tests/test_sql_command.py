@@ -154,7 +154,8 @@ def test_explain_shows_the_plan_with_buffers_and_keeps_nothing(make, sql):
     make.product()
     done = sql("products/delete_product", "--explain", "product_id=1")
     assert done.returncode == 0, done.stderr
-    for words in ("Update on products", "Index Cond: (id = '1'::bigint)", "Buffers: shared", "actual time", "Trigger "):
+    # By index or not is for the planner to say: it depends on what autovacuum has seen of this small table.
+    for words in ("Update on products", "(id = '1'::bigint)", "Buffers: shared", "actual time", "Trigger "):
         assert words in done.stdout
     assert "rolled back" in done.stderr
     assert make.scalar("SELECT count(*) FROM products WHERE deleted_at IS NULL") == 1
