@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from petstore import errors
-from petstore.validation import SCHEMAS
+from petstore.validation import SCHEMAS, SHOWN
 
 Schema = Mapping[str, Any]
 
@@ -94,5 +94,5 @@ def _moment(name: str, text: str) -> datetime:
 
 def fault(name: str, detail: str, kind: str = "Parameter") -> errors.BadRequest:
     """A 400 about one parameter of path or query, or a header."""
-    shown = name if re.fullmatch("[A-Za-z0-9_-]{1,30}", name) else ascii(name[:30])
-    return errors.BadRequest(f"{kind} {shown} {detail}.", errors=[{"parameter": name[:30], "detail": detail}])
+    shown = name if re.fullmatch(f"[A-Za-z0-9_-]{{1,{SHOWN}}}", name) else ascii(name[:SHOWN])
+    return errors.BadRequest(f"{kind} {shown} {detail}.", errors=[{"parameter": name[:SHOWN], "detail": detail}])

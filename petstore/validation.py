@@ -18,6 +18,7 @@ from petstore import errors
 DEPTH = 32  # levels of nesting in a body
 MAX_PRICE = 999_999_999
 MAX_FAULTS = 20  # listed in one answer
+SHOWN = 30  # characters of a name of the request that an answer repeats
 _MAX_DIGITS = 40  # of an integer: enough to tell every number in bounds from every one out of them
 
 
@@ -52,7 +53,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise errors.MalformedJSON(f"An object has the member {json.dumps(twice[:30])} twice: once is enough.")
+        raise errors.MalformedJSON(f"An object has the member {json.dumps(twice[:SHOWN])} twice: once is enough.")
     return members
 
 
@@ -182,7 +183,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _pointer(path: list[str | int]) -> str:
     """A JSON Pointer (RFC 6901), cut where a member name of the request is absurdly long."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1")[:30] for step in path)
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1")[:SHOWN] for step in path)
 
 
 def money(pointer: str, value: str | int | Decimal, minor_digits: int) -> Decimal:

@@ -170,20 +170,15 @@ def alike(found, example):
 def examples(operation_id):
     """Those of the requests, and that of the answer, of an operation; of a page, its items."""
     operation = OPERATIONS[operation_id][2]
-    taken = [
-        example["value"]
-        for example in operation.get("requestBody", {})
-        .get("content", {})
-        .get("application/json", {})
-        .get("examples", {})
-        .values()
-    ]
     (answer,) = (found for status, found in operation["responses"].items() if status in ("200", "201", "204"))
-    given = {
-        name: example["value"]
-        for name, example in answer.get("content", {}).get("application/json", {}).get("examples", {}).items()
-    }
-    return taken, given.get("a page", {}).get("items"), given.get("example")
+    taken, given = values(operation.get("requestBody", {})), values(answer)
+    return [*taken.values()], given.get("a page", {}).get("items"), given.get("example")
+
+
+def values(part):
+    """The examples of a request body or an answer, by name."""
+    found = part.get("content", {}).get("application/json", {}).get("examples", {})
+    return {name: example["value"] for name, example in found.items()}
 
 
 def test_the_examples_are_what_the_service_takes_and_answers(make, clients):
