@@ -12,7 +12,7 @@ from bottle import Bottle, HTTPError, HTTPResponse, Route, request, response
 from petstore import errors, openapi
 from petstore.browsers import is_preflight, preflight
 from petstore.calls import Services
-from petstore.front import WSGI, front
+from petstore.front import Front
 from petstore.keyring import PUBLISH_SECONDS
 from petstore.parameters import PARAMETERS
 from petstore.plugins import ROLES, Gate, problem_response
@@ -21,9 +21,9 @@ from petstore.routes import audit, credit_notes, invoices, pages, products, purc
 from petstore.validation import SCHEMAS
 
 
-def create_app(services: Services) -> WSGI:
+def create_app(services: Services) -> Front:
     """The WSGI application."""
-    return front(create_router(services), services.settings, services.rates)
+    return Front(create_router(services), services)
 
 
 def hashing_paths() -> frozenset[str]:

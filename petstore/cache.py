@@ -9,51 +9,44 @@ generation and its mark. Of a writer that died in between, the mark stays: whoev
 
 Every key carries the run_id of the Redis that the connection talks to: one that comes back with old data begins anew.
 
+What a hit gives may also be kept in this process's own memory (Document.fresh, petstore.hits); then only its generation is asked
+for: `generations`. With SharedGenerations (PETSTORE_CACHE_SCOPE=machine) not even that: there each prefix has a second one, in
+memory that the processes of one machine share, renewed by each write before BEGIN, when its mark stands, and after COMMIT.
+
 With Redis down or frozen, every read is answered from the database: the first call to notice waits 0.2 s at most, the rest do not
 ask. A thread asks ten times a second and, before the cache is used again, does the invalidations that were missed.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from petstore import redis_link
+from petstore.documents import Document, Fresh
 from petstore.flights import Flights
+from petstore.memory import SharedGenerations
 from petstore.redis_link import FAULTS, Link, Mark, RedisLinks
 
 PROBE_SECONDS = 0.1  # how often a Redis that is down is asked again
-FLIGHT_SECONDS = 3  # that a read waits for another one, which asks the database for both
 
 HIT, MISS, BYPASS = "HIT", "MISS", "BYPASS"
 
 logger = logging.getLogger(__name__)
 
 
+def by_prefix(prefixes: Collection[str], generations: Collection[bytes | None]) -> dict[str, str | None]:
+    """What Redis says of some prefixes, as text."""
+    texts = (None if generation is None else generation.decode() for generation in generations)
+    return dict(zip(prefixes, texts, strict=True))
+
+
 class CacheDown(Exception):
     """Redis cannot be used right now."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """The bytes of an answer, their type and strong ETag (RFC 9110, 8.8.3), and whence they came: HIT, MISS, BYPASS or None."""
-
-    body: bytes
-    etag: str
-    cache: str | None = None
-    content_type: str = "application/json"
-
-
-def document(body: bytes, cache: str | None = None, content_type: str = Document.content_type) -> Document:
-    """Bytes with their ETag, a hash of just them."""
-    return Document(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"', cache, content_type)
 
 
 @dataclass(frozen=True)
@@ -66,10 +59,14 @@ class Found:
 
 
 class Cache:
-    """Entries of one database in one Redis. `namespace` gives the database's identity, or None while it is not known."""
+    """Entries of one database in one Redis. `namespace` gives the database's identity, or None while it is not known.
 
-    def __init__(self, url: str | None, namespace: Callable[[], str | None]) -> None:
+    shared: the generations of this machine, if no other machine uses the database.
+    """
+
+    def __init__(self, url: str | None, namespace: Callable[[], str | None], shared: SharedGenerations | None = None) -> None:
         self.flights: Flights[Document] = Flights()
+        self.shared = shared
         self._namespace = namespace
         self._missed: set[str] = set()  # prefixes whose invalidation did not reach Redis
         self._lost_marks: list[Mark] = []  # that it may have heard of, and of whose end it did not hear
@@ -104,15 +101,27 @@ class Cache:
 
     def read(self, prefix: str, key: str) -> Found:
         """What is stored, and the generation to store under after a miss."""
+        here = self.shared and self.shared.now(prefix)  # before Redis is asked: it has changed by then, or the mark is seen there
         try:
             with self.reach() as link:
-                generation, marks, entry = link.read(prefix, key)
+                there, marks, entry, seconds = link.read(prefix, key)
         except CacheDown:
             return Found()
-        if entry is None or not entry.startswith(generation + b"\n"):
-            return Found(None, generation.decode(), marks > 0)
+        generation = there.decode()
+        if entry is None or not entry.startswith(there + b"\n"):
+            return Found(None, generation, marks > 0)
         _, etag, body = entry.split(b"\n", 2)
-        return Found(Document(body, etag.decode(), HIT), generation.decode())
+        return Found(Document(body, etag.decode(), HIT, fresh=Fresh(prefix, here or generation, seconds)), generation)
+
+    def generations(self, prefixes: Collection[str]) -> Mapping[str, str | None]:
+        """The present generation of each prefix, for what is kept in this process; None while it is not to be used."""
+        if self.shared:
+            return {prefix: self.shared.now(prefix) for prefix in prefixes}
+        try:
+            with self.reach() as link:
+                return by_prefix(prefixes, link.generations(prefixes))
+        except CacheDown:
+            return dict.fromkeys(prefixes)
 
     def store(self, prefix: str, key: str, generation: str, found: Document, ttl: int) -> None:
         """Keep an answer for `ttl` seconds, good while `generation` is the current one."""
@@ -124,6 +133,7 @@ class Cache:
         mark = Mark(secrets.token_hex(8), prefixes, sent=self._up)
         with suppress(CacheDown), self.reach() as link:
             link.mark(mark, redis_link.MARK_SECONDS)
+        self._renew(prefixes)  # after the mark: who sees the new generation sees the mark, too
         return mark
 
     def changed(self, mark: Mark) -> None:
@@ -150,6 +160,11 @@ class Cache:
                 link.forget(prefixes, mark)
         except CacheDown:
             self._catch_up_on(prefixes, mark)
+        self._renew(prefixes)
+
+    def _renew(self, prefixes: Collection[str]) -> None:
+        if self.shared:
+            self.shared.renew(prefixes)
 
     def _catch_up_on(self, prefixes: tuple[str, ...], mark: Mark | None) -> None:
         """Do it when Redis is there again, before it is used."""
@@ -164,8 +179,12 @@ class Cache:
 
     def clear(self) -> int:
         """Remove everything of this database; the number of keys. For tools: it walks over all keys of the Redis."""
-        with self.reach() as link:
-            return link.clear()
+        try:
+            with self.reach() as link:
+                return link.clear()
+        finally:
+            if self.shared:
+                self.shared.renew_all()
 
     @contextmanager
     def reach(self, although_down: bool = False) -> Iterator[Link]:
@@ -201,55 +220,10 @@ class Cache:
                 missed = tuple(self._missed)
                 if missed:
                     link.forget(missed)
+                    self._renew(missed)
                 for mark in self._lost_marks:
                     link.unmark(mark)
                 self._missed.clear()
                 self._lost_marks.clear()
                 self._up = True
             logger.warning("cache up again, %d missed invalidations done", len(missed))
-
-
-class HasCache(Protocol):
-    """What a cached function needs of its first argument."""
-
-    @property
-    def cache(self) -> Cache: ...
-
-    def encode(self, value: Any) -> bytes: ...
-
-
-P = ParamSpec("P")
-C = TypeVar("C", bound=HasCache)
-
-
-def cached(prefix: str, ttl: int) -> Callable[[Callable[Concatenate[C, P], Any]], Callable[Concatenate[C, P], Document]]:
-    """Cache what a function of (call, **key) returns, as JSON bytes, for `ttl` seconds.
-
-    `prefix` may name members of the key: `"invoices:{user_id}"`. What raises is not cached. Of many who ask for the same while it
-    is not there, one calls the function; who comes after a write was answered never takes what was made before it: the write has
-    removed the generation, by which they share.
-    """
-
-    def decorate(function: Callable[Concatenate[C, P], Any]) -> Callable[Concatenate[C, P], Document]:
-        @functools.wraps(function)
-        def wrapper(call: C, *args: P.args, **key: P.kwargs) -> Document:
-            cache, full_prefix = call.cache, prefix.format_map(key)
-            name = function.__name__ + "".join(f":{value}" for value in key.values())
-            found = cache.read(full_prefix, name)
-            if found.entry is not None:
-                return found.entry
-            generation = found.generation
-            if generation is None:
-                return document(call.encode(function(call, *args, **key)), BYPASS)
-
-            def make() -> Document:
-                made = document(call.encode(function(call, *args, **key)), BYPASS if found.marked else MISS)
-                if not found.marked:
-                    cache.store(full_prefix, name, generation, made, ttl)
-                return made
-
-            return cache.flights.share((full_prefix, name, generation), make, FLIGHT_SECONDS)
-
-        return wrapper  # type: ignore[return-value]  # mypy gives wraps() a call that takes `call` by name
-
-    return decorate

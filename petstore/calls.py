@@ -13,8 +13,10 @@ from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from petstore import errors
-from petstore.cache import Cache, Document, document
+from petstore.cache import Cache
 from petstore.db import Connection, Database
+from petstore.documents import Document, document
+from petstore.memory import Memory
 from petstore.rates import Rates
 from petstore.settings import Settings
 from petstore.throttle import Throttle
@@ -29,13 +31,14 @@ T = TypeVar("T")
 class Services:
     """What every request shares.
 
-    throttle: counts failed attempts; rates: all requests; waiters: how many may wait for another request's Idempotency-Key at
-    the same time; exports: how many may be made at the same time.
+    memory: what this process keeps; throttle: counts failed attempts; rates: all requests; waiters: how many may wait for another
+    request's Idempotency-Key at the same time; exports: how many may be made at the same time.
     """
 
     settings: Settings
     db: Database
     cache: Cache
+    memory: Memory
     tokens: Tokens
     throttle: Throttle
     rates: Rates

@@ -36,6 +36,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
     command = path = "-"  # of what could not be read; waitress's own log line asks for the path
     received_at = 0.0  # time.monotonic() when it was here to its end
+    task: _Task | None = None  # once it has one
 
     def received(self, data: bytes) -> int:
         taken = int(super().received(data))
@@ -62,11 +63,20 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 class _Task(WSGITask):  # type: ignore[misc]
     """A request for the application."""
 
+    wrote_header: bool
+
     def get_environment(self) -> Any:
         environ = super().get_environment()
         environ["petstore.received_at"] = self.request.received_at
         environ["PATH_INFO"] = self.request.path  # waitress makes one slash of several: //livez would be /livez
         return environ
+
+    def write(self, data: bytes) -> None:
+        if self.wrote_header or not self.has_body or self.content_length != len(data):
+            super().write(data)
+            return
+        self.channel.write_soon(self.build_response_header() + data)  # sent as one
+        self.wrote_header, self.content_bytes_written = True, len(data)
 
     def set_close_on_finish(self) -> None:
         # waitress closes after every answer without Content-Length, also after a 204 or 304, which has no content to measure.
@@ -104,7 +114,7 @@ class _ErrorTask(Task):  # type: ignore[misc]
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection that knows what it waits for, and for how long."""
 
-    parser_class, task_class, error_task_class = _Parser, _Task, _ErrorTask
+    parser_class, error_task_class = _Parser, _ErrorTask
     answered = 0
     refused = False  # a request was answered before it was read to its end
     lingering = False  # the last answer is out; what still comes is thrown away
@@ -115,6 +125,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._since = time.monotonic()
+
+    def task_class(self, _: HTTPChannel, request: _Parser) -> _Task:
+        if request.task is None:
+            request.task = _Task(self, request)
+        return request.task
+
+    def next_environ(self) -> dict[str, Any] | None:
+        """The WSGI environment of the request that is to be served next; None if it could not be read."""
+        request = self.requests[0]
+        return None if request.error else self.task_class(self, request).get_environment()
 
     def waited(self, now: float) -> tuple[str, float]:
         """What it waits for, and how many seconds nothing has come of that."""

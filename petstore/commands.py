@@ -17,7 +17,7 @@ from petstore.console import Refused, say
 from petstore.emails import email_fault
 from petstore.repository import system, users
 from petstore.settings import Settings
-from petstore.shop import check_shop, clear_cache, open_shop
+from petstore.shop import check_shop, clear_cache, forget_logins, open_shop
 from petstore.tokens import CLOCK_SECONDS
 
 _HASHING_SECONDS = 60.0  # that a command waits for its turn at hashing
@@ -56,20 +56,22 @@ def create_admin(settings: Settings, options: argparse.Namespace) -> None:
     if fault := email_fault(options.email):
         raise Refused(f"email {fault}")
     phc = _new_hash(settings, options.email)
-    with open_shop(settings) as (_, conn, _shop_facts):
+    with open_shop(settings) as (found, conn, shop):
         user = users.save_admin(conn, email=options.email, password=phc)
+        forget_logins(found, shop.identity, user.id)
         say(f"{user.email} is admin (user {user.id})")
 
 
 def set_password(settings: Settings, options: argparse.Namespace) -> None:
     """Give an account a new password, from a prompt or standard input; its logins end."""
-    with open_shop(settings) as (_, conn, _shop_facts):
+    with open_shop(settings) as (found, conn, shop):
         known = users.get_credentials(conn, email=options.email)
         if known is None:
             raise Refused(f"there is no account {options.email}")
         phc = _new_hash(settings, known.email)
         if users.change_password(conn, user_id=known.id, old_password=known.password, password=phc) is None:
             raise Refused(f"the password of {options.email} was changed at the same time; try again")
+        forget_logins(found, shop.identity, known.id)
         say(f"{options.email} has a new password")
 
 

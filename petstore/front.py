@@ -13,8 +13,8 @@ from typing import Any
 from petstore import errors
 from petstore.addresses import client_address, household, is_trusted_peer
 from petstore.browsers import SECURITY_HEADERS, STRICT_TRANSPORT, cors_headers
-from petstore.rates import Rates
-from petstore.settings import Settings
+from petstore.calls import Services
+from petstore.hits import Hits
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -24,19 +24,20 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 access = logging.getLogger("petstore.access")
 
 
-def front(app: WSGI, settings: Settings, rates: Rates) -> WSGI:
-    """Wrap the application."""
-    trusted = settings.trusted_proxies
+class Front:
+    """The WSGI application: what of a request is the same for all, then the answer from memory, or else the routes."""
 
-    def handle(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __init__(self, app: WSGI, services: Services) -> None:
+        self._app, self._rates, self._settings = app, services.rates, services.settings
+        self.hits = Hits(services)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         started = time.perf_counter()
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         request_id = environ["petstore.request_id"] = new_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
         environ.setdefault("petstore.received_at", time.monotonic())  # of a server that does not tell
-        address = environ["petstore.address"] = client_address(environ, trusted)
-        added = [("X-Request-ID", request_id), *SECURITY_HEADERS, *cors_headers(environ, settings.cors_origins)]
-        if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and is_trusted_peer(environ, trusted):
-            added.append(STRICT_TRANSPORT)
+        address = environ["petstore.address"] = client_address(environ, self._settings.trusted_proxies)
+        added = self._added_headers(environ)
         status = "-"
 
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -46,15 +47,21 @@ def front(app: WSGI, settings: Settings, rates: Rates) -> WSGI:
             return start_response(line, [*headers, *(pair for pair in added if pair[0] not in own)], exc_info)
 
         try:
-            rates.count(f"address {household(address)}")
+            self._rates.count(f"address {household(address)}")
             _check(environ)
-            return app(environ, start)
+            hit = self.hits.find(environ)
+            return self._app(environ, start) if hit is None else self.hits.answer(hit, environ, start)
         except errors.Problem as problem:
             return _refuse(problem, method, request_id, start)
         finally:
             log_access(method, path, status, time.perf_counter() - started, request_id)
 
-    return handle
+    def _added_headers(self, environ: dict[str, Any]) -> list[tuple[str, str]]:
+        added = [("X-Request-ID", environ["petstore.request_id"]), *SECURITY_HEADERS]
+        added += cors_headers(environ, self._settings.cors_origins)
+        if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and is_trusted_peer(environ, self._settings.trusted_proxies):
+            added.append(STRICT_TRANSPORT)
+        return added
 
 
 def new_request_id(wanted: str = "") -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 from bottle import HTTPResponse, Route, request
 
-from petstore import errors, parameters, sessions, validation
+from petstore import errors, hits, parameters, sessions, validation
 from petstore.browsers import HTML, PAGE_POLICY
-from petstore.cache import Document
 from petstore.calls import Answer, Call, Services
 from petstore.credentials import RESERVED_SECONDS
 from petstore.db import REQUEST_SECONDS
+from petstore.documents import Document, etag_matches
 from petstore.tokens import User
 
 MAX_BODY = 262_144  # bytes
@@ -48,8 +48,7 @@ class Gate:
                 checked = self._checked(facts, schemas, deadline)
                 values = parameters.parse_path(path)
                 call = Call(self._services, request_id(), deadline, name, values, **checked)
-                response = self._respond(call, handler(call))
-                response.set_header("Cache-Control", cache_control)
+                response = self._respond(call, handler(call), cache_control)
             except errors.Problem as problem:
                 if problem.status == 500:
                     logger.exception("request %s failed", request_id())
@@ -82,27 +81,32 @@ class Gate:
         header = request.environ.get("HTTP_AUTHORIZATION")
         if header is None:
             raise errors.Unauthorized(f"This needs an access token: {_BEARER}.")
-        scheme, _, token = header.partition(" ")
-        token = token.lstrip(" ")
-        if scheme.lower() != "bearer" or not token:
+        token = sessions.bearer(header)
+        if token is None:
             raise errors.Unauthorized(f"The Authorization header has no Bearer token: {_BEARER}.")
-        caller = sessions.check(self._services, token, deadline)
+        caller = sessions.check(self._services, token, deadline, hits.generations(request.environ))
         self._services.rates.count(f"user {caller.id}")
         return caller
 
-    @staticmethod
-    def _respond(call: Call, result: Document | Answer) -> HTTPResponse:
-        if isinstance(result, Answer):
-            response = HTTPResponse(call.encode(result.value), result.status, {**result.headers})
-            response.content_type = "application/json" if result.status < 400 else errors.PROBLEM_JSON
-        else:
-            unchanged = _etag_matches(request.environ.get("HTTP_IF_NONE_MATCH"), result.etag)
-            response = HTTPResponse(b"" if unchanged else result.body, 304 if unchanged else 200, {"ETag": result.etag})
-            if result.cache is not None:
-                response.set_header("X-Cache", result.cache)
-            if result.content_type == HTML:
-                response.set_header(*PAGE_POLICY)
-            response.content_type = result.content_type
+    def _respond(self, call: Call, result: Document | Answer, cache_control: str) -> HTTPResponse:
+        if isinstance(result, Document):
+            return self._respond_with_document(call, result, cache_control)
+        response = HTTPResponse(call.encode(result.value), result.status, {**result.headers, "Cache-Control": cache_control})
+        response.content_type = "application/json" if result.status < 400 else errors.PROBLEM_JSON
+        return response
+
+    def _respond_with_document(self, call: Call, document: Document, cache_control: str) -> HTTPResponse:
+        headers = {"ETag": document.etag, "Cache-Control": cache_control, "Content-Length": str(len(document.body))}
+        response = HTTPResponse(document.body, 200, headers)
+        if document.cache is not None:
+            response.set_header("X-Cache", document.cache)
+        if document.content_type == HTML:
+            response.set_header(*PAGE_POLICY)
+        response.content_type = document.content_type
+        hits.keep(self._services, request.environ, call.caller, document, response.headerlist)
+        if etag_matches(request.environ.get("HTTP_IF_NONE_MATCH"), document.etag):
+            response.status, response.body = 304, b""
+            del response["Content-Length"]
         return response
 
 
@@ -144,9 +148,3 @@ def _is_json(environ: dict[str, Any]) -> bool:
         and charset in ("", "charset=utf-8", "charset=utf8")
         and environ.get("HTTP_CONTENT_ENCODING", "identity").lower() == "identity"
     )
-
-
-def _etag_matches(header: str | None, etag: str) -> bool:
-    """RFC 9110, 13.1.2: weak comparison; our tags have no comma inside."""
-    tags = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
-    return "*" in tags or etag in tags

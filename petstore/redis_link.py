@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ KEPT_SECONDS = 86_400  # that generations and marks are kept without a write: th
 # What redis-py raises: its own errors, and others' for a host name or an answer that makes no sense to it.
 FAULTS = (redis.RedisError, OSError, ValueError, TypeError)
 
-# KEYS: generation, marks, entry. ARGV: a new generation, KEPT_SECONDS. → generation, marks that stand, entry
+# KEYS: generation, marks, entry. ARGV: a new generation, KEPT_SECONDS. → generation, marks that stand, entry, its milliseconds
 _READ = """
 local marks = redis.call('ZCARD', KEYS[2])
 if marks > 0 then
@@ -34,7 +34,22 @@ if not generation then
     generation = ARGV[1]
     redis.call('SET', KEYS[1], generation, 'EX', ARGV[2])
 end
-return {generation, marks, marks == 0 and redis.call('GET', KEYS[3])}
+return {generation, marks, marks == 0 and redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])}
+"""
+
+# KEYS: generation and marks of each prefix. ARGV: a new generation, KEPT_SECONDS. → the generation of each, none while marked
+_GENERATIONS = """
+local found = {}
+for i = 1, #KEYS, 2 do
+    local unmarked = redis.call('EXISTS', KEYS[i + 1]) == 0
+    local generation = unmarked and redis.call('GET', KEYS[i])
+    if unmarked and not generation then
+        generation = ARGV[1]
+        redis.call('SET', KEYS[i], generation, 'EX', ARGV[2])
+    end
+    found[#found + 1] = generation
+end
+return found
 """
 
 # KEYS: marks. ARGV: the mark, seconds that it stands, KEPT_SECONDS
@@ -112,11 +127,31 @@ class Link:
     def ping(self) -> None:
         self._call("PING")
 
-    def read(self, prefix: str, key: str) -> tuple[bytes, int, bytes | None]:
-        """The generation of a prefix (a new one, if there was none), the marks on it, and an entry, if there is no mark."""
+    def read(self, prefix: str, key: str) -> tuple[bytes, int, bytes | None, float]:
+        """The generation of a prefix (a new one, if there was none), its marks, and, if it has none, an entry; its seconds."""
         keys = self._generation(prefix), self._marks(prefix), self._entry(prefix, key)
-        generation, marks, entry = self._call("EVAL", _READ, 3, *keys, secrets.token_hex(8), KEPT_SECONDS)
-        return generation, marks, entry
+        generation, marks, entry, milliseconds = self._call("EVAL", _READ, 3, *keys, secrets.token_hex(8), KEPT_SECONDS)
+        return generation, marks, entry, milliseconds / 1000
+
+    def generations(self, prefixes: Collection[str]) -> list[bytes | None]:
+        """Of each prefix its generation (a new one, if there was none); None while it is being written."""
+        self.ask_generations(prefixes)
+        return self.take_generations()
+
+    def ask_generations(self, prefixes: Collection[str]) -> None:
+        """Send the question, whose answer `take_generations` reads later: `fileno` is readable when it is there."""
+        keys = [key for prefix in prefixes for key in (self._generation(prefix), self._marks(prefix))]
+        command = "EVAL", _GENERATIONS, len(keys), *keys, secrets.token_hex(8), KEPT_SECONDS
+        self._connection.send_packed_command(self._connection.pack_command(*command))
+
+    def take_generations(self) -> list[bytes | None]:
+        """The answer to `ask_generations`."""
+        found: list[bytes | None] = self._connection.read_response()
+        return found
+
+    def fileno(self) -> int:
+        """The file number of the connection's socket."""
+        return int(self._connection._sock.fileno())
 
     def store(self, prefix: str, key: str, entry: bytes, ttl: int) -> None:
         self._call("SET", self._entry(prefix, key), entry, "EX", ttl)

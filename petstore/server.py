@@ -7,6 +7,7 @@ import logging
 import math
 import resource
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from petstore import turns
 from petstore.addresses import Network, client_address, household
 from petstore.app import hashing_paths
 from petstore.channel import AHEAD, Channel
+from petstore.checks import Checks
 from petstore.front import WSGI
+from petstore.hits import Hits, note_generations
 from petstore.plugins import MAX_BODY
 from petstore.settings import Settings
 
@@ -29,6 +32,7 @@ _BEGUN_SECONDS = 1  # that a stop waits for the rest of a request whose beginnin
 _IDLE_SECONDS = 60  # that a connection may stay open with nothing asked after an answer
 _SWEEP_SECONDS = 0.5
 _POLL_SECONDS = 0.2
+_CHECK_SECONDS = 0.02  # the same, while Redis is asked
 
 logger = logging.getLogger(__name__)
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests than threads is no event
@@ -37,7 +41,8 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests tha
 class Server:
     """The service on its socket. `run()` serves until `stop()` is called (from a signal handler, say) and has drained."""
 
-    def __init__(self, app: WSGI, settings: Settings) -> None:
+    def __init__(self, app: WSGI, settings: Settings, hits: Hits | None = None) -> None:
+        """hits: the answers that need no thread."""
         self._read_seconds = settings.read_seconds
         self._stopping = False
         self._server: BaseWSGIServer = create_server(
@@ -56,6 +61,10 @@ class Server:
         )
         self._server.channel_class = Channel
         self._server.add_task = self._add_task
+        self._server.pull_trigger = self._wake
+        self._io_thread = 0
+        self._hits, self._hit = hits, deque[Channel]()
+        self._checks = Checks(hits.cache, self._server._map, self._checked) if hits else None
         # Those that wait for a turn at hashing wait in a queue of their own, and take no thread that others need.
         self._hashing_paths = hashing_paths()
         self._hashing = ThreadedTaskDispatcher()
@@ -72,7 +81,7 @@ class Server:
         self._stopping = True
 
     def run(self) -> None:
-        sweep_at = 0.0
+        self._io_thread, sweep_at = threading.get_ident(), 0.0
         while not self._stopping:
             self._poll(_POLL_SECONDS)
             if time.monotonic() >= sweep_at:
@@ -81,7 +90,17 @@ class Server:
         self._drain()
 
     def _poll(self, seconds: float) -> None:
-        wasyncore.loop(timeout=seconds, use_poll=True, map=self._server._map, count=1)
+        soon = 0 if self._hit else _CHECK_SECONDS if self._checks and self._checks.busy else seconds
+        wasyncore.loop(timeout=min(soon, seconds), use_poll=True, map=self._server._map, count=1)
+        if self._checks:
+            self._checks.turn()
+        for _ in range(len(self._hit)):
+            self._hit.popleft().service()
+
+    def _wake(self) -> None:
+        """Have the I/O thread look again; it needs no telling what it has done itself."""
+        if threading.get_ident() != self._io_thread:
+            self._server.trigger.pull_trigger()
 
     def _add_task(self, channel: Channel) -> None:
         # waitress would let a thread wait for a client that asks and asks and never reads.
@@ -89,8 +108,34 @@ class Server:
             channel.held = True
         elif channel.requests[0].path in self._hashing_paths and channel.requests[0].command == "POST":
             self._hashing.add_task(channel)
-        else:
+        elif threading.get_ident() != self._io_thread or not self._take(channel):
             self._server.task_dispatcher.add_task(channel)
+
+    def _take(self, channel: Channel) -> bool:
+        """Whether this thread sees to a request itself: its answer is in memory, or Redis is asked whether it still may be."""
+        environ = channel.next_environ()
+        if self._hits is None or self._checks is None or environ is None:
+            return False
+        kept = self._hits.look(environ).kept
+        if kept and self._hits.cache.shared is None:
+            self._checks.add(channel, [one.prefix for one in kept])
+            return True
+        return self._answer(channel)
+
+    def _checked(self, channel: Channel, generations: dict[str, str | None]) -> None:
+        environ = channel.next_environ()
+        assert environ is not None
+        note_generations(environ, generations)
+        if not self._answer(channel):
+            self._server.task_dispatcher.add_task(channel)
+
+    def _answer(self, channel: Channel) -> bool:
+        """Whether the next request has its answer in memory; this thread gives it when it has looked at the other channels."""
+        environ = channel.next_environ()
+        if self._hits is None or environ is None or self._hits.find(environ) is None:
+            return False
+        self._hit.append(channel)
+        return True
 
     def _close_overdue(self) -> None:
         """A byte every two seconds must not hold a connection, nor answers that nobody takes."""

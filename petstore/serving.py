@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from threading import BoundedSemaphore
@@ -15,6 +15,7 @@ from petstore.app import create_app
 from petstore.cache import Cache
 from petstore.calls import Services
 from petstore.console import Refused, say
+from petstore.memory import Memory, SharedGenerations
 from petstore.rates import Rates
 from petstore.repository import products, users, verify_database
 from petstore.server import Server
@@ -70,19 +71,39 @@ def _make_key(settings: Settings) -> None:
         say(f"a new signing key: {keyring.generate_key(settings.keys)}")
 
 
+def open_cache(settings: Settings, namespace: Callable[[], str | None]) -> Cache:
+    """The cache that the settings name; Refused when what the processes of this machine are to share cannot be used."""
+    shared = None
+    if settings.cache_scope == "machine":
+        try:
+            settings.home.mkdir(parents=True, exist_ok=True)
+            shared = SharedGenerations(settings.home / "generations")
+        except OSError as error:
+            raise Refused(f"PETSTORE_CACHE_SCOPE=machine needs a file of this user's: {error}") from None
+    return Cache(settings.redis_url, namespace, shared)
+
+
 @contextmanager
 def open_services(settings: Settings) -> Iterator[Services]:
     """What every request shares, for the block: pool, cache and key, as the settings say. KeyFault when the key is unfit."""
     ring = keyring.Keyring(settings.keys)
     verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
     database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
-    cache = Cache(settings.redis_url, lambda: database.identity)
+    cache = open_cache(settings, lambda: database.identity)
     issuer = Tokens(ring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
     database.open()
     try:
         waiters = BoundedSemaphore(max(1, settings.threads // 4))
         yield Services(
-            settings, database, cache, issuer, Throttle(cache.reach), Rates(settings.rate_limit), waiters, BoundedSemaphore(1)
+            settings,
+            database,
+            cache,
+            Memory(),
+            issuer,
+            Throttle(cache.reach),
+            Rates(settings.rate_limit),
+            waiters,
+            BoundedSemaphore(1),
         )
     finally:
         cache.close()
@@ -115,7 +136,8 @@ def _why_not(settings: Settings) -> str:
 def _open_server(services: Services) -> Server:
     host, port = services.settings.listen
     try:
-        return Server(create_app(services), services.settings)
+        app = create_app(services)
+        return Server(app, services.settings, app.hits)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise Refused(f"cannot listen on {host}:{port}: {reason}; name another address in PETSTORE_LISTEN") from None

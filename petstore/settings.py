@@ -90,6 +90,15 @@ def _email(text: str) -> str:
     return text
 
 
+def _one_of(*known: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"must be {' or '.join(known)}")
+        return text
+
+    return parse
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     try:
         return networks(text)
@@ -145,7 +154,12 @@ class Settings:
         None, _postgres_url, "the same database as petstore_report: for reports in psql and scripts/sql; unset: as petstore_app"
     )
     redis_url: str | None = _setting(None, _redis_url, "Redis for the cache; unset: an embedded server, or no cache")
-    home: Path = _setting(Path("var"), Path, "folder of the embedded servers' data")
+    cache_scope: str = _setting(
+        "machines",
+        _one_of("machines", "machine"),
+        "where else the database is written: by other machines, too, or by this machine alone, which spares asking Redis",
+    )
+    home: Path = _setting(Path("var"), Path, "folder of the embedded servers' data, and of what the workers of one machine share")
     keys: Path = _setting(Path("keys"), Path, "folder of the keys that sign tokens: private.pem, and others while it is rotated")
     currency: str = _setting("USD", _currency, "ISO 4217 code; fixed when the schema is made, checked at start")
     issuer: str = _setting("petstore", _name, "claim `iss` of the tokens")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from petstore import db, db_schema, embedded
-from petstore.cache import Cache, CacheDown
+from petstore.cache import CacheDown
 from petstore.console import Refused, say
 from petstore.repository import system
-from petstore.serving import make_schema
+from petstore.serving import make_schema, open_cache
+from petstore.sessions import LOGINS
 from petstore.settings import Settings
 
 
@@ -37,10 +38,14 @@ def clear_cache(settings: Settings, identity: str) -> None:
     """Clear the cache of the shop with this identity, and say so."""
     if settings.redis_url is None:
         return
-    cache = Cache(settings.redis_url, lambda: identity)
-    try:
-        say(f"cache cleared, {cache.clear()} keys")
-    except CacheDown:
-        say("the cache could not be reached: lists may be up to 10 minutes old")
-    finally:
-        cache.close()
+    with closing(open_cache(settings, lambda: identity)) as cache:
+        try:
+            say(f"cache cleared, {cache.clear()} keys")
+        except CacheDown:
+            say("the cache could not be reached: lists may be up to 10 minutes old")
+
+
+def forget_logins(settings: Settings, identity: str, user_id: int) -> None:
+    """Have every worker forget what it remembers of an account's logins."""
+    with closing(open_cache(settings, lambda: identity)) as cache:
+        cache.invalidate(LOGINS.format(user_id=user_id))

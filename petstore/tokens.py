@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import threading
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 
 from petstore import errors
-from petstore.keyring import Keyring
+from petstore.keyring import Keyring, Keys
 
 ALGORITHM = "RS256"
 TYPE = "at+jwt"
@@ -21,6 +23,7 @@ LONGEST_SECONDS = 86_400  # that an access token may live
 _CLAIMS = ["iss", "sub", "aud", "iat", "exp", "jti", "role", "sid", "token_version"]
 _LONGEST = 4096  # characters of a token that is looked at; ours have about 750
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # without padding (RFC 7515, 2 and 7.1)
+_MOST = 4096  # tokens remembered
 _ID = re.compile("[1-9][0-9]{0,18}")
 _HEADER = {"alg", "typ", "kid"}  # nothing else, such as jku, jwk, x5u or crit, is in a token of ours
 
@@ -35,12 +38,22 @@ class User:
     token_version: int
 
 
+class _Verified(NamedTuple):
+    """A token that was found good. exp: its last second; keys: those that verified it."""
+
+    user: User
+    exp: int
+    keys: Keys
+
+
 class Tokens:
     """Issues and verifies access tokens of one issuer for one audience; `seconds` is their life."""
 
     def __init__(self, keyring: Keyring, *, issuer: str, audience: str, seconds: int) -> None:
         self.keyring = keyring
         self._issuer, self._audience, self.seconds = issuer, audience, seconds
+        self._verified: dict[bytes, _Verified] = {}
+        self._lock = threading.Lock()
 
     def issue(self, user: User) -> str:
         """A signed token that speaks for the user for `seconds` from now."""
@@ -63,6 +76,24 @@ class Tokens:
 
         Whether the login still lives, and which role its user has now, is the database's to say (petstore.sessions).
         """
+        return self.recall(token) or self._verify(token)
+
+    def recall(self, token: str) -> User | None:
+        """Whom a token speaks for, if it was verified before, is still in time, and no key has changed since."""
+        if len(token) > _LONGEST:
+            return None
+        verified = self._verified.get(_digest(token))
+        in_time = verified is not None and verified.keys is self.keyring.now() and time.time() < verified.exp
+        return verified.user if verified is not None and in_time else None
+
+    def _remember(self, token: str, verified: _Verified) -> None:
+        with self._lock:
+            self._verified[_digest(token)] = verified
+            if len(self._verified) > _MOST:
+                del self._verified[next(iter(self._verified))]
+
+    def _verify(self, token: str) -> User:
+        keys = self.keyring.now()
         try:
             if len(token) > _LONGEST or not _COMPACT.fullmatch(token):
                 raise jwt.InvalidTokenError("not the compact form")
@@ -80,13 +111,20 @@ class Tokens:
             )
             if not _is_ours(claims):
                 raise jwt.InvalidTokenError("claims that we do not make")
-            return User(int(claims["sub"]), claims["role"], int(claims["sid"]), claims["token_version"])
+            user = User(int(claims["sub"]), claims["role"], int(claims["sid"]), claims["token_version"])
+            self._remember(token, _Verified(user, claims["exp"], keys))
+            return user
         except jwt.ExpiredSignatureError:
             detail = "The access token has expired: get the next one (POST /refresh), or log in again."
             raise errors.Unauthorized(detail, error="invalid_token") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             detail = "This is no access token of ours: send the access_token of POST /login, whole and unchanged."
             raise errors.Unauthorized(detail, error="invalid_token") from None
+
+
+def _digest(token: str) -> bytes:
+    """What a token is remembered by: tokens themselves are kept nowhere."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _is_ours(claims: Mapping[str, Any]) -> bool:

@@ -217,7 +217,8 @@ def running(settings: Settings) -> Iterator[tuple[Services, Server]]:
     """The service in a thread of its own, on a free port, for the block."""
     with ExitStack() as stack:
         services = stack.enter_context(open_services(settings))
-        server = Server(create_app(services), settings)
+        app = create_app(services)
+        server = Server(app, settings, app.hits)
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         stack.callback(thread.join)

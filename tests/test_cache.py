@@ -10,7 +10,9 @@ import redis
 
 from petstore import cache as caching
 from petstore import redis_link
-from petstore.cache import BYPASS, HIT, MISS, Cache, CacheDown, Document, cached, document
+from petstore.cache import BYPASS, HIT, MISS, Cache, CacheDown
+from petstore.cached import cached
+from petstore.documents import Document, document
 from tests.conftest import eventually
 
 

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from petstore import cache as caching
 from petstore import redis_link
-from petstore.cache import BYPASS, HIT, MISS, Cache, cached
+from petstore.cache import BYPASS, HIT, MISS, Cache
+from petstore.cached import cached
+from petstore.documents import document
 from tests.conftest import eventually
 from tests.faults.race import KEYS, WRITERS, run_process
 from tests.faults.saving_redis import SavingRedis
@@ -159,7 +160,7 @@ def test_what_redis_forgets_during_a_write_is_no_lie_after_it(call, make_cache, 
     slow.cache.store("thing:1", "read:1", generation, read(call, number=1), 60)
     call.truth = 2
     writer.changed(mark)
-    slow.cache.store("thing:1", "read:1", generation, caching.document(b"1"), 60)
+    slow.cache.store("thing:1", "read:1", generation, document(b"1"), 60)
     assert [look(call), look(call)] == [(2, MISS), (2, HIT)]
 
 
@@ -256,7 +257,7 @@ def test_a_failure_is_nobody_elses(make_cache):
 
 
 def test_nobody_waits_for_a_flight_that_does_not_land(make_cache, monkeypatch):
-    monkeypatch.setattr(caching, "FLIGHT_SECONDS", 0.2)
+    monkeypatch.setattr("petstore.cached.FLIGHT_SECONDS", 0.2)
     call = Call(make_cache())
     begun, go_on = threading.Event(), threading.Event()
     call.before_answer = lambda: begun.set() or go_on.wait(10)

@@ -31,14 +31,15 @@ LAYERS = [
     {"app", "channel"},
     {"routes"},
     {"plugins", "front", "invoicing", "writes", "openapi"},
+    {"hits"},
     {"credentials", "sessions", "components"},
     {"calls", "pagination"},
-    {"throttle", "parameters"},
+    {"throttle", "parameters", "cached", "checks"},
     {"cache", "passwords", "validation", "repository"},
     {"db_schema", "lines", "rates", "redis_link", "stock", "tokens", "turns"},
     {"db", "keyring"},
-    {"causes", "db_connection", "flights"},
-    {"queries", "errors", "settings", "interrupts", "console", "browsers"},
+    {"causes", "db_connection", "flights", "memory"},
+    {"queries", "errors", "settings", "interrupts", "console", "browsers", "documents"},
     {"addresses", "emails"},
 ]
 

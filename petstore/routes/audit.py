@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from petstore.cache import Document
 from petstore.calls import Call
+from petstore.documents import Document
 from petstore.pagination import page, position
 from petstore.parameters import MAX_ID
 from petstore.repository import audit

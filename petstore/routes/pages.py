@@ -13,8 +13,8 @@ from swagger_ui_bundle import swagger_ui_path
 
 from petstore import __version__, errors
 from petstore.browsers import HTML
-from petstore.cache import Document, document
 from petstore.calls import Call
+from petstore.documents import Document, document
 from petstore.openapi import EXPLANATIONS, problem_example
 
 _PAGES = resources.files("petstore.pages")

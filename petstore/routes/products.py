@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 from petstore import errors
-from petstore.cache import Document, cached
+from petstore.cached import cached
 from petstore.calls import Answer, Call
 from petstore.db import Connection
+from petstore.documents import Document
 from petstore.lines import shortage
 from petstore.pagination import page, position
 from petstore.parameters import MAX_ID, fault

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from petstore import errors
-from petstore.cache import Document
 from petstore.calls import Call
+from petstore.documents import Document
 from petstore.parameters import MAX_ID, PARAMETERS, Schema
 from petstore.queries import Parameter, Query
 from petstore.repository.reports import answer_report

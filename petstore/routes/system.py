@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from petstore import errors
-from petstore.cache import Document
 from petstore.calls import Call
 from petstore.db import WrongDatabase
+from petstore.documents import Document
 
 
 def livez(call: Call) -> Document:

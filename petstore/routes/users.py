@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 from petstore import credentials, errors, passwords
-from petstore.cache import Document
+from petstore import sessions as logins
 from petstore.calls import Answer, Call
 from petstore.db import Connection
+from petstore.documents import Document
 from petstore.invoicing import wholes
 from petstore.pagination import page, position
 from petstore.parameters import MAX_ID, fault
@@ -44,7 +45,8 @@ def change_password(call: Call) -> Answer:
     with credentials.own_attempt(call) as attempt:
         credentials.check_password(call, own, call.body["current_password"])
         phc = passwords.hash_password(new, credentials.wait_until(call))
-        if call.write(partial(users.change_password, user_id=own.id, old_password=own.password, password=phc)) is None:
+        change = partial(users.change_password, user_id=own.id, old_password=own.password, password=phc)
+        if logins.write(call, own.id, change) is None:
             raise errors.WrongCredentials()  # it was changed meanwhile
     return Answer(204, headers=attempt.fields())
 
@@ -88,7 +90,7 @@ def delete_account(call: Call) -> Answer:
 
     with credentials.own_attempt(call):
         credentials.check_password(call, own, call.body["current_password"])
-        return call.write(work)
+        return logins.write(call, own.id, work)
 
 
 def list_accounts(call: Call) -> Document:
@@ -118,7 +120,7 @@ def change_account(call: Call) -> Answer:
             raise errors.NotFound("There is no account with this id.")
         return Answer(200, account)
 
-    return call.write(work)
+    return logins.write(call, user_id, work)
 
 
 def _keep_an_admin(conn: Connection, leaving: int) -> None:

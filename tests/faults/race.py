@@ -5,7 +5,8 @@ import threading
 import time
 
 from petstore import redis_link
-from petstore.cache import BYPASS, HIT, MISS, Cache, cached
+from petstore.cache import BYPASS, HIT, MISS, Cache
+from petstore.cached import cached
 
 KEYS, WRITERS = 4, 2  # each process has one writer; each writer its own number under each key
 DEADLY = KEYS - 1  # the key at which writers die

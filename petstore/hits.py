@@ -1,0 +1,117 @@
+"""Cached reads that were answered before and are still true: from this process's memory, past the routes, without a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from petstore import sessions
+from petstore.calls import Services
+from petstore.documents import Document, etag_matches
+from petstore.memory import Kept
+from petstore.tokens import User
+
+Headers = list[tuple[str, str]]
+
+_LOOK, _GENERATIONS = "petstore.look", "petstore.generations"  # in the environ
+_NOT_OF_304 = {"Content-Type", "Content-Length"}  # RFC 9110, 15.4.5
+
+
+@dataclass(frozen=True)
+class Page:
+    """An answer as it went out once. etag: of its body."""
+
+    headers: Headers
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is here for a request. page: the answer; login: that of its token; caller: who that is."""
+
+    page: Kept | None = None
+    login: Kept | None = None
+    caller: User | None = None
+
+    @property
+    def kept(self) -> list[Kept]:
+        return [kept for kept in (self.page, self.login) if kept is not None]
+
+
+class Hits:
+    """Which requests can be answered at once, and the answers."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.cache = services.cache
+
+    def look(self, environ: dict[str, Any]) -> Look:
+        """What is here for a request; whether it is still true has to be asked yet."""
+        found: Look | None = environ.get(_LOOK)
+        if found is None:
+            found = environ[_LOOK] = self._look(environ)
+        return found
+
+    def _look(self, environ: dict[str, Any]) -> Look:
+        memory, plain = self._services.memory, _is_plain_get(environ)
+        page = memory.get(_key(environ, None)) if plain else None
+        if page is not None:
+            return Look(page)
+        caller, login = sessions.recall(self._services, environ.get("HTTP_AUTHORIZATION"))
+        if caller is None:
+            return Look()
+        return Look(memory.get(_key(environ, caller)) if plain else None, login, caller)
+
+    def find(self, environ: dict[str, Any]) -> Look | None:
+        """The answer to a request, if it is here and still true."""
+        look = self.look(environ)
+        if look.page is None:
+            return None
+        if _GENERATIONS not in environ:
+            environ[_GENERATIONS] = self.cache.generations([kept.prefix for kept in look.kept])
+        now = environ[_GENERATIONS]
+        return look if all(now.get(kept.prefix) == kept.generation for kept in look.kept) else None
+
+    def answer(self, look: Look, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        """Give the answer that `find` has found."""
+        if look.caller is not None:
+            self._services.rates.count(f"user {look.caller.id}")
+        assert look.page is not None
+        page: Page = look.page.value
+        if etag_matches(environ.get("HTTP_IF_NONE_MATCH"), page.etag):
+            start("304 Not Modified", [pair for pair in page.headers if pair[0] not in _NOT_OF_304])
+            return []
+        start("200 OK", page.headers)
+        return [page.body]
+
+
+def keep(services: Services, environ: dict[str, Any], caller: User | None, document: Document, headers: Headers) -> None:
+    """Keep the answer to a request, which is a hit, for the next one that asks the same."""
+    if document.fresh is not None and _is_plain_get(environ):
+        page = Page(headers, document.body, document.etag)
+        services.memory.keep(_key(environ, caller), page, document.fresh, len(document.body) + 2000)
+
+
+def note_generations(environ: dict[str, Any], found: Mapping[str, str | None]) -> None:
+    """Note the generations that were asked for after the request had come."""
+    environ[_GENERATIONS] = found
+
+
+def generations(environ: Mapping[str, Any]) -> Mapping[str, str | None]:
+    """The generations that were asked for when this request had come."""
+    found: Mapping[str, str | None] = environ.get(_GENERATIONS, {})
+    return found
+
+
+def _key(environ: dict[str, Any], caller: User | None) -> tuple[str, str, User | None]:
+    return environ["PATH_INFO"], environ.get("QUERY_STRING", ""), caller
+
+
+def _is_plain_get(environ: dict[str, Any]) -> bool:
+    return (
+        environ["REQUEST_METHOD"] == "GET"
+        and environ.get("CONTENT_LENGTH", "") in ("", "0")
+        and "HTTP_TRANSFER_ENCODING" not in environ
+    )
