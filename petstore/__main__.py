@@ -14,8 +14,8 @@ from petstore.commands import create_admin, generate_keys, migrate, openapi, rot
 from petstore.console import Refused, say
 from petstore.dba import psql, sql
 from petstore.embedded import EmbeddedError
-from petstore.serving import serve
-from petstore.settings import Settings, SettingsError, load_settings
+from petstore.serving import serve, worker
+from petstore.settings import Settings, SettingsError, load_settings, parse_workers
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,10 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added
 
-    serving = command(serve)
-    serving.add_argument("--setup", action="store_true", help="make first what is missing: servers, key, schema, demo")
-    serving.add_argument("--demo", action="store_true", help="put the demo catalogue into an empty database")
-    serving.add_argument("--reset", action="store_true", help="throw the embedded database's data away first")
+    _add_serve_options(command(serve), commands.add_parser("worker"))  # the second without help: it is not shown
     command(migrate)
     loading = command(seed)
     for what in ("products", "users", "invoices"):
@@ -85,6 +82,16 @@ def _parser() -> argparse.ArgumentParser:
     connecting.add_argument("--report", action="store_true", help="as petstore_report, which only reads; the first argument")
     _add_sql_options(command(sql))
     return parser
+
+
+def _add_serve_options(serving: argparse.ArgumentParser, working: argparse.ArgumentParser) -> None:
+    serving.add_argument("--setup", action="store_true", help="make first what is missing: servers, key, schema, demo")
+    serving.add_argument("--demo", action="store_true", help="put the demo catalogue into an empty database")
+    serving.add_argument("--reset", action="store_true", help="throw the embedded database's data away first")
+    serving.add_argument("--workers", type=_workers, metavar="N", help="processes that serve, in place of PETSTORE_WORKERS")
+    working.set_defaults(command=worker)
+    for name in ("listener", "line"):
+        working.add_argument(name, type=int)
 
 
 def _add_key_options(making: argparse.ArgumentParser, rotating: argparse.ArgumentParser) -> None:
@@ -107,6 +114,13 @@ def _add_sql_options(running: argparse.ArgumentParser) -> None:
     how.add_argument("--top", type=_count, nargs="?", const=20, metavar="N", help="the N (20) statements that took most time")
     running.add_argument("name", nargs="?", metavar="NAME", help="such as products/get_product")
     running.add_argument("parameters", nargs="*", metavar="PARAMETER=VALUE", help="what may be NULL can be left out")
+
+
+def _workers(text: str) -> int:
+    try:
+        return parse_workers(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _count(text: str) -> int:

@@ -175,7 +175,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.answered += 1
 
     def writable(self) -> bool:
+        if self.total_outbufs_len and self._is_being_sent():
+            return False
         return bool(self.held or super().writable())
+
+    def _is_being_sent(self) -> bool:
+        """Whether a thread is just sending. It says so if something is left; to poll meanwhile would take the core from it."""
+        if not self.outbuf_lock.acquire(blocking=False):
+            return True
+        self.outbuf_lock.release()
+        return False
 
     def handle_write(self) -> None:
         super().handle_write()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,9 +26,18 @@ def install() -> None:
     _handle(_interrupt)
 
 
-def call(function: Callable[[], object]) -> None:
-    """From now on each of the signals calls the function and interrupts nothing."""
-    _handle(lambda *_: function())
+def call(function: Callable[[], object], at_hangup: Callable[[], object] | None = None) -> None:
+    """From now on each of the signals calls the function and interrupts nothing; SIGHUP another one, where it is given."""
+    _handle(lambda number, _: (at_hangup or function)() if number == signal.SIGHUP else function())
+
+
+def has_terminal() -> bool:
+    """Whether there is a terminal that may end, and take us with it (SIGHUP)."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def ignore() -> None:

@@ -28,6 +28,7 @@ from petstore.settings import Settings
 
 MAX_HEADERS = 32_768  # bytes
 DRAIN_SECONDS = 10  # that a stop waits for requests under way: more than the 3 s any of them may take
+RETIRE_SECONDS = 5  # that a server which retires leaves its clients for their next request
 _BEGUN_SECONDS = 1  # that a stop waits for the rest of a request whose beginning is here
 _IDLE_SECONDS = 60  # that a connection may stay open with nothing asked after an answer
 _SWEEP_SECONDS = 0.5
@@ -39,15 +40,18 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests tha
 
 
 class Server:
-    """The service on its socket. `run()` serves until `stop()` is called (from a signal handler, say) and has drained."""
+    """The service on its socket. `run()` serves until `stop()` is called (from a signal handler, say) and has drained.
 
-    def __init__(self, app: WSGI, settings: Settings, hits: Hits | None = None) -> None:
-        """hits: the answers that need no thread."""
+    hits: answers that need no thread. listener: a socket that listens already, which other processes may have, too; by default one
+    of its own.
+    """
+
+    def __init__(self, app: WSGI, settings: Settings, hits: Hits | None = None, listener: socket.socket | None = None) -> None:
         self._read_seconds = settings.read_seconds
-        self._stopping = False
+        self._stopping = self._retiring = False
         self._server: BaseWSGIServer = create_server(
             app,
-            sockets=[_listen(*settings.listen)],
+            sockets=[listener or listen(*settings.listen)],
             threads=settings.threads,
             connection_limit=_affordable(settings) + 2,  # it counts the listening socket and its own pipe
             # The application answers 413 itself, in the order that the contract gives; this is for what is far beyond.
@@ -59,6 +63,7 @@ class Server:
             expose_tracebacks=False,
             clear_untrusted_proxy_headers=False,  # petstore.addresses decides whom to believe
         )
+        self._sweep_at = 0.0
         self._server.channel_class = Channel
         self._server.add_task = self._add_task
         self._server.pull_trigger = self._wake
@@ -80,14 +85,30 @@ class Server:
         """Finish what is running or queued, take nothing new. Safe in a signal handler."""
         self._stopping = True
 
+    def retire(self) -> None:
+        """Leave what is new to the other processes on the socket, and end without cutting off any client. As safe as stop()."""
+        self._retiring = True
+
     def run(self) -> None:
-        self._io_thread, sweep_at = threading.get_ident(), 0.0
-        while not self._stopping:
-            self._poll(_POLL_SECONDS)
-            if time.monotonic() >= sweep_at:
-                self._close_overdue()
-                sweep_at = time.monotonic() + _SWEEP_SECONDS
+        self._io_thread = threading.get_ident()
+        while not self._stopping and not self._retiring:
+            self._turn()
+        if self._retiring:
+            self._see_off()
         self._drain()
+
+    def _turn(self) -> None:
+        self._poll(_POLL_SECONDS)
+        if time.monotonic() >= self._sweep_at:
+            self._close_overdue()
+            self._sweep_at = time.monotonic() + _SWEEP_SECONDS
+
+    def _see_off(self) -> None:
+        """Accept no more; each client's next answer says that it is the last here. Who asks nothing is not waited for long."""
+        wasyncore.dispatcher.close(self._server)
+        until = time.monotonic() + RETIRE_SECONDS
+        while self._channels() and not self._stopping and time.monotonic() < until:
+            self._turn()
 
     def _poll(self, seconds: float) -> None:
         soon = 0 if self._hit else _CHECK_SECONDS if self._checks and self._checks.busy else seconds
@@ -166,6 +187,8 @@ class Server:
 
     def _close_door(self) -> None:
         """Take in who has connected already, then listen no more."""
+        if not self._server.accepting:
+            return
         connected = -1
         while connected < len(self._server._map) < self._server.adj.connection_limit:
             connected = len(self._server._map)
@@ -211,7 +234,8 @@ class _FairQueue:
         return sum(map(len, self._clients.values()))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     return socket.create_server((str(address[0]), port), family=family, backlog=1024)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import BoundedSemaphore
 
@@ -18,11 +21,16 @@ from petstore.console import Refused, say
 from petstore.memory import Memory, SharedGenerations
 from petstore.rates import Rates
 from petstore.repository import products, users, verify_database
-from petstore.server import Server
-from petstore.settings import Settings
+from petstore.server import Server, listen
+from petstore.settings import Settings, variable
 from petstore.stock import PRODUCTS
 from petstore.throttle import Throttle
 from petstore.tokens import Tokens
+from petstore.turns import CORES
+from petstore.workers import Workers
+
+SWITCH_SECONDS = 0.005
+_RESET_HINT = "\n--reset throws away what PETSTORE_HOME holds and begins anew"
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
@@ -41,16 +49,64 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
             settings = stack.enter_context(embedded.services(settings, say, reset=options.reset))
             _make_key(settings)
             make_schema(settings)
-        services = stack.enter_context(open_services(settings))
-        reachable = _check_at_start(services, own_database)
-        server = _open_server(services)  # before the demo: its password must not be made for a service that cannot start
-        if reachable and (options.demo or (options.setup and own_database)):
-            _seed_if_empty(services, options.demo)
-        interrupts.call(server.stop)
-        _announce(services, server)
-        server.run()
+        # What workers share is the socket alone: pools and whatever else is open here are closed before the first one starts.
+        with open_services(settings) as services:
+            reachable = _check(services, _RESET_HINT if own_database else "")
+            if not reachable:
+                say(f"the database cannot be used yet{_why_not(settings)}; serving, and ready as soon as it can")
+            listener = stack.enter_context(_listener(settings))  # before the demo: its password is for a service that can start
+            if reachable and (options.demo or (options.setup and own_database)):
+                _seed_if_empty(services, options.demo)
+            url = _url(listener)
+            first_steps = _first_steps(services, url) if reachable else ""
+        count = options.workers or settings.workers or min(CORES, 64)
+        workers = Workers(listener, count, _environ(settings))
+        interrupts.call(workers.stop, _at_hangup(workers))
+        workers.run(partial(_announce, f"{url}, with {count} worker{'s' * (count > 1)}", first_steps))
         interrupts.ignore()  # the rest of the stop is quick, and must be whole
     say("stopped")
+
+
+def worker(settings: Settings, options: argparse.Namespace) -> None:
+    """Serve in one of several processes; `serve` starts it, with a socket that listens and a line to itself."""
+    interrupts.call(sys.exit)  # nothing has begun yet
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with (
+        open_services(settings) as services,
+        socket.socket(fileno=options.listener) as listener,
+        socket.socket(fileno=options.line) as line,
+    ):
+        _check(services)
+        app = create_app(services)
+        server = Server(app, settings, app.hits, listener)
+        interrupts.call(server.stop, server.retire)
+
+        def watch() -> None:
+            line.recv(1)  # of which nothing comes but its end, with that of our parent
+            server.stop()
+
+        threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+        line.sendall(b"1")
+        server.run()
+
+
+def _environ(settings: Settings) -> dict[str, str]:
+    """The environment of a worker: ours, and where the servers are that --setup has started."""
+    found = {variable(name): getattr(settings, name) for name in embedded.URLS}
+    return {**os.environ, **{name: url for name, url in found.items() if url}}
+
+
+def _at_hangup(workers: Workers) -> Callable[[], None]:
+    """SIGHUP says that our terminal has ended, or, to a service that has none or still has it, that it is to reload."""
+    started_on_terminal = interrupts.has_terminal()
+
+    def hang_up() -> None:
+        if started_on_terminal and not interrupts.has_terminal():
+            workers.stop()
+        else:
+            workers.reload()
+
+    return hang_up
 
 
 def make_schema(settings: Settings) -> None:
@@ -110,17 +166,15 @@ def open_services(settings: Settings) -> Iterator[Services]:
         database.close()
 
 
-def _check_at_start(services: Services, own_database: bool) -> bool:
+def _check(services: Services, hint: str = "") -> bool:
     """Whether the database answers. A wrong one stops the start; with one that is down, the service gets ready when it is up."""
     try:
         services.db.check()
         return True
     except db.WrongDatabase as error:
-        resets = own_database and not isinstance(error, db.WrongQuery)  # new data would not mend a file
-        hint = "\n--reset throws away what PETSTORE_HOME holds and begins anew" if resets else ""
-        raise Refused(f"{error}{hint}") from None
+        # New data would not mend a file.
+        raise Refused(f"{error}{'' if isinstance(error, db.WrongQuery) else hint}") from None
     except errors.Unavailable:
-        say(f"the database cannot be used yet{_why_not(services.settings)}; serving, and ready as soon as it can")
         return False
 
 
@@ -133,11 +187,10 @@ def _why_not(settings: Settings) -> str:
         return f" ({str(error).strip().splitlines()[0]})"
 
 
-def _open_server(services: Services) -> Server:
-    host, port = services.settings.listen
+def _listener(settings: Settings) -> socket.socket:
+    host, port = settings.listen
     try:
-        app = create_app(services)
-        return Server(app, services.settings, app.hits)
+        return listen(host, port)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise Refused(f"cannot listen on {host}:{port}: {reason}; name another address in PETSTORE_LISTEN") from None
@@ -162,17 +215,24 @@ def _seed_if_empty(services: Services, asked: bool) -> None:
             say(f"the admin's password, shown this once: {password}")
 
 
-def _announce(services: Services, server: Server) -> None:
-    host, port = server.address
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    say(f"version {__version__} serves on {url}, Ctrl-C stops it")
-    with suppress(errors.Problem):
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _announce(where: str, first_steps: str) -> None:
+    say(f"version {__version__} serves on {where}, Ctrl-C stops it")
+    if first_steps:
+        print(first_steps, flush=True)
+
+
+def _first_steps(services: Services, url: str) -> str:
+    """Three lines to paste: look, register, and buy (or see one's profile, where nothing is on sale); "" without a database."""
+    try:
         goods = services.db.read(partial(products.list_products, after=0, limit=100))
-        print(_first_steps(url, next((product.id for product in goods if product.stock > 1), None)), flush=True)
-
-
-def _first_steps(url: str, product_id: int | None) -> str:
-    """Three lines to paste: look, register, and buy (or see one's profile, where nothing is on sale)."""
+    except errors.Problem:
+        return ""
+    product_id = next((product.id for product in goods if product.stock > 1), None)
     email, password = f"ana-{secrets.token_hex(3)}@example.com", secrets.token_urlsafe(9)
     body = f'{{"email":"{email}","password":"{password}"}}'
     json = "-H 'Content-Type: application/json'"

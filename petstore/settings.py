@@ -62,6 +62,9 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+parse_workers = _number(1, 64)  # of the setting, and of the option
+
+
 def _switch(text: str) -> bool:
     if text not in ("on", "off"):
         raise ValueError("must be on or off")
@@ -172,11 +175,14 @@ class Settings:
     )
     cors_origins: tuple[str, ...] = _setting((), _origins, "origins whose pages may call the API, with commas between")
     rate_limit: int = _setting(
-        2000, _number(0, 1_000_000), "requests a second of one address or user, ten seconds' worth at once; 0: no limit"
+        2000,
+        _number(0, 1_000_000),
+        "requests a second of one address or user, ten seconds' worth at once, in each worker; 0: no limit",
     )
-    threads: int = _setting(8, _number(1, 256), "requests worked on at the same time")
-    pool_size: int = _setting(8, _number(1, 256), "database connections at most")
-    connections: int = _setting(1000, _number(16, 20_000), "open client connections at most")
+    workers: int | None = _setting(None, parse_workers, "processes that serve, on one socket; unset: as many as there are cores")
+    threads: int = _setting(8, _number(1, 256), "requests worked on at the same time, in each worker")
+    pool_size: int = _setting(8, _number(1, 256), "database connections at most, of each worker")
+    connections: int = _setting(1000, _number(16, 20_000), "open client connections at most, of each worker")
     read_seconds: int = _setting(
         10, _number(1, 600), "time a client has to send a whole request, or to take an answer, in seconds"
     )

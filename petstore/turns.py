@@ -15,8 +15,9 @@ from pathlib import Path
 
 from petstore import errors
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2  # that we may use
 # A hash takes tens of milliseconds of a core: more at once than half of the cores would starve every other request.
-AT_ONCE = max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2) // 2)
+AT_ONCE = max(1, CORES // 2)
 _POLL_SECONDS = 0.002  # between two looks for a turn that another process has
 _PAUSE_SECONDS = 0.003  # between two turns of one process, for those of others to see that one is free
 

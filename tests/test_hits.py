@@ -10,7 +10,6 @@ import pytest
 from petstore import sessions
 from petstore.documents import Fresh
 from petstore.memory import Memory, SharedGenerations
-from petstore.writes import write
 from tests.client import Client
 from tests.factories import PASSWORD
 
@@ -205,7 +204,9 @@ def test_pipelined_requests_are_answered_in_their_order_from_memory_or_not(two, 
         warm(client, "/products?id=1", two[0])
     paths = ["/products?id=1", "/livez", "/products?id=1", "/products?id=1", "/products?id=99", "/products?id=1"] * 20
     with socket.create_connection(two[0][1].address) as raw:
-        raw.sendall(b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Request-ID: n{n}\r\n\r\n".encode() for n, path in enumerate(paths)))
+        raw.sendall(
+            b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Request-ID: n{n}\r\n\r\n".encode() for n, path in enumerate(paths))
+        )
         raw.settimeout(5)
         got = b""
         while got.count(b"HTTP/1.1 ") < len(paths) or not got.endswith(b"\n"):
@@ -220,7 +221,8 @@ def test_hits_count_for_the_general_limit_and_are_logged(with_settings, make, tm
     with with_settings(cache_scope="machine", home=tmp_path, rate_limit=1) as service, Client(service[1].address) as client:
         with caplog.at_level("INFO", logger="petstore.access"):
             statuses = [client.get("/products").status for _ in range(14)]
-    assert statuses[:10] == [200] * 10 and statuses[-1] == 429
+    assert statuses[:10] == [200] * 10
+    assert statuses[-1] == 429
     assert sum(record.getMessage().startswith("GET /products 200") for record in caplog.records) == statuses.count(200)
 
 

@@ -27,6 +27,7 @@ LAYERS = [
     {"commands", "dba"},
     {"shop"},
     {"serving"},
+    {"workers"},
     {"server", "seeding", "embedded"},
     {"app", "channel"},
     {"routes"},

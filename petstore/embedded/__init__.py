@@ -25,7 +25,7 @@ __all__ = ["EmbeddedError", "Postgres", "Redis", "attached", "find_psql", "find_
 
 Say = Callable[[str], None]
 _RUNNING = "running.json"  # in the home folder while servers of ours run: their URLs, for other commands of the same user
-_URLS = ("database_url", "owner_url", "report_url", "redis_url")
+URLS = ("database_url", "owner_url", "report_url", "redis_url")
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def services(settings: Settings, say: Say, *, reset: bool = False) -> Iterator[S
             say(f"the old data in {settings.home} is gone")
         complete = _with_postgres(settings, say, stack)
         complete = _with_redis(complete, say, stack)
-        ours = {name: getattr(complete, name) for name in _URLS if getattr(complete, name) != getattr(settings, name)}
+        ours = {name: getattr(complete, name) for name in URLS if getattr(complete, name) != getattr(settings, name)}
         stack.callback((settings.home / _RUNNING).unlink, missing_ok=True)
         _write_private(settings.home / _RUNNING, json.dumps(ours))
         yield complete
@@ -68,7 +68,7 @@ def attached(settings: Settings, say: Say) -> Iterator[Settings]:
 
     No cache is started: one that is not running has nothing to clear.
     """
-    wanted = _URLS if settings.database_url is None else ("redis_url",) if settings.redis_url is None else ()
+    wanted = URLS if settings.database_url is None else ("redis_url",) if settings.redis_url is None else ()
     found = _running(settings.home)
     settings = replace(settings, **{name: found[name] for name in wanted if name in found})
     if settings.database_url:

@@ -17,6 +17,7 @@ from petstore.keyring import Keyring
 from tests.client import Client
 from tests.conftest import eventually
 from tests.faults.conftest import timed
+from tests.processes import end
 from tests.test_seeding import environment
 
 ROOT = Path(__file__).parents[2]
@@ -59,8 +60,7 @@ class Process:
             return one.post("/purchase_product", wish, headers=headers)
 
     def end(self, how):
-        self.process.send_signal(how)
-        return self.process.wait(20)
+        return end(self.process, how, 20)
 
 
 @pytest.fixture

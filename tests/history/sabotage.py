@@ -52,7 +52,10 @@ def _change_query(name: str, old: str, new: str) -> None:
 SABOTAGES: dict[str, Callable[[], None]] = {made.__name__: made for made in (row_lock, unique_key, generation, outcome)}
 
 if __name__ == "__main__":
-    SABOTAGES[sys.argv[1]]()
+    name, *arguments = sys.argv[1:]
+    SABOTAGES[name]()
+    from petstore import workers
     from petstore.__main__ import main
 
-    main(sys.argv[2:])
+    workers.COMMAND = (sys.executable, "-m", "tests.history.sabotage", name)
+    main(arguments)

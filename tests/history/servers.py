@@ -23,6 +23,7 @@ from petstore.keyring import Keyring, generate_key
 from petstore.settings import Settings
 from tests.client import Client
 from tests.factories import Person
+from tests.processes import end, kill_tree
 from tests.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
@@ -75,13 +76,7 @@ class Shop:
 
     def kill_postgres(self) -> None:
         """kill -9 of the server and all its backends; it starts again on the same data."""
-        parent = self.postgres.pid or 0
-        os.kill(parent, signal.SIGSTOP)  # it forks no more
-        processes = [parent, *_children(parent)]
-        for pid in processes:
-            os.kill(pid, signal.SIGKILL)
-        while any(_is_alive(pid) for pid in processes):
-            time.sleep(0.005)
+        kill_tree(self.postgres.pid or 0)
         self.postgres.start()
         for service in self.services:
             service.database.upstream = self._socket()
@@ -91,7 +86,7 @@ class Shop:
 
 
 class Service:
-    """One process of the service on a port that stays the same, with its own ways to PostgreSQL and Redis."""
+    """A service with its workers on a port that stays the same, with its own ways to PostgreSQL and Redis."""
 
     database: Proxy
     cache: Proxy
@@ -147,8 +142,7 @@ class Service:
 
     def _end(self, how: int) -> int:
         assert self._process is not None
-        self._process.send_signal(how)
-        return self._process.wait(30)
+        return end(self._process, how, 30)
 
     def _is_ready(self) -> bool:
         with suppress(OSError), Client(self.address) as client:
@@ -199,19 +193,3 @@ def _free_port() -> int:
         port = random.randrange(15_000, 32_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-
-
-def _children(parent: int) -> list[int]:
-    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if _state(path)[1] == parent]
-
-
-def _is_alive(pid: int) -> bool:
-    return _state(Path(f"/proc/{pid}/stat"))[0] not in ("", "Z", "X")
-
-
-def _state(path: Path) -> tuple[str, int]:
-    """The state and the parent of a process (proc(5): the fields after its name)."""
-    with suppress(OSError):
-        state, parent = path.read_text().rpartition(")")[2].split()[:2]
-        return state, int(parent)
-    return "", 0

@@ -1,0 +1,52 @@
+"""Processes that a test has started, and those that these have started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+
+def children(parent: int) -> list[int]:
+    """What runs of the processes that this one has started."""
+    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if _state(path)[1] == parent]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs: one that has ended may stay in the list until its parent asks."""
+    return _state(Path(f"/proc/{pid}/stat"))[0] not in ("", "Z", "X")
+
+
+def workers(service: int) -> list[int]:
+    """The processes in which a `petstore serve` serves."""
+    return [pid for pid in children(service) if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def kill_tree(parent: int) -> None:
+    """kill -9 of a process and all that it has started; returns when none is left."""
+    os.kill(parent, signal.SIGSTOP)  # it starts no more
+    processes = [parent, *children(parent)]
+    for pid in processes:
+        os.kill(pid, signal.SIGKILL)
+    while any(is_alive(pid) for pid in processes):
+        time.sleep(0.005)
+
+
+def end(process: subprocess.Popen, how: int, seconds: float) -> int:
+    """Send a service the signal, or kill it with its workers; its exit status."""
+    if how != signal.SIGKILL:
+        process.send_signal(how)
+    elif process.poll() is None:
+        kill_tree(process.pid)
+    return process.wait(seconds)
+
+
+def _state(path: Path) -> tuple[str, int]:
+    """The state and the parent of a process (proc(5): the fields after its name)."""
+    with suppress(OSError):
+        state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        return state, int(parent)
+    return "", 0
