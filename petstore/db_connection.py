@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeAlias
 
 import psycopg
+from psycopg.generators import execute
 from psycopg.types.numeric import Int8Dumper
 
 Connection: TypeAlias = psycopg.Connection[Any]
@@ -38,6 +39,18 @@ class _Bigint(Int8Dumper):
 def configure(conn: Connection) -> None:
     """What every connection needs that is to run our queries."""
     conn.adapters.register_dumper(int, _Bigint)
+
+
+def command(conn: Connection, text: str) -> str:
+    """Run BEGIN, COMMIT or ROLLBACK, or what else takes no parameters; the tag of its last statement (PostgreSQL manual, 54.7).
+
+    Not by a cursor, which would cost more than COMMIT itself, and after each ROLLBACK forget every prepared statement.
+    """
+    conn.pgconn.send_query(text.encode())
+    for result in (results := conn.wait(execute(conn.pgconn))):
+        if result.status == psycopg.pq.ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(result)
+    return (results[-1].command_status or b"").decode()
 
 
 def is_open(conn: Connection) -> bool:

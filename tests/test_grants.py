@@ -45,7 +45,6 @@ OTHER_VALUES = {
     "idempotency/claim_key": {"key": "new"},
     "invoices/create_event": {"invoice_id": "2"},
     "invoices/update_status": {"invoice_id": "2"},
-    "purchases/create_invoice_details": {"invoice_id": "2"},
     "sessions/create_session": {"token_hash": HASH.replace("e3", "00")},
     "sessions/end_reused_session": {"token_hash": f"\\x{sha256(b'used').hexdigest()}"},
     **{f"users/{name}": {"old_password": PHC} for name in ("change_password", "rehash_password", "erase_user")},

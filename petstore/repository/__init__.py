@@ -29,6 +29,7 @@ _PYTHON: Mapping[str, Any] = {
     "timestamp with time zone": datetime,
     "bigint[]": list[int],
     "integer[]": list[int],
+    "numeric[]": list[Decimal],
     "boolean[]": list[bool],
     "text[]": list[str],
 }

@@ -3,52 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
-from petstore.db import Connection, execute, many, one
-from petstore.repository.invoices import Invoice, InvoiceDetail
+from petstore.db import Connection, many
 
 
 @dataclass(frozen=True)
-class LockedProduct:
-    """A product that nobody else can change before this transaction ends. price: of one piece; stock: pieces."""
+class BoughtProduct:
+    """A product that a purchase has locked, its line of the invoice, and the invoice.
 
-    id: int
-    price: Decimal
+    unit_price: of one piece, now; stock: pieces, before the purchase. From quantity on as in InvoiceDetail and Invoice, or None
+    in every row when nothing was bought.
+    """
+
+    product_id: int
+    name: str
+    unit_price: Decimal
     stock: int
+    quantity: int | None
+    line_total: Decimal | None
+    credited: int | None
+    restocked: int | None
+    invoice_id: int | None
+    number: str | None
+    user_id: int | None
+    status: str | None
+    total: Decimal | None
+    currency: str
+    created_at: datetime | None
 
 
-def lock_products(conn: Connection, *, product_ids: list[int]) -> list[LockedProduct]:
-    """Lock those of the products that are on sale, in id order."""
-    return many(conn, "purchases/lock_products", LockedProduct, product_ids=product_ids)
-
-
-def take_stock(conn: Connection, *, product_ids: list[int], quantities: list[int], invoice_id: int, actor_id: int) -> int:
-    """Take pieces of locked products out of stock, for an invoice that has its lines."""
-    return execute(
-        conn,
-        "purchases/take_stock",
-        product_ids=product_ids,
-        quantities=quantities,
-        invoice_id=invoice_id,
-        actor_id=actor_id,
-    )
-
-
-def create_invoice(conn: Connection, *, user_id: int, total: Decimal) -> Invoice:
-    """A new pending invoice."""
-    return one(conn, "purchases/create_invoice", Invoice, user_id=user_id, total=total)
-
-
-def create_invoice_details(
-    conn: Connection, *, invoice_id: int, product_ids: list[int], quantities: list[int]
-) -> list[InvoiceDetail]:
-    """The lines of an invoice, with the names and prices of locked products."""
+def buy_products(
+    conn: Connection,
+    *,
+    user_id: int,
+    product_ids: list[int],
+    quantities: list[int],
+    expected_ids: list[int],
+    expected_prices: list[Decimal],
+) -> list[BoughtProduct]:
+    """Buy all of it or nothing; what was found of each product that is on sale, in id order."""
     return many(
         conn,
-        "purchases/create_invoice_details",
-        InvoiceDetail,
-        invoice_id=invoice_id,
+        "purchases/buy_products",
+        BoughtProduct,
+        user_id=user_id,
         product_ids=product_ids,
         quantities=quantities,
+        expected_ids=expected_ids,
+        expected_prices=expected_prices,
     )

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from petstore import errors
 from petstore.calls import Answer, Call
 from petstore.db import Connection
-from petstore.invoicing import INVOICES, parts
+from petstore.invoicing import INVOICES
 from petstore.lines import Line, shortages, sum_lines, unknown_products
 from petstore.repository import purchases
-from petstore.repository.purchases import LockedProduct
+from petstore.repository.purchases import BoughtProduct
 from petstore.stock import stock_prefixes
 from petstore.validation import money
 from petstore.writes import write
 
-Locked = Mapping[int, LockedProduct]
+_OF_INVOICE = ("number", "user_id", "status", "total", "currency", "created_at")
+_OF_DETAIL = ("product_id", "name", "unit_price", "quantity", "line_total", "credited", "restocked")
+
+
+class Expected(NamedTuple):
+    """A price that the buyer knows, and where in the body it stands."""
+
+    pointer: str
+    product_id: int
+    price: Decimal
 
 
 def purchase_product(call: Call) -> Answer:
@@ -25,50 +35,66 @@ def purchase_product(call: Call) -> Answer:
     wanted, expected = sum_lines(lines), _expected_prices(call, lines)
 
     def work(conn: Connection) -> Answer:
-        locked = {product.id: product for product in purchases.lock_products(conn, product_ids=list(wanted))}
-        if faults := unknown_products("products", lines, locked, "there is no such product"):
-            raise errors.Invalid(faults)
-        _check_prices(call, expected, locked)
-        stock = {product.id: product.stock for product in locked.values()}
-        if faults := shortages("products", lines, wanted, stock, "in stock"):
-            raise errors.NotEnoughStock(errors=faults)
-        return _buy(conn, call.user.id, wanted, locked)
+        found = purchases.buy_products(
+            conn,
+            user_id=call.user.id,
+            product_ids=list(wanted),
+            quantities=list(wanted.values()),
+            expected_ids=[one.product_id for one in expected],
+            expected_prices=[one.price for one in expected],
+        )
+        if not found or found[0].invoice_id is None:
+            raise _refusal(call, lines, wanted, expected, {product.product_id: product for product in found})
+        return _answer(found)
 
     return write(call, work, *stock_prefixes(wanted), INVOICES.format(user_id=call.user.id))
 
 
-def _buy(conn: Connection, user_id: int, wanted: Mapping[int, int], locked: Locked) -> Answer:
-    ids, quantities = list(wanted), list(wanted.values())
-    total = sum((product.price * wanted[product.id] for product in locked.values()), Decimal(0))
-    invoice = purchases.create_invoice(conn, user_id=user_id, total=total)
-    details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=ids, quantities=quantities)
-    purchases.take_stock(conn, product_ids=ids, quantities=quantities, invoice_id=invoice.id, actor_id=user_id)
-    whole = {**vars(invoice), "details": parts("invoice_id", details)[invoice.id], "events": [], "credit_notes": []}
-    return Answer(201, whole, {"Location": f"/invoices/{invoice.id}"})
+def _answer(bought: Sequence[BoughtProduct]) -> Answer:
+    invoice = bought[0]
+    details = [{name: getattr(product, name) for name in _OF_DETAIL} for product in bought]
+    whole = {"id": invoice.invoice_id, **{name: getattr(invoice, name) for name in _OF_INVOICE}}
+    whole |= {"details": details, "events": [], "credit_notes": []}
+    return Answer(201, whole, {"Location": f"/invoices/{invoice.invoice_id}"})
 
 
-def _expected_prices(call: Call, lines: Sequence[Line]) -> list[tuple[str, int, Decimal]]:
-    """Of each line that has an expected price: where it stands, the product, the price."""
+def _expected_prices(call: Call, lines: Sequence[Line]) -> list[Expected]:
     digits = call.services.settings.minor_digits
     return [
-        (pointer, line["product_id"], money(pointer, line["expected_price"], digits))
+        Expected(pointer, line["product_id"], money(pointer, line["expected_price"], digits))
         for number, line in enumerate(lines)
         if "expected_price" in line and (pointer := f"/products/{number}/expected_price")
     ]
 
 
-def _check_prices(call: Call, expected: Sequence[tuple[str, int, Decimal]], locked: Locked) -> None:
+def _refusal(
+    call: Call,
+    lines: Sequence[Line],
+    wanted: Mapping[int, int],
+    expected: Sequence[Expected],
+    locked: Mapping[int, BoughtProduct],
+) -> Exception:
+    """Why nothing was bought."""
+    if faults := unknown_products("products", lines, locked, "there is no such product"):
+        return errors.Invalid(faults)
+    if faults := _other_prices(call, expected, locked):
+        return errors.PriceChanged(errors=faults)
+    stock = {product_id: product.stock for product_id, product in locked.items()}
+    if faults := shortages("products", lines, wanted, stock, "in stock"):
+        return errors.NotEnoughStock(errors=faults)
+    return LookupError("purchases/buy_products bought nothing, and nothing is wrong")
+
+
+def _other_prices(call: Call, expected: Sequence[Expected], locked: Mapping[int, BoughtProduct]) -> list[errors.Fault]:
     digits = call.services.settings.minor_digits
-    faults = [
+    return [
         {
-            "pointer": pointer,
-            "detail": f"the price is {locked[product_id].price:.{digits}f} now",
-            "product_id": product_id,
-            "expected_price": f"{price:.{digits}f}",
-            "price": f"{locked[product_id].price:.{digits}f}",
+            "pointer": one.pointer,
+            "detail": f"the price is {price:.{digits}f} now",
+            "product_id": one.product_id,
+            "expected_price": f"{one.price:.{digits}f}",
+            "price": f"{price:.{digits}f}",
         }
-        for pointer, product_id, price in expected
-        if locked[product_id].price != price
+        for one in expected
+        if (price := locked[one.product_id].unit_price) != one.price
     ]
-    if faults:
-        raise errors.PriceChanged(errors=faults)

@@ -13,8 +13,8 @@ from petstore import queries
 
 def row_lock() -> None:
     """A purchase looks at the products without locking them, and takes its time before it buys."""
-    _change_query("purchases/lock_products", "FOR UPDATE", "")
-    _change_query("purchases/create_invoice", "FROM shop", "FROM shop, pg_sleep(0.05)")
+    _change_query("purchases/buy_products", "FOR UPDATE", "")
+    _change_query("purchases/buy_products", "FROM deal", "FROM deal, pg_sleep(0.05)")
 
 
 def unique_key() -> None:

@@ -104,32 +104,67 @@ def test_products_come_change_and_go(conn):
     assert products.list_products(conn, after=0, limit=10) == [two]
 
 
-def test_a_purchase_locks_takes_and_writes_only_what_it_names(conn):
-    ana = users.create_user(conn, email="ana@example.com", password=PHC)
-    one, two, gone = (create(conn, ana.id, name) for name in ("One", "Two", "Gone"))
-    products.delete_product(conn, product_id=gone.id)
+def buy(conn, user_id, wanted, *expected):
+    return purchases.buy_products(
+        conn,
+        user_id=user_id,
+        product_ids=list(wanted),
+        quantities=list(wanted.values()),
+        expected_ids=[product_id for product_id, _ in expected],
+        expected_prices=[Decimal(price) for _, price in expected],
+    )
+
+
+def test_a_purchase_takes_and_writes_only_what_it_names(conn):
+    _, ana = (users.create_user(conn, email=f"{name}@example.com", password=PHC) for name in ("bob", "ana"))
+    one, two, three = (create(conn, ana.id, name) for name in ("One", "Two", "Three"))
     update(conn, ana.id, one.id, stock=4)  # its row moves behind the others
-    update(conn, ana.id, one.id, stock=5)
     conn.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")  # nor does an index order them
-    locked = purchases.lock_products(conn, product_ids=[two.id, gone.id, one.id, LATEST])
-    assert locked == [purchases.LockedProduct(p.id, Decimal("1.50"), 5) for p in (one, two)]  # in id order
-    invoice = purchases.create_invoice(conn, user_id=ana.id, total=Decimal("3.00"))
-    details = purchases.create_invoice_details(conn, invoice_id=invoice.id, product_ids=[one.id], quantities=[2])
-    assert details == [invoices.InvoiceDetail(invoice.id, one.id, "One", Decimal("1.50"), 2, Decimal("3.00"), 0, 0)]
-    sale = {"product_ids": [one.id], "quantities": [2], "invoice_id": invoice.id, "actor_id": ana.id}
-    assert purchases.take_stock(conn, **sale) == 1
-    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [3, 5]
-    other = purchases.create_invoice(conn, user_id=ana.id, total=Decimal("0.00"))
-    assert invoices.list_invoice_details(conn, invoice_ids=[other.id, invoice.id]) == details
-    assert invoices.list_invoice_details(conn, invoice_ids=[other.id]) == []
-    assert invoices.get_invoice(conn, invoice_id=invoice.id) == invoice
+    found = buy(conn, ana.id, {three.id: 5, one.id: 2}, (one.id, "1.50"), (one.id, "1.5"))
+    assert [(line.product_id, line.stock, line.quantity, line.line_total) for line in found] == [
+        (one.id, 4, 2, Decimal("3.00")),
+        (three.id, 5, 5, Decimal("7.50")),
+    ]
+    invoice = invoices.get_invoice(conn, invoice_id=found[0].invoice_id)
+    assert (invoice.user_id, invoice.status, invoice.total) == (ana.id, "pending", Decimal("10.50"))
+    assert all(getattr(line, name) == value for line in found for name, value in vars(invoice).items() if name != "id")
+    details = invoices.list_invoice_details(conn, invoice_ids=[invoice.id])
+    assert [vars(detail) for detail in details] == [{name: getattr(line, name) for name in vars(details[0])} for line in found]
+    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [2, 5, 0]
+    (sale,) = [one for one in products.list_movements(conn, product_id=three.id, before=LATEST, limit=9) if one.kind == "sale"]
+    assert (sale.delta, sale.stock, sale.invoice_id, sale.actor_id) == (-5, 0, invoice.id, ana.id)
+    assert run_report(conn, "ledger_proof") == []
+    other = buy(conn, ana.id, {two.id: 1})[0].invoice_id
+    assert invoices.list_invoice_details(conn, invoice_ids=[other, invoice.id])[: len(details)] == details
+    assert [line.product_id for line in invoices.list_invoice_details(conn, invoice_ids=[other])] == [two.id]
     assert invoices.get_invoice(conn, invoice_id=LATEST) is None
 
 
-def test_invoices_of_one_customer_newest_first(conn):
-    ana, bob = (users.create_user(conn, email=f"{name}@example.com", password=PHC) for name in ("ana", "bob"))
-    mine = [purchases.create_invoice(conn, user_id=ana.id, total=Decimal(n)) for n in range(3)]
-    purchases.create_invoice(conn, user_id=bob.id, total=Decimal(9))
+def test_what_cannot_all_be_had_is_not_bought_and_is_told_as_it_is(conn):
+    ana = users.create_user(conn, email="ana@example.com", password=PHC)
+    one, two, gone = (create(conn, ana.id, name) for name in ("One", "Two", "Gone"))
+    products.delete_product(conn, product_id=gone.id)
+    for wanted, expected in (
+        ({one.id: 1, two.id: 6}, []),
+        ({one.id: 1, gone.id: 1}, []),
+        ({one.id: 1, LATEST: 1}, []),
+        ({one.id: 1, two.id: 1}, [(two.id, "1.50"), (one.id, "1.49"), (one.id, "1.50")]),
+        ({gone.id: 1}, []),
+    ):
+        found = buy(conn, ana.id, wanted, *expected)
+        there = [product for product in (one, two) if product.id in wanted]
+        assert [(line.product_id, line.name, line.unit_price, line.stock) for line in found] == [
+            (product.id, product.name, Decimal("1.50"), 5) for product in there
+        ]
+        assert {line.invoice_id for line in found} <= {None}
+    assert invoices.list_invoices(conn, user_id=ana.id, before=LATEST, limit=9) == []
+    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [5, 5]
+
+
+def test_invoices_of_one_customer_newest_first(conn, make):
+    ana, bob = make.user(), make.user()
+    mine = [invoices.get_invoice(conn, invoice_id=make.invoice(ana.id)) for _ in range(3)]
+    make.invoice(bob.id)
     assert invoices.list_invoices(conn, user_id=ana.id, before=LATEST, limit=9) == mine[::-1]
     assert invoices.list_invoices(conn, user_id=ana.id, before=mine[2].id, limit=1) == [mine[1]]
 
@@ -173,33 +208,31 @@ def test_only_a_customers_own_words_are_erased(conn, make):
 def test_a_change_of_status_and_its_goods(conn):
     ana = users.create_user(conn, email="ana@example.com", password=PHC)
     one, two = (create(conn, ana.id, name) for name in ("One", "Two"))
-    first, second = (purchases.create_invoice(conn, user_id=ana.id, total=Decimal(3)) for _ in range(2))
-    purchases.create_invoice_details(conn, invoice_id=first.id, product_ids=[one.id], quantities=[2])
-    purchases.create_invoice_details(conn, invoice_id=second.id, product_ids=[two.id], quantities=[4])
-    assert invoices.lock_invoice(conn, invoice_id=first.id) == invoices.LockedInvoice("pending", ["cancelled", "paid"])
+    first, second = (buy(conn, ana.id, wanted)[0].invoice_id for wanted in ({one.id: 2}, {two.id: 4}))
+    assert invoices.lock_invoice(conn, invoice_id=first) == invoices.LockedInvoice("pending", ["cancelled", "paid"])
     assert invoices.lock_invoice(conn, invoice_id=LATEST) is None
-    step = {"invoice_id": first.id, "from_status": "pending", "to_status": "cancelled"}
+    step = {"invoice_id": first, "from_status": "pending", "to_status": "cancelled"}
     assert invoices.update_status(conn, **step | {"from_status": "paid"}) == 0
     assert invoices.update_status(conn, **step) == 1
     assert invoices.create_event(conn, **step, actor_id=ana.id, restocked=True, reason=None) == 1
-    assert invoices.lock_stock(conn, product_ids=[one.id]) == [invoices.LockedStock(one.id, 5)]
+    assert invoices.lock_stock(conn, product_ids=[one.id]) == [invoices.LockedStock(one.id, 3)]
     back = {"product_ids": [one.id], "quantities": [2], "kind": "cancel_restock", "actor_id": ana.id}
-    assert invoices.return_stock(conn, **back, invoice_id=first.id) == 1
-    assert [line.restocked for line in invoices.list_invoice_details(conn, invoice_ids=[first.id, second.id])] == [2, 0]
-    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [7, 5]
-    assert invoices.get_invoice(conn, invoice_id=second.id).status == "pending"
-    assert invoices.lock_invoice(conn, invoice_id=first.id).allowed == []
-    paid = {"invoice_id": second.id, "from_status": "pending", "to_status": "paid"}
+    assert invoices.return_stock(conn, **back, invoice_id=first) == 1
+    assert [line.restocked for line in invoices.list_invoice_details(conn, invoice_ids=[first, second])] == [2, 0]
+    assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [5, 1]
+    assert invoices.get_invoice(conn, invoice_id=second).status == "pending"
+    assert invoices.lock_invoice(conn, invoice_id=first).allowed == []
+    paid = {"invoice_id": second, "from_status": "pending", "to_status": "paid"}
     assert invoices.create_event(conn, **paid, actor_id=ana.id, restocked=False, reason="why") == 1
-    assert invoices.get_invoice(conn, invoice_id=second.id).number is None
+    assert invoices.get_invoice(conn, invoice_id=second).number is None
     assert invoices.update_status(conn, **paid) == 1
-    assert invoices.get_invoice(conn, invoice_id=second.id).number == f"{year(conn)}-000001"
-    assert invoices.get_invoice(conn, invoice_id=first.id).number is None
-    assert [event.to_status for event in invoices.list_events(conn, invoice_ids=[first.id])] == ["cancelled"]
-    assert [event.invoice_id for event in invoices.list_events(conn, invoice_ids=[second.id, first.id])] == [first.id, second.id]
-    (event,) = invoices.list_events(conn, invoice_ids=[second.id])
+    assert invoices.get_invoice(conn, invoice_id=second).number == f"{year(conn)}-000001"
+    assert invoices.get_invoice(conn, invoice_id=first).number is None
+    assert [event.to_status for event in invoices.list_events(conn, invoice_ids=[first])] == ["cancelled"]
+    assert [event.invoice_id for event in invoices.list_events(conn, invoice_ids=[second, first])] == [first, second]
+    (event,) = invoices.list_events(conn, invoice_ids=[second])
     assert (event.from_status, event.actor_id, event.restocked, event.reason) == ("pending", ana.id, False, "why")
-    assert invoices.get_touched(conn, invoice_id=second.id) == invoices.Touched(second.id, ana.id, [two.id])
+    assert invoices.get_touched(conn, invoice_id=second) == invoices.Touched(second, ana.id, [two.id])
     assert invoices.get_touched(conn, invoice_id=LATEST) is None
 
 
