@@ -151,7 +151,7 @@ def _run_psql(url: str, arguments: Sequence[str], text: str | None = None) -> in
     """Run psql, on this text or on our own standard input; its exit status."""
     url, environment = _without_password(url)
     signal.signal(signal.SIGINT, lambda *_: None)  # psql's own business: it ends a query
-    command = [embedded.find_psql(), "-d", url, *arguments]
+    command = [embedded.find_program("psql"), "-d", url, *arguments]
     status = subprocess.run(command, env=environment, input=None if text is None else text.encode()).returncode
     return status if status >= 0 else 128 - status
 

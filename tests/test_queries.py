@@ -1,11 +1,10 @@
 import re
 import shlex
-import shutil
 import subprocess
 
 import pytest
 
-from petstore.embedded import EmbeddedError, find_psql
+from petstore.embedded import EmbeddedError, find_program
 from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, TOOLS, load_queries, parse_query
 from tests import psql_lines
 
@@ -114,7 +113,7 @@ def test_a_file_begins_with_its_contract(query):
 @pytest.fixture(scope="module")
 def psql():
     try:
-        return shutil.which("psql") or find_psql()
+        return find_program("psql")
     except EmbeddedError:
         pytest.skip("there is no psql here")
 

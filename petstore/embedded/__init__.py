@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from petstore.embedded.postgres import Postgres, find_psql, remove_data
+from petstore.embedded.postgres import Postgres, find_program, remove_data
 from petstore.embedded.processes import EmbeddedError
 from petstore.embedded.redis import Redis, find_redis
 from petstore.settings import Settings
 
-__all__ = ["EmbeddedError", "Postgres", "Redis", "attached", "find_psql", "find_redis", "locked", "remove_data", "services"]
+__all__ = ["EmbeddedError", "Postgres", "Redis", "attached", "find_program", "find_redis", "locked", "remove_data", "services"]
 
 Say = Callable[[str], None]
 _RUNNING = "running.json"  # in the home folder while servers of ours run: their URLs, for other commands of the same user

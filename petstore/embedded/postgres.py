@@ -151,9 +151,9 @@ def version() -> str:
     return run([_installed() / "bin" / "postgres", "--version"])[1].strip()
 
 
-def find_psql() -> str:
-    """The psql on PATH (it edits lines), else the one that came with the embedded PostgreSQL."""
-    return shutil.which("psql") or str(_installed() / "bin" / "psql")
+def find_program(name: str) -> str:
+    """A program such as psql: the one on PATH (whose psql edits lines), else the one that came with the embedded PostgreSQL."""
+    return shutil.which(name) or str(_installed() / "bin" / name)
 
 
 def _installed() -> Path:

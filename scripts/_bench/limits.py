@@ -1,0 +1,71 @@
+"""What PostgreSQL does of the service's purchases without the service: pgbench runs the same SQL in the same transaction."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from petstore.console import Refused
+from petstore.embedded import find_program
+from petstore.embedded.processes import run
+from petstore.queries import QUERIES
+
+CLIENTS = 8
+# The one place that knows how a purchase is done: its files in their order, and each parameter as pgbench has it.
+STEPS = ("purchases/buy_products",)
+PARAMETERS = {
+    "product_ids": "array[{products}]",
+    "quantities": "array[{quantities}]",
+    "user_id": ":user_id",
+    "expected_ids": "array[]",
+    "expected_prices": "array[]",
+}
+LINES = {
+    "spread": {"products": ":one, :two", "quantities": ":of_one, :of_two"},
+    "hot": {"products": "1", "quantities": ":of_one"},
+}
+# What each transaction begins with, as petstore.db has it: in one round trip.
+_BEGIN = r"""\set user_id random(1, 1000)
+\set one random(1, 10000)
+\set two (:one + random(1, 9999) - 1) % 10000 + 1
+\set of_one random(1, 3)
+\set of_two random(1, 3)
+\startpipeline
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SELECT begin_request(('{"actor_id": ' || :user_id::text || ', "address": "127.0.0.1"}')::jsonb);
+\endpipeline"""
+
+
+def script(scenario: str) -> str:
+    """The pgbench script of a purchase; Refused when sql/queries/purchases is no longer what STEPS says."""
+    present = {name for name in QUERIES if name.startswith("purchases/")}
+    if present != set(STEPS):
+        raise Refused(f"sql/queries/purchases has changed ({', '.join(sorted(present ^ set(STEPS)))}): change {__file__}, too")
+    steps = [_statement(name, LINES[scenario]) + ";" for name in STEPS]
+    return "\n".join([_BEGIN, *steps, "COMMIT;"]) + "\n"
+
+
+def _statement(name: str, lines: dict[str, str]) -> str:
+    unknown = set(QUERIES[name].names) - set(PARAMETERS)
+    if unknown:
+        raise Refused(f"{name}.sql has a parameter {', '.join(sorted(unknown))} that {__file__} does not know: add it there")
+    return re.sub(r"%\((\w+)\)s|%%", lambda match: PARAMETERS[match[1]].format(**lines) if match[1] else "%", QUERIES[name].sql)
+
+
+def pgbench(url: str, scenario: str, folder: Path, *, seconds: int) -> dict[str, float]:
+    """Buy for some seconds; transactions a second as rps, and how many failed as errors."""
+    path = folder / f"{scenario}.pgbench"
+    path.write_text(script(scenario))
+    command = [find_program("pgbench"), "-n", "-M", "prepared", f"-c{CLIENTS}", "-j2", f"-T{seconds}", "-f", path, url]
+    status, printed = run(command)
+    if status:
+        raise Refused(f"pgbench ended with status {status}:\n{printed.strip()}")
+    return figures(printed)
+
+
+def figures(printed: str) -> dict[str, float]:
+    """What pgbench said at its end."""
+    rps, failed = re.search(r"^tps = ([\d.]+)", printed, re.M), re.search(r"failed transactions: (\d+)", printed)
+    if rps is None or failed is None:
+        raise Refused(f"pgbench gave no figures:\n{printed.strip()}")
+    return {"rps": float(rps[1]), "errors": int(failed[1])}

@@ -1,0 +1,33 @@
+"""Makes a loaded shop ready for the bench, with the code of the revision that serves it: stock that lasts, and logins.
+
+Prints access tokens, one a line. Settings come from the environment, as always.
+"""
+
+from petstore import db
+from petstore.keyring import Keyring
+from petstore.settings import load_settings
+from petstore.tokens import LONGEST_SECONDS, Tokens, User
+
+USERS = 600  # the first half reads, the other half buys
+_LOGIN = """
+    INSERT INTO sessions (user_id, token_version, expires_at)
+    SELECT id, token_version, now() + interval '30 days' FROM users ORDER BY id LIMIT %s
+    RETURNING user_id, id, token_version
+"""
+
+
+def main() -> None:
+    """Prepare the shop that PETSTORE_OWNER_URL names."""
+    settings = load_settings()
+    keys = Keyring(settings.keys)
+    tokens = Tokens(keys, issuer=settings.issuer, audience=settings.audience, seconds=LONGEST_SECONDS)
+    with db.connect(settings.owner_url or "") as conn:
+        conn.execute("UPDATE products SET stock = 1000000")
+        logins = conn.execute(_LOGIN, (USERS,)).fetchall()
+        conn.execute("VACUUM ANALYZE")
+    for user_id, session_id, token_version in logins:
+        print(tokens.issue(User(user_id, "user", session_id, token_version)))
+
+
+if __name__ == "__main__":
+    main()
