@@ -29,10 +29,24 @@ def generation() -> None:
     read = Link.read
 
     def read_any(self: Link, prefix: str, key: str) -> Any:
-        now, marks, entry = read(self, prefix, key)
-        return entry.split(b"\n", 1)[0] if entry else now, marks, entry
+        now, marks, entry, seconds = read(self, prefix, key)
+        return entry.split(b"\n", 1)[0] if entry else now, marks, entry, seconds
 
     Link.read = read_any  # type: ignore[method-assign]
+
+
+def shared_generation() -> None:
+    """A write leaves what the processes of the machine have in their memory as it is."""
+    from petstore.memory import SharedGenerations
+
+    SharedGenerations.renew = lambda *_: None  # type: ignore[method-assign]
+
+
+def asked_generation() -> None:
+    """What a process has in its memory is used, whatever generation Redis says is the present one."""
+    from petstore import hits
+
+    hits.Look.kept = property(lambda self: [])  # type: ignore[assignment]
 
 
 def outcome() -> None:
@@ -49,7 +63,9 @@ def _change_query(name: str, old: str, new: str) -> None:
     queries.QUERIES = MappingProxyType({**queries.QUERIES, name: replace(query, sql=query.sql.replace(old, new))})
 
 
-SABOTAGES: dict[str, Callable[[], None]] = {made.__name__: made for made in (row_lock, unique_key, generation, outcome)}
+SABOTAGES: dict[str, Callable[[], None]] = {
+    made.__name__: made for made in (row_lock, unique_key, generation, shared_generation, asked_generation, outcome)
+}
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]

@@ -35,12 +35,14 @@ DURABLE = ("fsync=off", "synchronous_commit=on")
 class Shop:
     """A shop that is started with everything it needs, and has each part of it killed, frozen and started again."""
 
-    def __init__(self, folder: Path, *, serve: tuple[str, ...] = SERVE, postgres: tuple[str, ...] = DURABLE) -> None:
+    def __init__(
+        self, folder: Path, *, scope: str = "machines", serve: tuple[str, ...] = SERVE, postgres: tuple[str, ...] = DURABLE
+    ) -> None:
         self._folder, self._stack = folder, ExitStack()
         self.postgres = Postgres(folder, options=postgres)
         self.redis = SnapshotRedis(folder)
         self._keys = generate_key(folder / "keys").parent
-        self.services = [Service(folder, number, serve, self._keys) for number in range(2)]
+        self.services = [Service(folder, number, scope, serve, self._keys) for number in range(2)]
 
     def __enter__(self) -> Shop:
         with ExitStack() as stack:  # what has been started is stopped, also when a later part does not start
@@ -91,12 +93,12 @@ class Service:
     database: Proxy
     cache: Proxy
 
-    def __init__(self, folder: Path, number: int, serve: tuple[str, ...], keys: Path) -> None:
+    def __init__(self, folder: Path, number: int, scope: str, serve: tuple[str, ...], keys: Path) -> None:
         self.folder = folder / f"service{number}"
         self.folder.mkdir()
         self.address = ("127.0.0.1", _free_port())
         self.log = folder / f"service{number}.log"
-        self._serve, self._keys = serve, keys
+        self._home, self._scope, self._serve, self._keys = folder, scope, serve, keys
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -106,6 +108,8 @@ class Service:
             "PETSTORE_DATABASE_URL": f"postgresql://petstore_app@/pet_ecommerce?host={self.folder}&port=5432",
             "PETSTORE_REDIS_URL": f"unix://{self.folder}/redis.sock",
             "PETSTORE_KEYS": str(self._keys),
+            "PETSTORE_HOME": str(self._home),
+            "PETSTORE_CACHE_SCOPE": self._scope,
             "PETSTORE_ACCESS_LOG": "off",
         }
         with self.log.open("ab") as log:

@@ -17,14 +17,16 @@ def judge(seconds, faults=FAULTS, seed=0, keyless=0.15, **how):
 
 
 @pytest.mark.slow
-def test_a_short_history_with_every_fault_in_it_is_right():
-    broken, how = judge(10)
+@pytest.mark.parametrize("scope", ["machines", "machine"])
+def test_a_short_history_with_every_fault_in_it_is_right(scope):
+    broken, how = judge(10, scope=scope)
     assert not broken, how
 
 
 @pytest.mark.slow
-def test_a_long_history_with_every_fault_in_it_is_right():
-    broken, how = judge(75, SLOW_FAULTS, seed=1)
+@pytest.mark.parametrize("scope", ["machines", "machine"])
+def test_a_long_history_with_every_fault_in_it_is_right(scope):
+    broken, how = judge(60, SLOW_FAULTS, seed=1, scope=scope)
     assert not broken, how
 
 
@@ -41,6 +43,8 @@ TAKEN_OUT = {
     "the row lock of a purchase": ({"serve": (SABOTAGE, "row_lock")}, (), {"answers", "refusals"}),
     "the uniqueness of a key": ({"serve": (SABOTAGE, "unique_key")}, (lose_answers,), {"purchases"}),
     "the generation of a cached entry": ({"serve": (SABOTAGE, "generation")}, (), {"reads"}),
+    "the shared generation of a page in memory": ({"serve": (SABOTAGE, "shared_generation"), "scope": "machine"}, (), {"reads"}),
+    "the question about a page in memory": ({"serve": (SABOTAGE, "asked_generation")}, (), {"reads"}),
     "the doubt about a COMMIT": ({"serve": (SABOTAGE, "outcome"), "keyless": 0.5}, (lose_answers,), {"happened"}),
     "synchronous_commit": ({"postgres": FORGETFUL}, (kill_postgres,), {"purchases"}),
 }
