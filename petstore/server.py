@@ -42,8 +42,8 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests tha
 class Server:
     """The service on its socket. `run()` serves until `stop()` is called (from a signal handler, say) and has drained.
 
-    hits: answers that need no thread. listener: a socket that listens already, which other processes may have, too; by default one
-    of its own.
+    hits: answers that need no thread. listener: a socket that listens already, which other processes may have, too; by default
+    one of its own.
     """
 
     def __init__(self, app: WSGI, settings: Settings, hits: Hits | None = None, listener: socket.socket | None = None) -> None:
