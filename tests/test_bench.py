@@ -100,20 +100,32 @@ def test_the_table_has_a_row_for_each_scenario_and_ratios_to_limit_and_others(be
     assert head.endswith("| v1: requests/s | p50 ms | p99 ms | × v1 |")
     assert product == "| product by id, cached | 50 | 1.5 | 4.5 | 3.0 | 5 | 200 | 0.25 | 20 | 1.5 | 4.5 | 2.50 |"
     assert mix == "| 90 % reads, 10 % purchases | 50 | 1.5 | 4.5 | 3.0 | 5 | – | – | 20 | 1.5 | 4.5 | 2.50 |"
-    assert "petstore (abc), memory of each process at the end in MB, RSS (PSS): 61.5 (40.1), 60.0 (39.0)." in notes
-    assert "Errors of petstore (abc): 10." in notes
+    assert "- petstore (abc), memory of each process at the end in MB, RSS (PSS): 61.5 (40.1), 60.0 (39.0)." in notes
+    assert "- Errors of petstore (abc): 10." in notes
 
 
 @pytest.mark.slow
-def test_the_chart_is_a_picture(bench, result, tmp_path):
+def test_table_and_chart_are_put_into_the_page_in_place_of_older_ones(bench, result, tmp_path):
     pytest.importorskip("matplotlib")
-    bench.report.draw(result, tmp_path / "images" / "chart.png")
-    assert (tmp_path / "images" / "chart.png").read_bytes().startswith(b"\x89PNG")
+    page = tmp_path / "performance.md"
+    page.write_text(f"Before.\n{bench.report.BEGIN}\nold\n{bench.report.END}\nAfter.\n")
+    (tmp_path / "images").mkdir()
+    for _ in range(2):
+        bench.report.publish(result, page)
+    written = page.read_text()
+    assert written == f"Before.\n{bench.report.BEGIN}\n{bench.report.table(result)}\n{bench.report.END}\nAfter.\n"
+    assert (tmp_path / "images" / "performance.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_profile_counts_a_function_once_per_stack(bench):
-    lines = bench.profiling.table(["main (a);walk (b);walk (b) 3", "main (a) 1"]).splitlines()
-    assert lines[2:] == ["| 75.0 | 75.0 | `walk (b)` |", "| 25.0 | 100.0 | `main (a)` |"]
+    stacks = ["main (petstore/a.py:1);walk (b.py:2);walk (b.py:3) 3", "main (petstore/a.py:9);stop (c.py:1) 1"]
+    busy, _, _, _, *rows = bench.profiling.table(stacks, 8).splitlines()
+    assert busy == "0.50 interpreters were busy."
+    assert rows == [
+        "| 75.0 | 75.0 | `walk (b.py)` |",
+        "| 25.0 | 25.0 | `stop (c.py)` |",
+        "| 0.0 | 100.0 | `main (petstore/a.py)` |",
+    ]
 
 
 def test_the_processes_of_a_program_are_those_that_it_started(bench):

@@ -25,7 +25,7 @@ from petstore import interrupts
 from petstore.console import Refused, say
 from petstore.embedded import EmbeddedError
 
-PICTURE = checkouts.ROOT / "docs" / "images" / "performance.png"
+PAGE = checkouts.ROOT / "docs" / "performance.md"
 WARM_SECONDS = 1
 _PATHS = {"product": "/products?id=1", "list": "/products", "invoices": "/invoices"}
 
@@ -36,7 +36,7 @@ def main() -> int:
     interrupts.install()
     try:
         if options.chart:
-            report.draw(json.loads(options.chart.read_text()), PICTURE)
+            report.publish(json.loads(options.chart.read_text()), PAGE)
             return 0
         find_wrk()
         with tempfile.TemporaryDirectory(prefix="petstore-bench-") as folder, ExitStack() as stack:
@@ -70,7 +70,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--soak", type=_positive, metavar="N", help="N cached reads, and how memory grows by them; no table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep all figures of all rounds")
-    parser.add_argument("--chart", type=Path, metavar="FILE", help=f"only draw {PICTURE.name} of a file that --json has made")
+    parser.add_argument(
+        "--chart", type=Path, metavar="FILE", help=f"put table and chart of what --json has kept into {PAGE.name}"
+    )
     return parser.parse_args()
 
 
@@ -157,7 +159,7 @@ def _profile(program: Program, options: argparse.Namespace) -> None:
         with profiling.recording(program.pids[0], path, options.seconds):
             found = load(program.url, scenario, program.tokens, seconds=options.seconds + 2, **how)
         print(f"\n{SCENARIOS[scenario][0]}, {found['rps']:,.0f} requests/s while it was looked at:\n")
-        print(profiling.table(path.read_text().splitlines()), flush=True)
+        print(profiling.table(path.read_text().splitlines(), profiling.RATE * options.seconds), flush=True)
 
 
 def _memory(program: Program) -> list[dict[str, float]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from load import SCENARIOS
 
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 Result = Mapping[str, Any]  # what __main__.py makes, and --json keeps
 
 
@@ -54,12 +55,19 @@ def _notes(result: Result) -> str:
     lines = [f"{result['service']}; {result['machine']}.", *result["notes"]]
     lines += [memory(f"{name}, memory of each process at the end", found) for name, found in result["memory"].items()]
     lines += [f"Errors of {name}: {count}." for name, count in errors(result).items()]
-    return "\n".join(lines)
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def memory(title: str, processes: Sequence[Mapping[str, float]]) -> str:
     """The memory of each process, the first one first."""
     return f"{title} in MB, RSS (PSS): " + ", ".join(f"{one['rss']} ({one['pss']})" for one in processes) + "."
+
+
+def publish(result: Result, page: Path) -> None:
+    """Put the table into a page that has a place for it, and the picture beside it."""
+    before, rest = page.read_text("utf-8").split(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.split(END)[1]}", "utf-8")
+    draw(result, page.parent / "images" / "performance.png")
 
 
 def draw(result: Result, path: Path) -> None:
@@ -69,7 +77,8 @@ def draw(result: Result, path: Path) -> None:
     names = ["limit", result["service"], *result["others"]]
     colours = dict(zip(names, ["#cbd5e1", "#1d4ed8", "#b45309", "#0f766e"], strict=False))
     figure = Figure(figsize=(11, 6), dpi=100, layout="constrained")
-    for axes, (scenario, rounds) in zip(figure.subplots(2, 3).flat, result["rounds"].items(), strict=False):
+    for place, (scenario, rounds) in enumerate(result["rounds"].items(), 1):
+        axes = figure.add_subplot(2, 3, place)
         shown = [name for name in names if name in rounds]
         bars = axes.bar(shown, [medians(rounds[name])["rps"] for name in shown], color=[colours[name] for name in shown])
         axes.bar_label(bars, fmt="{:,.0f}")
@@ -80,5 +89,4 @@ def draw(result: Result, path: Path) -> None:
     handles = [figure.axes[0].bar(0, 0, color=colours[name], label=name) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle("Requests a second: more is better")
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
