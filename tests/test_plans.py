@@ -9,9 +9,8 @@ import os
 import pytest
 from psycopg.sql import quote
 
-from petstore import db
 from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, TOOLS
-from tests.conftest import TABLES
+from tests.big_shop import BIG, LISTS, PAGE, SMALL, asked, deep_cursor, open_shop
 from tests.psql_lines import line, statement, values
 
 pytestmark = pytest.mark.slow
@@ -19,125 +18,29 @@ pytestmark = pytest.mark.slow
 ALL = {**QUERIES, **REPORTS, **TOOLS}
 FOLDER = SQL_FOLDER.parent / "docs/plans"
 MAJOR = 18  # of the PostgreSQL whose plans are written down
-BIG = 50_000  # rows
+MANY = 50_000  # rows
 WALKS = {
     "reports/ledger_proof": "it proves every movement that there is",
     "reports/low_stock": "an index on stock would be paid for by every purchase",
     "reports/stock_value": "it is the sum of all",
 }
 
-# A million products, a million invoices, and as much of the rest as goes with them; docs/plans/README.md tells how much. Nothing in
-# it is left to chance, so that the plans are the same each time.
-PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
-SHOP = f"""
-INSERT INTO users (email, password, role)
-SELECT 'user' || i || '@example.com', '{PHC}', CASE WHEN i % 25000 = 1 THEN 'admin' ELSE 'user' END
-FROM generate_series(1, 100000) AS s (i);
-
-INSERT INTO sessions (user_id, token_version, address, created_at, expires_at)
-SELECT 1 + i % 100000, 1, '192.0.2.7', at, at + interval '30 days'
-FROM generate_series(1, 200000) AS s (i), LATERAL (SELECT now() - (200000 - i) * interval '27 seconds') AS t (at);
-
-INSERT INTO refresh_tokens (token_hash, session_id, created_at, used_at)
-SELECT sha256(i::text::bytea), 1 + i % 200000, at, CASE WHEN i <= 200000 THEN at + interval '1 hour' END
-FROM generate_series(1, 400000) AS s (i), LATERAL (SELECT now() - (400000 - i) * interval '13 seconds') AS t (at);
-
-INSERT INTO audit_log (created_at, actor_id, action, subject_id, fields)
-SELECT
-    now() - (300000 - i) * interval '1 minute',
-    1 + i % 100000,
-    ('{{user.update,product.update,product.create,invoice.update,session.start}}'::text [])[1 + i % 5],
-    1 + i % 100000,
-    '{{role}}'
-FROM generate_series(1, 300000) AS s (i);
-
-INSERT INTO audit_addresses (audit_id, created_at, address)
-SELECT id, created_at, '192.0.2.7' FROM audit_log
-WHERE id > 150000;
-
-INSERT INTO products (name, price, stock, deleted_at)
-SELECT 'Product ' || i, (i % 10000) / 100.0, i % 1000, CASE WHEN i % 20 = 0 THEN now() END
-FROM generate_series(1, 1000000) AS s (i);
-
-INSERT INTO invoices (number, user_id, status, total, created_at)
-SELECT
-    CASE WHEN status NOT IN ('pending', 'cancelled') THEN '2026-' || lpad(i::text, 7, '0') END,
-    1 + i * 7919::bigint % 100000,
-    status,
-    12.50,
-    now() - (1000000 - i) * interval '1 minute'
-FROM
-    generate_series(1, 1000000) AS s (i),
-    LATERAL (
-        SELECT CASE
-            WHEN i % 20 = 0 THEN 'cancelled'
-            WHEN i % 20 = 1 THEN 'refunded'
-            WHEN i % 20 = 2 OR i > 990000 THEN 'pending'
-            WHEN i % 20 < 6 THEN 'paid'
-            WHEN i % 20 < 9 THEN 'shipped'
-            ELSE 'delivered'
-        END
-    ) AS t (status);
-
-INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity)
-SELECT i, 1 + (i * 104729::bigint + line * 500000) % 1000000, 'Product', 6.25, 1
-FROM generate_series(1, 1000000) AS s (i), generate_series(0, i % 2) AS l (line);
-
-INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked, reason, created_at)
-SELECT id, 'pending', 'paid', user_id, false, CASE WHEN id % 10 = 0 THEN 'why' END, created_at
-FROM invoices;
-
-INSERT INTO credit_notes (invoice_id, number, actor_id)
-SELECT i * 4, 'C2026-' || lpad(i::text, 6, '0'), 1
-FROM generate_series(1, 200000) AS s (i);
-
-INSERT INTO credit_note_lines (credit_note_id, invoice_id, product_id, quantity, restock)
-SELECT c.id, c.invoice_id, 1 + c.invoice_id * 104729::bigint % 1000000, 1, true FROM credit_notes AS c;
-
-INSERT INTO stock_movements (product_id, kind, delta, stock) SELECT id, 'initial', 1000, 1000 FROM products;
-
-INSERT INTO stock_movements (product_id, kind, delta, stock, invoice_id, actor_id)
-SELECT product_id, 'sale', -1, 999, invoice_id, 1 FROM invoice_details
-WHERE id % 3 = 0;
-
-INSERT INTO idempotency_keys (user_id, route, key, fingerprint, status, body, created_at)
-SELECT 1 + i % 100000, 'POST /purchase_product', 'k' || i, sha256(''), 201, '{{}}', now() - (300000 - i) * interval '0.3 seconds'
-FROM generate_series(1, 300000) AS s (i);
-"""
-
 
 @pytest.fixture(scope="module")
 def shop(cluster, template):
-    """A superuser's connection to the big shop, in which nothing changes any more."""
-    with cluster.database("plans", template) as name, db.connect(cluster.url("postgres", name)) as conn:
-        conn.prepare_threshold = None
-        conn.execute("SET session_replication_role = replica")  # no triggers and no foreign keys
-        for table in TABLES:
-            conn.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
-        later = indexes(conn)
-        for index in later:
-            conn.execute(f"DROP INDEX {index}")
-        for statements in (SHOP, ";".join(later.values())):
-            conn.execute(statements)
-        conn.execute("SET default_statistics_target = 500")
-        conn.execute("VACUUM (ANALYZE, FREEZE)")
+    with open_shop(cluster, template, BIG) as conn:
         yield conn
 
 
-def indexes(conn):
-    """What makes each index that is not behind a constraint, by its name: they are faster made when the rows are there."""
-    return dict(
-        conn.execute(
-            "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index AS i"
-            " WHERE indrelid = ANY(%s::regclass[]) AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)",
-            (list(TABLES),),
-        ).fetchall()
-    )
+@pytest.fixture(scope="module")
+def small_shop(cluster, template):
+    with open_shop(cluster, template, SMALL) as conn:
+        yield conn
 
 
-def explain(conn, query, form, generic=False):
-    """The plan for the values of the psql line, or for any values."""
-    given = values(query)
+def explain(conn, query, form, generic=False, given=None):
+    """The plan for the values of the psql line (or those given), or for any values."""
+    given = given or values(query)
     if not generic:
         return conn.execute(f"EXPLAIN ({form}) {statement(query, given)}").fetchall()
     with conn.transaction(force_rollback=True):
@@ -162,9 +65,9 @@ def walks(conn, plan):
     for node, limited in nodes(plan):
         kind, source = node["Node Type"], node.get("Index Name", node.get("Relation Name"))
         unbounded = (
-            kind.endswith("Scan") and kind != "Bitmap Heap Scan" and "Index Cond" not in node and sizes.get(source, 0) > BIG
+            kind.endswith("Scan") and kind != "Bitmap Heap Scan" and "Index Cond" not in node and sizes.get(source, 0) > MANY
         )
-        many = node["Plan Rows"] > BIG and (not limited or kind in ("Sort", "Incremental Sort", "Hash", "Materialize"))
+        many = node["Plan Rows"] > MANY and (not limited or kind in ("Sort", "Incremental Sort", "Hash", "Materialize"))
         if unbounded or many:
             yield f"{kind} of {source or 'what is below it'}"
 
@@ -175,6 +78,27 @@ def test_no_file_walks_a_big_table(shop, name, generic):
     [([plan],)] = explain(shop, ALL[name], "FORMAT JSON", generic)
     found = list(walks(shop, plan["Plan"]))
     assert bool(found) == (name in WALKS), found
+
+
+def visited(plan):
+    """How many rows the scans of a plan looked at, and how many pages of 8 kB were read for all of it, from memory or from disk."""
+    scans = [node for node, _ in nodes(plan) if "Relation Name" in node]
+    removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+    rows = sum(node["Actual Loops"] * (node["Actual Rows"] + sum(node.get(name, 0) for name in removed)) for node in scans)
+    return rows, plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["these values", "any values"])
+@pytest.mark.parametrize(("name", "filters"), LISTS, ids=str)
+def test_a_page_costs_the_same_in_a_small_shop_and_in_a_big_one_however_far_behind(shop, small_shop, name, filters, generic):
+    query = ALL[name]
+    for conn, size in ((small_shop, SMALL), (shop, BIG)):
+        first = asked(query, filters, size)
+        for given in (first, asked(query, filters, size, deep_cursor(conn, query, first))):
+            [([plan],)] = explain(conn, query, "ANALYZE, BUFFERS, FORMAT JSON", generic, given)
+            rows, pages = visited(plan["Plan"])
+            assert rows <= PAGE + 2, (size, given)  # the shop's currency, and where the page before ended
+            assert pages <= 2 * PAGE + 20, (size, given)  # a row lies on a page, and there are the indexes' levels
 
 
 def written_down(query, plan):

@@ -83,7 +83,6 @@ def test_one_module_alone_knows_each_library():
         "bottle": {"petstore.app", "petstore.plugins"},
         "jwt": {"petstore.tokens", "petstore.keyring"},
         "email_validator": {"petstore.emails"},
-        "zxcvbn": {"petstore.passwords"},
         "waitress": {"petstore.server", "petstore.channel"},
         "jsonschema": {"petstore.validation"},
         "iso4217": {"petstore.settings"},

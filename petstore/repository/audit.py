@@ -27,19 +27,32 @@ class OwnEntry(Entry):
     address: str | None
 
 
-def list_entries(
+def list_entries(conn: Connection, *, since: datetime | None, until: datetime | None, before: int, limit: int) -> list[Entry]:
+    """At most `limit` entries made before the one with the id `before`, newest first; 0: the first page."""
+    return many(conn, "audit/list_entries", Entry, since=since, until=until, before=before, limit=limit)
+
+
+def list_entries_by_action(
+    conn: Connection, *, action: str, since: datetime | None, until: datetime | None, before: int, limit: int
+) -> list[Entry]:
+    """As `list_entries`, of one action."""
+    period = {"since": since, "until": until}
+    return many(conn, "audit/list_entries_by_action", Entry, action=action, **period, before=before, limit=limit)
+
+
+def list_entries_by_actor(
     conn: Connection,
     *,
-    actor_id: int | None,
+    actor_id: int,
     action: str | None,
     since: datetime | None,
     until: datetime | None,
     before: int,
     limit: int,
 ) -> list[Entry]:
-    """At most `limit` entries made before the one with the id `before`, newest first; None: of any kind."""
+    """As `list_entries`, of what one user did; action: None for any."""
     filters = {"actor_id": actor_id, "action": action, "since": since, "until": until}
-    return many(conn, "audit/list_entries", Entry, **filters, before=before, limit=limit)
+    return many(conn, "audit/list_entries_by_actor", Entry, **filters, before=before, limit=limit)
 
 
 def list_own_entries(conn: Connection, *, user_id: int) -> list[OwnEntry]:

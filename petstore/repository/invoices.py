@@ -127,23 +127,31 @@ def list_credit_note_lines(conn: Connection, *, invoice_ids: list[int]) -> list[
 
 
 def list_invoices(conn: Connection, *, user_id: int, before: int, limit: int) -> list[Invoice]:
-    """At most `limit` invoices of a customer with an id below `before`, newest first."""
+    """At most `limit` invoices of a customer made before the one with the id `before`, newest first; 0: the first page."""
     return many(conn, "invoices/list_invoices", Invoice, user_id=user_id, before=before, limit=limit)
 
 
 def search_invoices(
-    conn: Connection,
-    *,
-    status: str | None,
-    user_id: int | None,
-    since: datetime | None,
-    until: datetime | None,
-    before: int,
-    limit: int,
+    conn: Connection, *, since: datetime | None, until: datetime | None, before: int, limit: int
 ) -> list[Invoice]:
-    """At most `limit` invoices of all customers made before the one with the id `before`, newest first; None: any."""
-    filters = {"status": status, "user_id": user_id, "since": since, "until": until}
-    return many(conn, "invoices/search_invoices", Invoice, **filters, before=before, limit=limit)
+    """At most `limit` invoices of all customers made before the one with the id `before`, newest first; 0: the first page."""
+    return many(conn, "invoices/search_invoices", Invoice, since=since, until=until, before=before, limit=limit)
+
+
+def search_invoices_by_status(
+    conn: Connection, *, status: str, since: datetime | None, until: datetime | None, before: int, limit: int
+) -> list[Invoice]:
+    """As `search_invoices`, of those in one state."""
+    period = {"since": since, "until": until}
+    return many(conn, "invoices/search_invoices_by_status", Invoice, status=status, **period, before=before, limit=limit)
+
+
+def search_invoices_by_user(
+    conn: Connection, *, user_id: int, status: str | None, since: datetime | None, until: datetime | None, before: int, limit: int
+) -> list[Invoice]:
+    """As `search_invoices`, of one customer's; status: None for any."""
+    filters = {"user_id": user_id, "status": status, "since": since, "until": until}
+    return many(conn, "invoices/search_invoices_by_user", Invoice, **filters, before=before, limit=limit)
 
 
 def erase_reasons(conn: Connection, *, user_id: int) -> int:

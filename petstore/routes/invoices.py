@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,15 +13,14 @@ from petstore.db import Connection
 from petstore.documents import Document
 from petstore.invoicing import GIVING_BACK, INVOICES, Step, move, no_such_invoice, prefixes, touched, whole
 from petstore.pagination import page, position
-from petstore.parameters import MAX_ID
 from petstore.repository import invoices
-from petstore.repository.invoices import Touched
+from petstore.repository.invoices import Invoice, Touched
 from petstore.writes import write
 
 
 def list_invoices(call: Call) -> Document:
     """A page of the caller's invoices, newest first."""
-    before, limit = position(call.query, _scope(call.user.id), MAX_ID)
+    before, limit = position(call.query, _scope(call.user.id), 0)
     return _page(call, user_id=call.user.id, before=before, limit=limit)
 
 
@@ -47,11 +47,18 @@ def list_all_invoices(call: Call) -> Document:
     """A page of all customers' invoices, newest first."""
     status, user_id, since, until = (call.query.get(name) for name in ("status", "user_id", "from", "to"))
     scope = f"all invoices/{status}/{user_id}/{since}/{until}"
-    before, limit = position(call.query, scope, MAX_ID)
-    filters: dict[str, Any] = {"status": status, "user_id": user_id, "since": since, "until": until}
-    return call.document(
-        page(scope, call.read(partial(invoices.search_invoices, **filters, before=before, limit=limit + 1)), limit)
-    )
+    before, limit = position(call.query, scope, 0)
+    items = call.read(partial(_search(status, user_id), since=since, until=until, before=before, limit=limit + 1))
+    return call.document(page(scope, items, limit))
+
+
+def _search(status: str | None, user_id: int | None) -> Callable[..., list[Invoice]]:
+    """The query for these filters: each has an index in the order of the list."""
+    if user_id is not None:
+        return partial(invoices.search_invoices_by_user, user_id=user_id, status=status)
+    if status is not None:
+        return partial(invoices.search_invoices_by_status, status=status)
+    return invoices.search_invoices
 
 
 def change_invoice(call: Call) -> Answer:

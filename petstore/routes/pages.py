@@ -22,11 +22,14 @@ _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 
 
 def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Call], Document]:
-    """The handler of the document that `describe` gives."""
+    """The handler of the document that `describe` gives. What is kept of it are its bytes."""
+    made: list[Document] = []
 
     def get_openapi(call: Call) -> Document:
         """This document."""
-        return call.document(describe())
+        if not made:
+            made.append(call.document(describe()))
+        return made[0]
 
     return get_openapi
 
@@ -43,9 +46,10 @@ def get_docs(call: Call) -> Document:
 
 def get_asset(call: Call) -> Document:
     """A file that the pages need."""
-    if call.path["file"] not in _ASSETS:
+    path = _ASSETS.get(call.path["file"])
+    if path is None:
         raise errors.NotFound("There is no such file.")
-    return _ASSETS[call.path["file"]]
+    return document(path.read_bytes(), content_type=_TYPES[path.name.rpartition(".")[2]])
 
 
 def list_problems(call: Call) -> Document:
@@ -87,10 +91,6 @@ def _with_code(text: str) -> str:
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
 
 
-def _asset(path: Any) -> Document:
-    return document(path.read_bytes(), content_type=_TYPES[path.name.rpartition(".")[2]])
-
-
 _FILES = [path for path in _PAGES.iterdir() if path.name.rpartition(".")[2] in _TYPES]
 _SWAGGER_UI = [swagger_ui_path / name for name in ("swagger-ui-bundle.js", "swagger-ui.css")]
-_ASSETS = {path.name: _asset(path) for path in [*_FILES, *_SWAGGER_UI]}
+_ASSETS = {path.name: path for path in [*_FILES, *_SWAGGER_UI]}  # read when asked for: they are 2 MB

@@ -12,7 +12,7 @@ from petstore.db import Connection
 from petstore.documents import Document
 from petstore.invoicing import wholes
 from petstore.pagination import page, position
-from petstore.parameters import MAX_ID, fault
+from petstore.parameters import fault
 from petstore.repository import audit, idempotency, invoices, sessions, users
 from petstore.repository.users import Credentials
 
@@ -56,7 +56,7 @@ def export_account(call: Call) -> Document:
     user_id, exports = call.user.id, call.services.exports
 
     def work(conn: Connection) -> dict[str, Any]:
-        own = invoices.list_invoices(conn, user_id=user_id, before=MAX_ID, limit=_EVERYTHING)
+        own = invoices.list_invoices(conn, user_id=user_id, before=0, limit=_EVERYTHING)
         return {
             "profile": _profile(users.get_user(conn, user_id=user_id)),
             "sessions": sessions.list_sessions(conn, user_id=user_id),

@@ -372,8 +372,10 @@ def told(conn, make):
 
 
 def entries(conn, **filters):
-    nothing = {"actor_id": None, "action": None, "since": None, "until": None, "before": LATEST, "limit": 99}
-    return audit.list_entries(conn, **nothing | filters)
+    given = {"since": None, "until": None, "before": 0, "limit": 99} | filters
+    if "actor_id" in given:
+        return audit.list_entries_by_actor(conn, **{"action": None} | given)
+    return (audit.list_entries_by_action if "action" in given else audit.list_entries)(conn, **given)
 
 
 def test_the_log_is_told_newest_first_by_actor_action_and_time(conn, told):
@@ -391,6 +393,7 @@ def test_the_log_is_told_newest_first_by_actor_action_and_time(conn, told):
     ]
     assert entries(conn, actor_id=bob.id) == every[4:5]
     assert entries(conn, actor_id=LATEST) == []
+    assert entries(conn, actor_id=ana.id, action="session.end") == every[:2]
     assert entries(conn, action="session.end") == every[:2]
     assert entries(conn, action="session") == []
     assert entries(conn, before=every[1].id, limit=2) == every[2:4]

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timezone
 from decimal import Decimal
+from functools import partial
 
 import psycopg
 import pytest
@@ -40,7 +41,7 @@ def test_a_difference_between_query_and_function_is_named(conn):
 
 def test_the_shop_says_what_it_is(conn):
     shop = system.get_shop(conn)
-    assert (shop.version, shop.currency, shop.minor_digits) == (4, "USD", 2)
+    assert (shop.version, shop.currency, shop.minor_digits) == (5, "USD", 2)
     assert shop.identity.count("-") == 4
 
 
@@ -157,7 +158,7 @@ def test_what_cannot_all_be_had_is_not_bought_and_is_told_as_it_is(conn):
             (product.id, product.name, Decimal("1.50"), 5) for product in there
         ]
         assert {line.invoice_id for line in found} <= {None}
-    assert invoices.list_invoices(conn, user_id=ana.id, before=LATEST, limit=9) == []
+    assert invoices.list_invoices(conn, user_id=ana.id, before=0, limit=9) == []
     assert [product.stock for product in products.list_products(conn, after=0, limit=9)] == [5, 5]
 
 
@@ -165,8 +166,15 @@ def test_invoices_of_one_customer_newest_first(conn, make):
     ana, bob = make.user(), make.user()
     mine = [invoices.get_invoice(conn, invoice_id=make.invoice(ana.id)) for _ in range(3)]
     make.invoice(bob.id)
-    assert invoices.list_invoices(conn, user_id=ana.id, before=LATEST, limit=9) == mine[::-1]
+    assert invoices.list_invoices(conn, user_id=ana.id, before=0, limit=9) == mine[::-1]
     assert invoices.list_invoices(conn, user_id=ana.id, before=mine[2].id, limit=1) == [mine[1]]
+
+
+def test_another_customers_invoice_is_no_place_in_a_list(conn, make):
+    ana, bob = make.user(), make.user()
+    mine, his = make.invoice(ana.id), make.invoice(bob.id)
+    make.conn.execute("UPDATE invoices SET created_at = '2020-01-01' WHERE id = %s", (his,))
+    assert [one.id for one in invoices.list_invoices(conn, user_id=ana.id, before=his, limit=9)] == [mine]
 
 
 def test_all_invoices_are_found_by_status_customer_and_time(conn, make):
@@ -175,21 +183,33 @@ def test_all_invoices_are_found_by_status_customer_and_time(conn, make):
     make.conn.execute("UPDATE invoices SET created_at = '2020-01-02' WHERE id = %s", (old,))
     make.conn.execute("UPDATE invoices SET created_at = '2020-01-03' WHERE id <> %s", (old,))
 
-    def found(**filters):
-        nothing = {"status": None, "user_id": None, "since": None, "until": None, "before": LATEST, "limit": 9}
-        return [invoice.id for invoice in invoices.search_invoices(conn, **nothing | filters)]
+    def found(search=invoices.search_invoices, **filters):
+        nothing = {"since": None, "until": None, "before": 0, "limit": 9}
+        return [invoice.id for invoice in search(conn, **nothing | filters)]
 
+    of_status = partial(found, invoices.search_invoices_by_status)
+    of_user = partial(found, invoices.search_invoices_by_user, status=None)
     first, second = (datetime(2020, 1, day, tzinfo=timezone.utc) for day in (2, 3))
     assert found() == [bobs, paid, old]
-    assert (found(status="paid"), found(status="pending")) == ([paid], [bobs, old])
-    assert (found(user_id=ana.id), found(user_id=LATEST)) == ([paid, old], [])
-    assert (found(since=second), found(since=first)) == ([bobs, paid], [bobs, paid, old])  # at this time or later
-    assert (found(until=second), found(until=first)) == ([old], [])  # and before this one
-    assert (found(before=bobs), found(limit=1), found(before=bobs, limit=1)) == ([paid, old], [bobs], [paid])
-    assert found(status="pending", user_id=ana.id, since=first, until=second) == [old]
-    assert invoices.search_invoices(
-        conn, **{"status": "paid", "user_id": None, "since": None, "until": None}, before=LATEST, limit=9
-    ) == [invoices.get_invoice(conn, invoice_id=paid)]
+    assert (of_status(status="paid"), of_status(status="pending")) == ([paid], [bobs, old])
+    assert (of_user(user_id=ana.id), of_user(user_id=LATEST)) == ([paid, old], [])
+    assert of_user(user_id=ana.id, status="pending") == [old]
+    for search in (found, partial(of_status, status="pending"), partial(of_user, user_id=ana.id)):
+        every = search()
+        assert len(every) > 1
+        assert (search(since=first), search(since=second)) == (
+            every,
+            [one for one in every if one != old],
+        )  # at this time or later
+        assert (search(until=first), search(until=second)) == ([], [old])  # and before this one
+        assert search(since=first, until=second) == [old]
+        assert (search(limit=1), search(before=every[0])) == (every[:1], every[1:])
+        assert search(before=every[0], until=datetime(2020, 1, 4, tzinfo=timezone.utc), limit=1) == every[1:2]
+    period = {"since": None, "until": None, "before": 0, "limit": 9}
+    whole = [invoices.get_invoice(conn, invoice_id=paid)]
+    assert invoices.search_invoices_by_status(conn, status="paid", **period) == whole
+    assert invoices.search_invoices_by_user(conn, user_id=ana.id, status="paid", **period) == whole
+    assert invoices.search_invoices(conn, **period | {"before": bobs, "limit": 1}) == whole
 
 
 def test_only_a_customers_own_words_are_erased(conn, make):

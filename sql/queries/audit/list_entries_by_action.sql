@@ -1,0 +1,30 @@
+-- One page of one kind of entries of the audit log, newest first.
+--
+--   action  text         such as product.update
+--   since   timestamptz  only at this time or later; NULL (empty in psql) for any
+--   until   timestamptz  only before this time; NULL (empty in psql) for any
+--   before  bigint       the last id of the page before, of the same filters; 0 for the first page
+--   limit   integer      rows at most
+--
+-- Locks: none.
+-- psql -v action=user.update -v since= -v until= -v before=0 -v limit=50 -f sql/queries/audit/list_entries_by_action.sql
+SELECT id, created_at, actor_id, action, subject_id, fields
+FROM audit_log
+WHERE
+    -- By all of an index, and not by its first column and the rest: so no plan takes another index, whatever the values.
+    (action, created_at, id) < (
+        :'action'::text,
+        coalesce(
+            (
+                SELECT b.created_at FROM audit_log AS b
+                WHERE b.id = :'before'::bigint
+            ),
+            nullif(:'until'::text, '')::timestamptz,
+            'infinity'
+        ),
+        :'before'::bigint
+    )
+    -- A query of its own, so that the time is read once and not once a row.
+    AND (action, created_at) >= (:'action'::text, (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity')))
+ORDER BY action DESC, created_at DESC, id DESC
+LIMIT :'limit'::integer;

@@ -1,0 +1,39 @@
+-- One page of a customer's invoices as admins search them, newest first.
+--
+--   user_id  bigint       the customer
+--   status   text         only in this state; NULL (empty in psql) for any
+--   since    timestamptz  only made at this time or later; NULL (empty in psql) for any
+--   until    timestamptz  only made before this time; NULL (empty in psql) for any
+--   before   bigint       the last id of the page before, of the same filters; 0 for the first page
+--   limit    integer      rows at most
+--
+-- Locks: none.
+-- psql -v user_id=1 -v status=paid -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices_by_user.sql
+SELECT
+    id,
+    number,
+    user_id,
+    status,
+    total,
+    (SELECT shop.currency FROM shop) AS currency,
+    created_at
+FROM invoices
+WHERE
+    -- By all of an index, and not by its first column and the rest: so no plan takes another index, whatever the values.
+    (user_id, created_at, id) < (
+        :'user_id'::bigint,
+        coalesce(
+            (
+                SELECT b.created_at FROM invoices AS b
+                WHERE b.id = :'before'::bigint
+            ),
+            nullif(:'until'::text, '')::timestamptz,
+            'infinity'
+        ),
+        :'before'::bigint
+    )
+    -- A query of its own, so that the time is read once and not once a row.
+    AND (user_id, created_at) >= (:'user_id'::bigint, (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity')))
+    AND (nullif(:'status'::text, '') IS NULL OR status = :'status'::text)
+ORDER BY user_id DESC, created_at DESC, id DESC
+LIMIT :'limit'::integer;
