@@ -12,6 +12,7 @@ from petstore import errors, openapi
 from petstore.browsers import is_preflight, preflight
 from petstore.calls import Services
 from petstore.front import Front
+from petstore.hits import Hits
 from petstore.keyring import PUBLISH_SECONDS
 from petstore.parameters import PARAMETERS
 from petstore.plugins import ROLES, Gate, problem_response
@@ -22,7 +23,7 @@ from petstore.validation import SCHEMAS
 
 def create_app(services: Services) -> Front:
     """The WSGI application."""
-    return Front(create_router(services), services)
+    return Front(create_router(services), services.settings, services.rates, Hits(services))
 
 
 def hashing_paths() -> frozenset[str]:

@@ -13,8 +13,9 @@ from typing import Any
 from petstore import errors
 from petstore.addresses import client_address, household, is_trusted_peer
 from petstore.browsers import SECURITY_HEADERS, STRICT_TRANSPORT, cors_headers
-from petstore.calls import Services
 from petstore.hits import Hits
+from petstore.rates import Rates
+from petstore.settings import Settings
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -25,11 +26,10 @@ access = logging.getLogger("petstore.access")
 
 
 class Front:
-    """The WSGI application: what of a request is the same for all, then the answer from memory, or else the routes."""
+    """The WSGI application: what of a request is the same for all, then the answer from memory, or else that of `app`."""
 
-    def __init__(self, app: WSGI, services: Services) -> None:
-        self._app, self._rates, self._settings = app, services.rates, services.settings
-        self.hits = Hits(services)
+    def __init__(self, app: WSGI, settings: Settings, rates: Rates, hits: Hits | None = None) -> None:
+        self._app, self._settings, self._rates, self.hits = app, settings, rates, hits
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -49,8 +49,8 @@ class Front:
         try:
             self._rates.count(f"address {household(address)}")
             _check(environ)
-            hit = self.hits.find(environ)
-            return self._app(environ, start) if hit is None else self.hits.answer(hit, environ, start)
+            answer = self.hits.answer(environ, start) if self.hits else None
+            return self._app(environ, start) if answer is None else answer
         except errors.Problem as problem:
             return _refuse(problem, method, request_id, start)
         finally:

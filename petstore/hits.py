@@ -64,22 +64,23 @@ class Hits:
             return Look()
         return Look(memory.get(_key(environ, caller)) if plain else None, login, caller)
 
-    def find(self, environ: dict[str, Any]) -> Look | None:
+    def find(self, environ: dict[str, Any]) -> Page | None:
         """The answer to a request, if it is here and still true."""
         look = self.look(environ)
         if look.page is None:
             return None
         if _GENERATIONS not in environ:
             environ[_GENERATIONS] = self.cache.generations([kept.prefix for kept in look.kept])
-        now = environ[_GENERATIONS]
-        return look if all(now.get(kept.prefix) == kept.generation for kept in look.kept) else None
+        now, page = environ[_GENERATIONS], look.page.value
+        return page if all(now.get(kept.prefix) == kept.generation for kept in look.kept) else None
 
-    def answer(self, look: Look, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
-        """Give the answer that `find` has found."""
-        if look.caller is not None:
-            self._services.rates.count(f"user {look.caller.id}")
-        assert look.page is not None
-        page: Page = look.page.value
+    def answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes] | None:
+        """Give the answer to a request, if it is here and still true; else None."""
+        page, caller = self.find(environ), self.look(environ).caller
+        if page is None:
+            return None
+        if caller is not None:
+            self._services.rates.count(f"user {caller.id}")
         if etag_matches(environ.get("HTTP_IF_NONE_MATCH"), page.etag):
             start("304 Not Modified", [pair for pair in page.headers if pair[0] not in _NOT_OF_304])
             return []

@@ -19,10 +19,9 @@ from waitress.task import ThreadedTaskDispatcher
 from petstore import turns
 from petstore.addresses import Network, client_address, household
 from petstore.app import hashing_paths
+from petstore.at_once import AtOnce
 from petstore.channel import AHEAD, Channel
-from petstore.checks import Checks
-from petstore.front import WSGI
-from petstore.hits import Hits, note_generations
+from petstore.front import WSGI, Front
 from petstore.plugins import MAX_BODY
 from petstore.settings import Settings
 
@@ -33,7 +32,6 @@ _BEGUN_SECONDS = 1  # that a stop waits for the rest of a request whose beginnin
 _IDLE_SECONDS = 60  # that a connection may stay open with nothing asked after an answer
 _SWEEP_SECONDS = 0.5
 _POLL_SECONDS = 0.2
-_CHECK_SECONDS = 0.02  # the same, while Redis is asked
 
 logger = logging.getLogger(__name__)
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests than threads is no event
@@ -42,11 +40,10 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests tha
 class Server:
     """The service on its socket. `run()` serves until `stop()` is called (from a signal handler, say) and has drained.
 
-    hits: answers that need no thread. listener: a socket that listens already, which other processes may have, too; by default
-    one of its own.
+    listener: a socket that listens already, which other processes may have, too; by default one of its own.
     """
 
-    def __init__(self, app: WSGI, settings: Settings, hits: Hits | None = None, listener: socket.socket | None = None) -> None:
+    def __init__(self, app: WSGI, settings: Settings, listener: socket.socket | None = None) -> None:
         self._read_seconds = settings.read_seconds
         self._stopping = self._retiring = False
         self._server: BaseWSGIServer = create_server(
@@ -68,8 +65,8 @@ class Server:
         self._server.add_task = self._add_task
         self._server.pull_trigger = self._wake
         self._io_thread = 0
-        self._hits, self._hit = hits, deque[Channel]()
-        self._checks = Checks(hits.cache, self._server._map, self._checked) if hits else None
+        hits = app.hits if isinstance(app, Front) else None
+        self._at_once = AtOnce(hits, self._server._map, self._server.task_dispatcher.add_task)
         # Those that wait for a turn at hashing wait in a queue of their own, and take no thread that others need.
         self._hashing_paths = hashing_paths()
         self._hashing = ThreadedTaskDispatcher()
@@ -111,12 +108,8 @@ class Server:
             self._turn()
 
     def _poll(self, seconds: float) -> None:
-        soon = 0 if self._hit else _CHECK_SECONDS if self._checks and self._checks.busy else seconds
-        wasyncore.loop(timeout=min(soon, seconds), use_poll=True, map=self._server._map, count=1)
-        if self._checks:
-            self._checks.turn()
-        for _ in range(len(self._hit)):
-            self._hit.popleft().service()
+        wasyncore.loop(timeout=min(seconds, self._at_once.patience), use_poll=True, map=self._server._map, count=1)
+        self._at_once.turn()
 
     def _wake(self) -> None:
         """Have the I/O thread look again; it needs no telling what it has done itself."""
@@ -129,34 +122,8 @@ class Server:
             channel.held = True
         elif channel.requests[0].path in self._hashing_paths and channel.requests[0].command == "POST":
             self._hashing.add_task(channel)
-        elif threading.get_ident() != self._io_thread or not self._take(channel):
+        elif threading.get_ident() != self._io_thread or not self._at_once.take(channel):
             self._server.task_dispatcher.add_task(channel)
-
-    def _take(self, channel: Channel) -> bool:
-        """Whether this thread sees to a request itself: its answer is in memory, or Redis is asked whether it still may be."""
-        environ = channel.next_environ()
-        if self._hits is None or self._checks is None or environ is None:
-            return False
-        kept = self._hits.look(environ).kept
-        if kept and self._hits.cache.shared is None:
-            self._checks.add(channel, [one.prefix for one in kept])
-            return True
-        return self._answer(channel)
-
-    def _checked(self, channel: Channel, generations: dict[str, str | None]) -> None:
-        environ = channel.next_environ()
-        assert environ is not None
-        note_generations(environ, generations)
-        if not self._answer(channel):
-            self._server.task_dispatcher.add_task(channel)
-
-    def _answer(self, channel: Channel) -> bool:
-        """Whether the next request has its answer in memory; this thread gives it when it has looked at the other channels."""
-        environ = channel.next_environ()
-        if self._hits is None or environ is None or self._hits.find(environ) is None:
-            return False
-        self._hit.append(channel)
-        return True
 
     def _close_overdue(self) -> None:
         """A byte every two seconds must not hold a connection, nor answers that nobody takes."""

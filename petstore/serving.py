@@ -77,8 +77,7 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
         socket.socket(fileno=options.line) as line,
     ):
         _check(services)
-        app = create_app(services)
-        server = Server(app, settings, app.hits, listener)
+        server = Server(create_app(services), settings, listener)
         interrupts.call(server.stop, server.retire)
 
         def watch() -> None:

@@ -217,8 +217,7 @@ def running(settings: Settings) -> Iterator[tuple[Services, Server]]:
     """The service in a thread of its own, on a free port, for the block."""
     with ExitStack() as stack:
         services = stack.enter_context(open_services(settings))
-        app = create_app(services)
-        server = Server(app, settings, app.hits)
+        server = Server(create_app(services), settings)
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         stack.callback(thread.join)

@@ -1,0 +1,140 @@
+"""What waitress's I/O thread answers itself, because it is in memory; and how it asks Redis if that is still true, once for many."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+from petstore.cache import Cache, CacheDown, by_prefix
+from petstore.channel import Channel
+from petstore.hits import Hits, note_generations
+from petstore.redis_link import SECONDS, Link
+
+_PATIENCE = 0.02  # seconds that the I/O thread may wait for something else while Redis is asked
+
+
+class AtOnce:
+    """Channels whose next request may need no thread. poll_map: the files of waitress's poll; otherwise: takes the other ones."""
+
+    def __init__(self, hits: Hits | None, poll_map: dict[int, Any], otherwise: Callable[[Channel], None]) -> None:
+        self._hits, self._otherwise = hits, otherwise
+        self._found: deque[Channel] = deque()
+        self._checks = _Checks(hits.cache, poll_map, self._checked) if hits else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the I/O thread may wait before its next turn."""
+        return 0 if self._found else _PATIENCE if self._checks and self._checks.busy else math.inf
+
+    def take(self, channel: Channel) -> bool:
+        """Whether it is seen to here: its answer is in memory, or Redis is asked whether it still may be. In the I/O thread."""
+        environ = channel.next_environ()
+        if self._hits is None or self._checks is None or environ is None:
+            return False
+        kept = self._hits.look(environ).kept
+        if kept and self._hits.cache.shared is None:
+            self._checks.add(channel, [one.prefix for one in kept])
+            return True
+        return self._find(self._hits, channel, environ)
+
+    def turn(self) -> None:
+        """Once in each turn of the loop: ask Redis, and answer what was found (`take` cannot: its caller has locked the channel)."""
+        if self._checks:
+            self._checks.turn()
+        for _ in range(len(self._found)):
+            self._found.popleft().service()
+
+    def _checked(self, channel: Channel, generations: dict[str, str | None]) -> None:
+        environ = channel.next_environ()
+        if self._hits and environ is not None:
+            note_generations(environ, generations)
+            if self._find(self._hits, channel, environ):
+                return
+        self._otherwise(channel)
+
+    def _find(self, hits: Hits, channel: Channel, environ: dict[str, Any]) -> bool:
+        if hits.find(environ) is None:
+            return False
+        self._found.append(channel)
+        return True
+
+
+class _Checks:
+    """Channels that wait for generations. A file for waitress's poll: readable when Redis has answered.
+
+    done: takes a channel and the generations that are current, or None for each when the cache is down.
+    """
+
+    def __init__(self, cache: Cache, poll_map: dict[int, Any], done: Callable[[Channel, dict[str, str | None]], None]) -> None:
+        self._cache, self._map, self._done = cache, poll_map, done
+        self._waiting: list[tuple[Channel, Collection[str]]] = []
+        self._asked: list[tuple[Channel, Collection[str]]] = []
+        self._prefixes: list[str] = []
+        self._link: Link | None = None
+        self._open, self._overdue = ExitStack(), 0.0
+
+    def add(self, channel: Channel, prefixes: Collection[str]) -> None:
+        """Let a channel wait for the generations of these prefixes."""
+        self._waiting.append((channel, prefixes))
+
+    def turn(self) -> None:
+        """Once in each turn of the loop: ask, if there is nothing asked, for all who wait."""
+        if self._link is not None and monotonic() > self._overdue:
+            self._take()
+        if self._link is None and self._waiting:
+            self._asked, self._waiting = self._waiting, []
+            self._ask(list({prefix for _, prefixes in self._asked for prefix in prefixes}))
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._asked or self._waiting)
+
+    def _ask(self, prefixes: list[str]) -> None:
+        try:
+            with ExitStack() as stack:
+                link = stack.enter_context(self._cache.reach())
+                link.ask_generations(prefixes)
+                self._map[link.fileno()] = self
+                self._open, self._link = stack.pop_all(), link
+        except CacheDown:
+            self._tell(dict.fromkeys(prefixes))
+        else:
+            self._prefixes, self._overdue = prefixes, monotonic() + SECONDS
+
+    def _take(self) -> None:
+        link, self._link = self._link, None
+        if link is None:  # an answer and the end may come together
+            return
+        del self._map[link.fileno()]
+        try:
+            with self._open:
+                if monotonic() > self._overdue:
+                    raise TimeoutError("Redis does not answer")
+                found = by_prefix(self._prefixes, link.take_generations())
+        except CacheDown:
+            found = dict.fromkeys(self._prefixes)
+        self._tell(found)
+
+    def _tell(self, found: dict[str, str | None]) -> None:
+        asked, self._asked = self._asked, []
+        for channel, _ in asked:
+            self._done(channel, found)
+
+    # What wasyncore asks of a file.
+
+    accepting = False
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read_event(self) -> None:
+        self._take()
+
+    handle_close = handle_expt_event = handle_error = handle_read_event
