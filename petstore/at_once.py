@@ -1,4 +1,4 @@
-"""What waitress's I/O thread answers itself, because it is in memory; and how it asks Redis if that is still true, once for many."""
+"""What waitress's I/O thread answers itself, as it is in memory; and how it asks Redis if that is still true, once for many."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AtOnce:
         return self._find(self._hits, channel, environ)
 
     def turn(self) -> None:
-        """Once in each turn of the loop: ask Redis, and answer what was found (`take` cannot: its caller has locked the channel)."""
+        """Once in each turn of the loop: ask Redis, and answer what was found (`take` cannot: its caller holds the lock)."""
         if self._checks:
             self._checks.turn()
         for _ in range(len(self._found)):

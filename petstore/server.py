@@ -10,7 +10,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from waitress import wasyncore
 from waitress.server import BaseWSGIServer, create_server
@@ -50,7 +52,7 @@ class Server:
             app,
             sockets=[listener or listen(*settings.listen)],
             threads=settings.threads,
-            connection_limit=_affordable(settings) + 2,  # it counts the listening socket and its own pipe
+            connection_limit=affordable(settings) + 2,  # it counts the listening socket and its own pipe
             # The application answers 413 itself, in the order that the contract gives; this is for what is far beyond.
             max_request_body_size=2 * MAX_BODY,
             inbuf_overflow=4 * MAX_BODY,  # never reached: temporary files would be open files beyond the limit
@@ -67,11 +69,8 @@ class Server:
         self._io_thread = 0
         hits = app.hits if isinstance(app, Front) else None
         self._at_once = AtOnce(hits, self._server._map, self._server.task_dispatcher.add_task)
-        # Those that wait for a turn at hashing wait in a queue of their own, and take no thread that others need.
         self._hashing_paths = hashing_paths()
-        self._hashing = ThreadedTaskDispatcher()
-        self._hashing.queue = _FairQueue(settings.trusted_proxies)
-        self._hashing.set_thread_count(turns.AT_ONCE + 1)
+        self._hashing = hashing_lane(partial(_client, settings.trusted_proxies))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -178,27 +177,42 @@ class Server:
 
 
 class _FairQueue:
-    """Channels that wait, one of each client in turn: who sends a hundred logins at once waits behind himself alone."""
+    """Requests that wait, one of each client in turn: who sends a hundred logins at once waits behind himself alone."""
 
-    def __init__(self, trusted: Sequence[Network]) -> None:
-        self._trusted = trusted
-        self._clients: dict[str, deque[Channel]] = {}
+    def __init__(self, client: Callable[[Any], str]) -> None:
+        self._client = client
+        self._clients: dict[str, deque[Any]] = {}
 
-    def append(self, channel: Channel) -> None:
-        said = channel.requests[0].headers.get("X_FORWARDED_FOR")
-        environ = {"REMOTE_ADDR": channel.addr[0], **({"HTTP_X_FORWARDED_FOR": said} if said else {})}
-        self._clients.setdefault(household(client_address(environ, self._trusted)), deque()).append(channel)
+    def append(self, request: Any) -> None:
+        self._clients.setdefault(self._client(request), deque()).append(request)
 
-    def popleft(self) -> Channel:
+    def popleft(self) -> Any:
         client, waiting = next(iter(self._clients.items()))
         del self._clients[client]
-        channel = waiting.popleft()
+        request = waiting.popleft()
         if waiting:
             self._clients[client] = waiting  # at the end
-        return channel
+        return request
 
     def __len__(self) -> int:
         return sum(map(len, self._clients.values()))
+
+
+def hashing_lane(client: Callable[[Any], str]) -> ThreadedTaskDispatcher:
+    """Threads for those that wait for a turn at hashing: in a queue of their own, they take no thread that others need.
+
+    client: tells whose a request is.
+    """
+    lane = ThreadedTaskDispatcher()
+    lane.queue = _FairQueue(client)
+    lane.set_thread_count(turns.AT_ONCE + 1)
+    return lane
+
+
+def _client(trusted: Sequence[Network], channel: Channel) -> str:
+    said = channel.requests[0].headers.get("X_FORWARDED_FOR")
+    environ = {"REMOTE_ADDR": channel.addr[0], **({"HTTP_X_FORWARDED_FOR": said} if said else {})}
+    return household(client_address(environ, trusted))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -207,7 +221,7 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((str(address[0]), port), family=family, backlog=1024)
 
 
-def _affordable(settings: Settings) -> int:
+def affordable(settings: Settings) -> int:
     """The connections that the settings allow, or fewer where the limit of open files (RLIMIT_NOFILE) cannot be raised so far."""
     others = settings.pool_size + settings.threads + 64  # database, Redis, logs
     wanted = settings.connections + others

@@ -10,8 +10,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from threading import BoundedSemaphore
+from typing import cast
 
 from petstore import __version__, db, db_schema, embedded, errors, interrupts, keyring, passwords, seeding
 from petstore.app import create_app
@@ -43,6 +45,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         fault = passwords.password_fault(settings.admin_password, settings.admin_email, settings.password_min)
         if fault:
             raise Refused(f"PETSTORE_ADMIN_PASSWORD {fault}")
+    settings = replace(settings, server=options.server or settings.server)
     own_database = settings.database_url is None
     with ExitStack() as stack:
         if options.setup:
@@ -77,7 +80,7 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
         socket.socket(fileno=options.line) as line,
     ):
         _check(services)
-        server = Server(create_app(services), settings, listener)
+        server = server_class(settings)(create_app(services), settings, listener)
         interrupts.call(server.stop, server.retire)
 
         def watch() -> None:
@@ -90,9 +93,9 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _environ(settings: Settings) -> dict[str, str]:
-    """The environment of a worker: ours, and where the servers are that --setup has started."""
-    found = {variable(name): getattr(settings, name) for name in embedded.URLS}
-    return {**os.environ, **{name: url for name, url in found.items() if url}}
+    """The environment of a worker: ours, where the servers are that --setup has started, and what serves."""
+    found = {variable(name): getattr(settings, name) for name in (*embedded.URLS, "server")}
+    return {**os.environ, **{name: value for name, value in found.items() if value}}
 
 
 def _at_hangup(workers: Workers) -> Callable[[], None]:
@@ -184,6 +187,17 @@ def _why_not(settings: Settings) -> str:
             return ""
     except db.Error as error:
         return f" ({str(error).strip().splitlines()[0]})"
+
+
+def server_class(settings: Settings) -> type[Server]:
+    """What serves HTTP. granian's has the same interface, though it shares no code with waitress's."""
+    if settings.server == "waitress":
+        return Server
+    try:
+        from petstore import granian_server
+    except ImportError as error:
+        raise Refused(f"granian cannot be used ({error}): pip install 'petstore[granian]'") from None
+    return cast("type[Server]", granian_server.Server)
 
 
 def _listener(settings: Settings) -> socket.socket:

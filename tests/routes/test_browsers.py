@@ -1,3 +1,4 @@
+import re
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
@@ -33,6 +34,7 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+BY_ITSELF = pytest.mark.waitress("granian refuses it itself, without a body")
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -64,7 +66,7 @@ def paths():
     methods = {}
     for method, rule, _ in ROUTES:
         methods.setdefault(rule, set()).update({"GET", "HEAD"} if method == "GET" else {method})
-    return [(rule.replace("<invoice_id>", "1").replace("<user_id>", "1"), found) for rule, found in methods.items()]
+    return [(re.sub("<.*?>", "1", rule), found) for rule, found in methods.items()]
 
 
 def preflight(client, path, origin=SHOP, method="POST"):
@@ -84,8 +86,7 @@ def varies(answer):
 def raw(address, request):
     """The answer to bytes that no client library would send."""
     with socket.create_connection(address, timeout=10) as connection:
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
+        connection.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
         answer = b""
         while part := connection.recv(65536):
             answer += part
@@ -93,7 +94,7 @@ def raw(address, request):
     first, *lines = head.decode("latin-1").split("\r\n")
     pairs = [line.partition(": ") for line in lines]
     assert len({name.lower() for name, _, _ in pairs}) == len(pairs), "a header twice"
-    return int(first.split()[1]), {name: value for name, _, value in pairs}, body
+    return int(first.split()[1]), {name.title(): value for name, _, value in pairs}, body
 
 
 # ── preflight ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -280,12 +281,16 @@ def test_every_route_answers_with_security_headers(scene, method, rule, facts): 
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        (b"nonsense\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\nX: bare line feed\r\n\r\n", 400),
-        (b"GET /livez HTTP/3.7\r\nHost: x\r\n\r\n", 400),
-        (b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        pytest.param(b"nonsense\r\n\r\n", 400, marks=BY_ITSELF),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\nX: bare line feed\r\n\r\n", 400, marks=BY_ITSELF),
+        pytest.param(b"GET /livez HTTP/3.7\r\nHost: x\r\n\r\n", 400, marks=BY_ITSELF),
+        pytest.param(
+            b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            marks=BY_ITSELF,
+        ),
         (b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 600000\r\n\r\n", 413),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431, marks=BY_ITSELF),
         (b"GET /livez HTTP/1.1\r\n\r\n", 400),  # these two are refused in front of the routes, not by the server
         (b"GET /%FF HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     ],
