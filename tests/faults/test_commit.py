@@ -21,7 +21,7 @@ def test_a_connection_that_was_cut_before_the_first_statement_costs_no_error(sho
 @pytest.mark.parametrize("key", [None, "k"])
 @pytest.mark.parametrize(("table", "event"), [("invoices", "INSERT"), ("invoice_details", "INSERT"), ("products", "UPDATE")])
 def test_what_is_cut_before_commit_begins_anew_and_is_done_once(shop, meanwhile, key, table, event):
-    """The last of the three is the last statement before COMMIT."""
+    """All three are written by the one statement before COMMIT."""
     with shop.waiting_in(table, event) as waiting:
         answer = meanwhile(lambda: shop.buy(key))
         eventually(waiting)

@@ -8,6 +8,7 @@ import pytest
 from petstore import db
 from petstore.repository import purchases
 from petstore.repository.reports import run_report
+from tests.client import Client
 from tests.conftest import eventually
 
 
@@ -72,6 +73,13 @@ def test_who_has_waited_buys_what_the_other_one_left(make, meeting, goods):
     assert run_report(make.conn, "ledger_proof") == []
 
 
+def test_who_has_waited_buys_what_the_other_one_brought(make, meeting, goods):
+    make.conn.execute("UPDATE products SET stock = 0 WHERE id = %s", (goods[0],))
+    (line,) = meeting({goods[0]: 3}, f"UPDATE products SET stock = stock + 5 WHERE id = {goods[0]}")
+    assert (line.stock, line.quantity, make.stock(goods[0])) == (5, 3, 2)
+    assert run_report(make.conn, "ledger_proof") == []
+
+
 def test_who_has_waited_gets_nothing_where_the_other_one_left_too_little(make, meeting, goods):
     line, other = meeting({goods[0]: 3, goods[1]: 1}, f"UPDATE products SET stock = stock - 8 WHERE id = {goods[0]}")
     assert (line.stock, line.invoice_id, other.stock, other.invoice_id) == (2, None, 10, None)
@@ -83,3 +91,21 @@ def test_what_was_taken_off_sale_meanwhile_is_not_found(make, meeting, goods):
     (line,) = meeting({goods[0]: 1, goods[1]: 1}, f"UPDATE products SET deleted_at = now() WHERE id = {goods[0]}")
     assert (line.product_id, line.invoice_id) == (goods[1], None)
     assert make.stock(goods[1]) == 10
+
+
+def test_a_purchase_is_planned_once_for_all_that_is_bought_and_refused_on_a_connection(make, with_settings):
+    ids, ana = [make.product(stock=10) for _ in range(20)], make.user()
+    with with_settings(pool_size=1) as (services, server), Client(server.address, services.tokens.issue(ana)) as client:
+
+        def buy(quantity, *product_ids):
+            lines = [{"product_id": product_id, "quantity": quantity} for product_id in product_ids]
+            return client.post("/purchase_product", {"products": lines}).status
+
+        assert [buy(1, *ids[:count]) for count in (1, 20, 2, 3, 4, 5, 6, 7)] == [201] * 8
+        assert [buy(quantity, ids[0]) for quantity in (11, 1, 12, 1)] == [409, 201, 409, 201]
+        plans = services.db.read(
+            lambda conn: conn.execute(
+                "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%buy_products%'"
+            ).fetchall()
+        )
+    assert plans == [(12, 0)]

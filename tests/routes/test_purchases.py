@@ -4,8 +4,6 @@ from decimal import Decimal
 
 import pytest
 
-from tests.client import Client
-
 
 def line(product_id, quantity=1, **more):
     return {"product_id": product_id, "quantity": quantity, **more}
@@ -250,20 +248,3 @@ def test_unknown_products_come_before_other_prices_and_those_before_too_little_s
     assert buy(buyer, short, dear).json()["type"] == "/problems/price-changed"
     assert buy(buyer, short).json()["type"] == "/problems/not-enough-stock"
     assert make.stock(product_id) == 3
-
-
-# ── what a purchase costs ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_purchase_is_planned_once_for_all_that_is_bought_and_refused_on_a_connection(make, ana, with_settings):
-    ids = [make.product(stock=10) for _ in range(20)]
-    with with_settings(pool_size=1) as (services, server), Client(server.address, services.tokens.issue(ana)) as client:
-        answers = [buy(client, *[line(n) for n in ids[:count]]).status for count in (1, 20, 2, 3, 4, 5, 6, 7)]
-        answers += [buy(client, line(ids[0], count)).status for count in (11, 1, 12, 1)]
-        plans = services.db.read(
-            lambda conn: conn.execute(
-                "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%buy_products%'"
-            ).fetchall()
-        )
-    assert answers == [201] * 8 + [409, 201, 409, 201]
-    assert plans == [(12, 0)]

@@ -56,15 +56,16 @@ details AS (
     RETURNING product_id, quantity, line_total, credited, restocked
 ),
 
--- The ledger names the invoice.
+-- The ledger names the invoice. From the stock that was locked: p is first seen as it was when the statement began, and checked so.
 taken AS (
     UPDATE products AS p
-    SET stock = p.stock - w.quantity
+    SET stock = l.stock - w.quantity
     FROM
         invoice AS i,
+        locked AS l,
         wanted AS w,
         stock_cause('sale', i.id, i.user_id, NULL)
-    WHERE p.id = w.product_id
+    WHERE p.id = l.id AND l.id = w.product_id
 )
 
 SELECT
