@@ -31,7 +31,6 @@ from petstore.tokens import Tokens
 from petstore.turns import CORES
 from petstore.workers import Workers
 
-SWITCH_SECONDS = 0.005
 _RESET_HINT = "\n--reset throws away what PETSTORE_HOME holds and begins anew"
 
 
@@ -54,9 +53,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
             make_schema(settings)
         # What workers share is the socket alone: pools and whatever else is open here are closed before the first one starts.
         with open_services(settings) as services:
-            reachable = _check(services, _RESET_HINT if own_database else "")
-            if not reachable:
-                say(f"the database cannot be used yet{_why_not(settings)}; serving, and ready as soon as it can")
+            reachable = _check_at_start(services, own_database)
             listener = stack.enter_context(_listener(settings))  # before the demo: its password is for a service that can start
             if reachable and (options.demo or (options.setup and own_database)):
                 _seed_if_empty(services, options.demo)
@@ -73,7 +70,6 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
 def worker(settings: Settings, options: argparse.Namespace) -> None:
     """Serve in one of several processes; `serve` starts it, with a socket that listens and a line to itself."""
     interrupts.call(sys.exit)  # nothing has begun yet
-    sys.setswitchinterval(SWITCH_SECONDS)
     with (
         open_services(settings) as services,
         socket.socket(fileno=options.listener) as listener,
@@ -166,6 +162,13 @@ def open_services(settings: Settings) -> Iterator[Services]:
     finally:
         cache.close()
         database.close()
+
+
+def _check_at_start(services: Services, own_database: bool) -> bool:
+    reachable = _check(services, _RESET_HINT if own_database else "")
+    if not reachable:
+        say(f"the database cannot be used yet{_why_not(services.settings)}; serving, and ready as soon as it can")
+    return reachable
 
 
 def _check(services: Services, hint: str = "") -> bool:

@@ -189,8 +189,8 @@ class Settings:
     )
     server: str = _setting("waitress", _server, "what serves HTTP: waitress, or granian (extra `petstore[granian]`)")
     workers: int | None = _setting(None, parse_workers, "processes that serve, on one socket; unset: as many as there are cores")
-    threads: int = _setting(8, _number(1, 256), "requests worked on at the same time, in each worker")
-    pool_size: int = _setting(8, _number(1, 256), "database connections at most, of each worker")
+    threads: int = _setting(4, _number(1, 256), "requests worked on at the same time, in each worker")
+    pool_size: int = _setting(4, _number(1, 256), "database connections at most, of each worker")
     connections: int = _setting(1000, _number(16, 20_000), "open client connections at most, of each worker")
     read_seconds: int = _setting(
         10, _number(1, 600), "time a client has to send a whole request, or to take an answer, in seconds"

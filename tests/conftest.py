@@ -223,6 +223,8 @@ def settings(cluster: Cluster, database: str, redis_url: str, keys: Path) -> Set
         keys=keys,
         read_seconds=2,
         server=chosen.name,
+        threads=8,  # one process does what several would
+        pool_size=8,
     )
 
 

@@ -21,6 +21,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from petstore.app import create_app, create_router
+from petstore.channel import Channel
 from petstore.plugins import MAX_BODY
 from petstore.settings import Settings
 from tests import chosen
@@ -847,3 +848,19 @@ def test_a_server_that_does_not_tell_when_a_request_came_is_fine_too(service):
     setup_testing_defaults(environ)
     body = create_app(service[0])(environ, lambda status, headers, *_: started.append(status))
     assert (b"".join(body), started) == (b'{"status":"ok"}\n', ["200 OK"])
+
+
+def test_a_connection_on_which_a_thread_is_sending_is_not_polled_in_vain(monkeypatch):
+    """Each vain attempt would take the interpreter lock from the thread that sends."""
+    attempts = []
+    send, handle_write = Channel.send, Channel.handle_write
+
+    def send_slowly(channel, data, **options):
+        time.sleep(0.1)
+        return send(channel, data, **options)
+
+    monkeypatch.setattr(Channel, "send", send_slowly)
+    monkeypatch.setattr(Channel, "handle_write", lambda channel: (attempts.append(channel), handle_write(channel)))
+    with serving(hello) as server:
+        assert talk(server.address, get(more=b"Connection: close\r\n"))[0][2] == b"hello"
+    assert len(attempts) < 10

@@ -34,6 +34,7 @@ class Process:
             PETSTORE_DATABASE_URL=shop.postgres.url("petstore_app"),
             PETSTORE_REDIS_URL=settings.redis_url,
             PETSTORE_KEYS=str(settings.keys),
+            PETSTORE_WORKERS="2",
         )
         self.log.unlink(missing_ok=True)
         with self.log.open("ab") as log:

@@ -111,6 +111,7 @@ class Service:
             "PETSTORE_HOME": str(self._home),
             "PETSTORE_CACHE_SCOPE": self._scope,
             "PETSTORE_ACCESS_LOG": "off",
+            "PETSTORE_WORKERS": "2",
         }
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", *self._serve, "serve"]
