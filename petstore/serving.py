@@ -8,26 +8,21 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from threading import BoundedSemaphore
 from typing import cast
 
 from petstore import __version__, db, db_schema, embedded, errors, interrupts, keyring, passwords, seeding
 from petstore.app import create_app
-from petstore.cache import Cache
 from petstore.calls import Services
 from petstore.console import Refused, say
-from petstore.memory import Memory, SharedGenerations
-from petstore.rates import Rates
-from petstore.repository import products, users, verify_database
+from petstore.repository import products, users
 from petstore.server import Server, listen
+from petstore.services import open_services
 from petstore.settings import Settings, variable
 from petstore.stock import PRODUCTS
-from petstore.throttle import Throttle
-from petstore.tokens import Tokens
 from petstore.turns import CORES
 from petstore.workers import Workers
 
@@ -36,15 +31,8 @@ _RESET_HINT = "\n--reset throws away what PETSTORE_HOME holds and begins anew"
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
     """Serve the API. --setup makes first whatever is missing: servers, key, schema, demo catalogue."""
-    if options.reset and settings.database_url:
-        raise Refused("--reset is for the embedded database; PETSTORE_DATABASE_URL names another, which is left alone")
-    if not options.setup and settings.database_url is None:
-        raise Refused("PETSTORE_DATABASE_URL is not set; `petstore serve --setup` brings a database of its own")
-    if settings.admin_password:
-        fault = passwords.password_fault(settings.admin_password, settings.admin_email, settings.password_min)
-        if fault:
-            raise Refused(f"PETSTORE_ADMIN_PASSWORD {fault}")
     settings = replace(settings, server=options.server or settings.server)
+    _refuse_early(settings, options)
     own_database = settings.database_url is None
     with ExitStack() as stack:
         if options.setup:
@@ -65,6 +53,19 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         workers.run(partial(_announce, f"{url}, with {count} worker{'s' * (count > 1)}", first_steps))
         interrupts.ignore()  # the rest of the stop is quick, and must be whole
     say("stopped")
+
+
+def _refuse_early(settings: Settings, options: argparse.Namespace) -> None:
+    """Say what cannot be done before anything is started."""
+    if options.reset and settings.database_url:
+        raise Refused("--reset is for the embedded database; PETSTORE_DATABASE_URL names another, which is left alone")
+    if not options.setup and settings.database_url is None:
+        raise Refused("PETSTORE_DATABASE_URL is not set; `petstore serve --setup` brings a database of its own")
+    if settings.admin_password:
+        fault = passwords.password_fault(settings.admin_password, settings.admin_email, settings.password_min)
+        if fault:
+            raise Refused(f"PETSTORE_ADMIN_PASSWORD {fault}")
+    server_class(settings)  # which may not be installed
 
 
 def worker(settings: Settings, options: argparse.Namespace) -> None:
@@ -123,45 +124,6 @@ def make_schema(settings: Settings) -> None:
 def _make_key(settings: Settings) -> None:
     if not (settings.keys / keyring.KEY_FILE).exists():
         say(f"a new signing key: {keyring.generate_key(settings.keys)}")
-
-
-def open_cache(settings: Settings, namespace: Callable[[], str | None]) -> Cache:
-    """The cache that the settings name; Refused when what the processes of this machine are to share cannot be used."""
-    shared = None
-    if settings.cache_scope == "machine":
-        try:
-            settings.home.mkdir(parents=True, exist_ok=True)
-            shared = SharedGenerations(settings.home / "generations")
-        except OSError as error:
-            raise Refused(f"PETSTORE_CACHE_SCOPE=machine needs a file of this user's: {error}") from None
-    return Cache(settings.redis_url, namespace, shared)
-
-
-@contextmanager
-def open_services(settings: Settings) -> Iterator[Services]:
-    """What every request shares, for the block: pool, cache and key, as the settings say. KeyFault when the key is unfit."""
-    ring = keyring.Keyring(settings.keys)
-    verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
-    database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
-    cache = open_cache(settings, lambda: database.identity)
-    issuer = Tokens(ring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
-    database.open()
-    try:
-        waiters = BoundedSemaphore(max(1, settings.threads // 4))
-        yield Services(
-            settings,
-            database,
-            cache,
-            Memory(),
-            issuer,
-            Throttle(cache.reach),
-            Rates(settings.rate_limit),
-            waiters,
-            BoundedSemaphore(1),
-        )
-    finally:
-        cache.close()
-        database.close()
 
 
 def _check_at_start(services: Services, own_database: bool) -> bool:

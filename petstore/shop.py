@@ -9,7 +9,8 @@ from petstore import db, db_schema, embedded
 from petstore.cache import CacheDown
 from petstore.console import Refused, say
 from petstore.repository import system
-from petstore.serving import make_schema, open_cache
+from petstore.services import open_cache
+from petstore.serving import make_schema
 from petstore.sessions import LOGINS
 from petstore.settings import Settings
 

@@ -23,7 +23,7 @@ from petstore.embedded import Postgres
 from petstore.pagination import make_cursor
 from petstore.queries import QUERIES, SQL_FOLDER
 from petstore.server import Server
-from petstore.serving import open_services
+from petstore.services import open_services
 from petstore.settings import Settings
 from petstore.tokens import User
 from tests.big_shop import BIG, BUSY, LISTS, PAIRS, SMALL, asked, deep_cursor, fill

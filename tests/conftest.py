@@ -24,7 +24,7 @@ from petstore.calls import Services
 from petstore.embedded import Postgres, Redis
 from petstore.queries import SQL_FOLDER
 from petstore.server import Server
-from petstore.serving import open_services
+from petstore.services import open_services
 from petstore.settings import SERVERS, Settings
 from tests import chosen
 from tests.client import Client

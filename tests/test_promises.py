@@ -30,7 +30,7 @@ LAYERS = [
     {"workers"},
     {"granian_server"},
     {"granian_request"},
-    {"server", "seeding", "embedded"},
+    {"server", "services", "seeding", "embedded"},
     {"at_once"},
     {"app", "channel"},
     {"routes"},
