@@ -11,7 +11,7 @@ from typing import Any
 
 from petstore.cache import Cache, CacheDown, by_prefix
 from petstore.channel import Channel
-from petstore.hits import Hits, note_generations
+from petstore.hits import Hits, may_hit, note_generations
 from petstore.redis_link import SECONDS, Link
 
 _PATIENCE = 0.02  # seconds that the I/O thread may wait for something else while Redis is asked
@@ -35,11 +35,12 @@ class AtOnce:
         environ = channel.next_environ()
         if self._hits is None or self._checks is None or environ is None:
             return False
+        if self._hits.cache.shared is not None:
+            return may_hit(environ) and self._find(self._hits, channel, environ)
         kept = self._hits.look(environ).kept
-        if kept and self._hits.cache.shared is None:
+        if kept:
             self._checks.add(channel, [one.prefix for one in kept])
-            return True
-        return self._find(self._hits, channel, environ)
+        return bool(kept)
 
     def turn(self) -> None:
         """Once in each turn of the loop: ask Redis, and answer what was found (`take` cannot: its caller holds the lock)."""

@@ -55,7 +55,7 @@ class Hits:
         return found
 
     def _look(self, environ: dict[str, Any]) -> Look:
-        memory, plain = self._services.memory, _is_plain_get(environ)
+        memory, plain = self._services.memory, may_hit(environ)
         page = memory.get(_key(environ, None)) if plain else None
         if page is not None:
             return Look(page)
@@ -66,8 +66,8 @@ class Hits:
 
     def find(self, environ: dict[str, Any]) -> Page | None:
         """The answer to a request, if it is here and still true."""
-        look = self.look(environ)
-        if look.page is None:
+        look = self.look(environ) if may_hit(environ) else None
+        if look is None or look.page is None:
             return None
         if _GENERATIONS not in environ:
             environ[_GENERATIONS] = self.cache.generations([kept.prefix for kept in look.kept])
@@ -76,10 +76,10 @@ class Hits:
 
     def answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes] | None:
         """Give the answer to a request, if it is here and still true; else None."""
-        page, caller = self.find(environ), self.look(environ).caller
+        page = self.find(environ)
         if page is None:
             return None
-        if caller is not None:
+        if (caller := self.look(environ).caller) is not None:
             self._services.rates.count(f"user {caller.id}")
         if etag_matches(environ.get("HTTP_IF_NONE_MATCH"), page.etag):
             start("304 Not Modified", [pair for pair in page.headers if pair[0] not in _NOT_OF_304])
@@ -90,7 +90,7 @@ class Hits:
 
 def keep(services: Services, environ: dict[str, Any], caller: User | None, document: Document, headers: Headers) -> None:
     """Keep the answer to a request, which is a hit, for the next one that asks the same."""
-    if document.fresh is not None and _is_plain_get(environ):
+    if document.fresh is not None and may_hit(environ):
         page = Page(headers, document.body, document.etag)
         services.memory.keep(_key(environ, caller), page, document.fresh, len(document.body) + 2000)
 
@@ -110,7 +110,8 @@ def _key(environ: dict[str, Any], caller: User | None) -> tuple[str, str, User |
     return environ["PATH_INFO"], environ.get("QUERY_STRING", ""), caller
 
 
-def _is_plain_get(environ: dict[str, Any]) -> bool:
+def may_hit(environ: Mapping[str, Any]) -> bool:
+    """Whether a request is of those that can be answered from memory: a GET without a body."""
     return (
         environ["REQUEST_METHOD"] == "GET"
         and environ.get("CONTENT_LENGTH", "") in ("", "0")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+import select
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from petstore import redis_scripts as scripts
+
 SECONDS = 0.2  # the most that one call to Redis may take
 MARK_SECONDS = 10  # that a mark stands for a writer that has died: longer than any request may run
 DOUBT_SECONDS = 60  # and for a COMMIT that may still happen
@@ -20,83 +24,6 @@ KEPT_SECONDS = 86_400  # that generations and marks are kept without a write: th
 
 # What redis-py raises: its own errors, and others' for a host name or an answer that makes no sense to it.
 FAULTS = (redis.RedisError, OSError, ValueError, TypeError)
-
-# KEYS: generation, marks, entry. ARGV: a new generation, KEPT_SECONDS. → generation, marks that stand, entry, its milliseconds
-_READ = """
-local marks = redis.call('ZCARD', KEYS[2])
-if marks > 0 then
-    local overdue = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', redis.call('TIME')[1])
-    if overdue > 0 then redis.call('DEL', KEYS[1]) end
-    marks = marks - overdue
-end
-local generation = redis.call('GET', KEYS[1])
-if not generation then
-    generation = ARGV[1]
-    redis.call('SET', KEYS[1], generation, 'EX', ARGV[2])
-end
-return {generation, marks, marks == 0 and redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])}
-"""
-
-# KEYS: generation and marks of each prefix. ARGV: a new generation, KEPT_SECONDS. → the generation of each, none while marked
-_GENERATIONS = """
-local found = {}
-for i = 1, #KEYS, 2 do
-    local unmarked = redis.call('EXISTS', KEYS[i + 1]) == 0
-    local generation = unmarked and redis.call('GET', KEYS[i])
-    if unmarked and not generation then
-        generation = ARGV[1]
-        redis.call('SET', KEYS[i], generation, 'EX', ARGV[2])
-    end
-    found[#found + 1] = generation
-end
-return found
-"""
-
-# KEYS: marks. ARGV: the mark, seconds that it stands, KEPT_SECONDS
-_MARK = """
-local overdue = redis.call('TIME')[1] + ARGV[2]
-for _, key in ipairs(KEYS) do
-    redis.call('ZADD', key, overdue, ARGV[1])
-    redis.call('EXPIRE', key, ARGV[3])
-end
-"""
-
-
-# KEYS: counters. ARGV: the longest delay; of each counter its free number and sink seconds. → of each: wait, level, until
-# Charges one to all of them, or, when one is to wait, to none. See petstore/throttle.py.
-_CHARGE = """
-local time, longest, found, waits = redis.call('TIME'), tonumber(ARGV[1]), {}, false
-local now = time[1] + time[2] / 1000000
-for i, key in ipairs(KEYS) do
-    local old = redis.call('HMGET', key, 'level', 'at', 'until')
-    local sunk = math.max(0, now - (old[2] or now)) / ARGV[2 * i + 1]  -- not less than 0: the clock may have been set back
-    found[i] = {math.max(0, math.min((old[3] or 0) - now, longest)), math.max(0, (old[1] or 0) - sunk), 0}
-    waits = waits or found[i][1] > 0
-end
-for i, key in ipairs(KEYS) do
-    local counter, free = found[i], tonumber(ARGV[2 * i])
-    if not waits then
-        counter[2] = counter[2] + 1
-        local over = math.ceil(counter[2] - 1e-6) - free
-        if over >= 0 then counter[3] = now + math.min(2 ^ over, longest) end
-        redis.call('HSET', key, 'level', counter[2], 'at', string.format('%.6f', now), 'until', string.format('%.6f', counter[3]))
-        redis.call('EXPIRE', key, math.ceil(counter[2] * ARGV[2 * i + 1]) + longest)
-    end
-    found[i] = {string.format('%.6f', counter[1]), string.format('%.6f', counter[2]), string.format('%.6f', counter[3])}
-end
-return found
-"""
-
-# KEYS: counters. ARGV: of each, the `until` that its charge has set
-_REFUND = """
-for i, key in ipairs(KEYS) do
-    local old = redis.call('HMGET', key, 'level', 'until')
-    if old[1] then
-        redis.call('HSET', key, 'level', math.max(0, old[1] - 1))
-        if tonumber(old[2]) == tonumber(ARGV[i]) then redis.call('HSET', key, 'until', 0) end
-    end
-end
-"""
 
 
 class Charge(NamedTuple):
@@ -130,7 +57,7 @@ class Link:
     def read(self, prefix: str, key: str) -> tuple[bytes, int, bytes | None, float]:
         """The generation of a prefix (a new one, if there was none), its marks, and, if it has none, an entry; its seconds."""
         keys = self._generation(prefix), self._marks(prefix), self._entry(prefix, key)
-        generation, marks, entry, milliseconds = self._call("EVAL", _READ, 3, *keys, secrets.token_hex(8), KEPT_SECONDS)
+        generation, marks, entry, milliseconds = self._call("EVAL", scripts.READ, 3, *keys, secrets.token_hex(8), KEPT_SECONDS)
         return generation, marks, entry, milliseconds / 1000
 
     def generations(self, prefixes: Collection[str]) -> list[bytes | None]:
@@ -141,7 +68,7 @@ class Link:
     def ask_generations(self, prefixes: Collection[str]) -> None:
         """Send the question, whose answer `take_generations` reads later: `fileno` is readable when it is there."""
         keys = [key for prefix in prefixes for key in (self._generation(prefix), self._marks(prefix))]
-        command = "EVAL", _GENERATIONS, len(keys), *keys, secrets.token_hex(8), KEPT_SECONDS
+        command = "EVAL", scripts.GENERATIONS, len(keys), *keys, secrets.token_hex(8), KEPT_SECONDS
         self._connection.send_packed_command(self._connection.pack_command(*command))
 
     def take_generations(self) -> list[bytes | None]:
@@ -158,7 +85,7 @@ class Link:
 
     def mark(self, mark: Mark, seconds: int) -> None:
         keys = map(self._marks, mark.prefixes)
-        self._call("EVAL", _MARK, len(mark.prefixes), *keys, mark.id, seconds, KEPT_SECONDS)
+        self._call("EVAL", scripts.MARK, len(mark.prefixes), *keys, mark.id, seconds, KEPT_SECONDS)
 
     def unmark(self, mark: Mark) -> None:
         self._send(self._unmark(mark))
@@ -170,13 +97,15 @@ class Link:
     def charge(self, counters: Sequence[str], numbers: Sequence[tuple[int, int]], longest: int) -> list[Charge]:
         """Charge one to each counter, or to none. numbers: of each, its free number and sink seconds."""
         keys = map(self._counter, counters)
-        found = self._call("EVAL", _CHARGE, len(counters), *keys, longest, *(number for pair in numbers for number in pair))
+        found = self._call(
+            "EVAL", scripts.CHARGE, len(counters), *keys, longest, *(number for pair in numbers for number in pair)
+        )
         return [Charge(*map(float, counter)) for counter in found]
 
     def refund(self, charges: Mapping[str, Charge]) -> None:
         """Take charges back."""
         untils = (f"{charge.until:.6f}" for charge in charges.values())
-        self._call("EVAL", _REFUND, len(charges), *map(self._counter, charges), *untils)
+        self._call("EVAL", scripts.REFUND, len(charges), *map(self._counter, charges), *untils)
 
     def forget_charges(self, counters: Sequence[str]) -> None:
         """Begin these counters anew."""
@@ -226,21 +155,37 @@ class RedisLinks:
             retry=Retry(NoBackoff(), 0),
             redis_connect_func=_note_run,
         )
+        self._idle: deque[Any] = deque()
 
     @contextmanager
     def link(self, namespace: str) -> Iterator[Link]:
         """A connection for the block."""
-        connection = self._pool.get_connection()
+        # Not by the pool's own get_connection and release, which take longer than Redis itself.
         try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._pool.make_connection()
+        try:
+            if connection.is_connected and _has_more_to_say(connection):
+                connection.disconnect()
+            connection.connect()  # if it is not
             yield Link(connection, namespace)
         except BaseException:
             connection.disconnect()  # an answer may still be on its way
             raise
         finally:
-            self._pool.release(connection)
+            self._idle.append(connection)
 
     def close(self) -> None:
-        self._pool.disconnect()
+        while self._idle:
+            self._idle.pop().disconnect()
+
+
+def _has_more_to_say(connection: Any) -> bool:
+    """Whether something has come of a connection that nothing was asked: most of all its end, after a restart of Redis."""
+    readable = select.poll()
+    readable.register(connection._sock, select.POLLIN)
+    return bool(readable.poll(0))
 
 
 def _note_run(connection: Any) -> None:

@@ -43,7 +43,7 @@ LAYERS = [
     {"db_schema", "lines", "rates", "redis_link", "stock", "tokens", "turns"},
     {"db", "keyring"},
     {"causes", "db_connection", "flights", "memory"},
-    {"queries", "errors", "settings", "interrupts", "console", "browsers", "documents"},
+    {"queries", "errors", "settings", "interrupts", "console", "browsers", "documents", "redis_scripts"},
     {"addresses", "emails"},
 ]
 
