@@ -93,10 +93,10 @@ class Tokens:
                 del self._verified[next(iter(self._verified))]
 
     def _verify(self, token: str) -> User:
-        keys = self.keyring.now()
         try:
             if len(token) > _LONGEST or not _COMPACT.fullmatch(token):
                 raise jwt.InvalidTokenError("not the compact form")
+            keys = self.keyring.now()
             header = jwt.get_unverified_header(token)
             key = self.keyring.find(header.get("kid"))
             if key is None or header.get("typ") != TYPE or header.keys() != _HEADER:
