@@ -11,16 +11,23 @@ from petstore import sessions
 from petstore.documents import Fresh
 from petstore.memory import Memory, SharedGenerations
 from tests.client import Client
+from tests.conftest import running
 from tests.factories import PASSWORD
 
 
-@pytest.fixture(params=["machines", "machine"])
-def two(request, with_settings, make, tmp_path):
-    """Two services on one shop, each with a memory of its own."""
-    changes = {"cache_scope": request.param, "home": tmp_path}
-    with with_settings(**changes) as one, with_settings(**changes) as other:
+@pytest.fixture(scope="module", params=["machines", "machine"])
+def _two(request, settings, tmp_path_factory):
+    scoped = replace(settings, cache_scope=request.param, home=tmp_path_factory.mktemp("home"))
+    with running(scoped) as one, running(scoped) as other:
         one[0].db.check(), other[0].db.check()
         yield one, other
+
+
+@pytest.fixture
+def two(_two, make):
+    """Two services on one shop, each with a memory of its own."""
+    _two[0][0].cache.clear()
+    return _two
 
 
 @pytest.fixture
