@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 from petstore.cache import Cache, CacheDown, by_prefix
 from petstore.channel import Channel
@@ -15,6 +16,10 @@ from petstore.hits import Hits, may_hit, note_generations
 from petstore.redis_link import SECONDS, Link
 
 _PATIENCE = 0.02  # seconds that the I/O thread may wait for something else while Redis is asked
+
+_Generations: TypeAlias = Mapping[str, "str | None"]
+
+logger = logging.getLogger(__name__)
 
 
 class AtOnce:
@@ -49,9 +54,9 @@ class AtOnce:
         for _ in range(len(self._found)):
             self._found.popleft().service()
 
-    def _checked(self, channel: Channel, generations: dict[str, str | None]) -> None:
+    def _checked(self, channel: Channel, generations: _Generations | None) -> None:
         environ = channel.next_environ()
-        if self._hits and environ is not None:
+        if self._hits and environ is not None and generations is not None:
             note_generations(environ, generations)
             if self._find(self._hits, channel, environ):
                 return
@@ -67,10 +72,12 @@ class AtOnce:
 class _Checks:
     """Channels that wait for generations. A file for waitress's poll: readable when Redis has answered.
 
-    done: takes a channel and the generations that are current, or None for each when the cache is down.
+    done: takes a channel and the generations that are current; None when this thread cannot learn them: others may.
     """
 
-    def __init__(self, cache: Cache, poll_map: dict[int, Any], done: Callable[[Channel, dict[str, str | None]], None]) -> None:
+    def __init__(
+        self, cache: Cache, poll_map: dict[int, Any], done: Callable[[Channel, Mapping[str, str | None] | None], None]
+    ) -> None:
         self._cache, self._map, self._done = cache, poll_map, done
         self._waiting: list[tuple[Channel, Collection[str]]] = []
         self._asked: list[tuple[Channel, Collection[str]]] = []
@@ -95,15 +102,15 @@ class _Checks:
         return bool(self._asked or self._waiting)
 
     def _ask(self, prefixes: list[str]) -> None:
-        try:
-            with ExitStack() as stack:
-                link = stack.enter_context(self._cache.reach())
+        with ExitStack() as stack:
+            try:
+                link = stack.enter_context(self._cache.reach(connect=False))  # to connect may take long: a thread does it
                 link.ask_generations(prefixes)
-                self._map[link.fileno()] = self
-                self._open, self._link = stack.pop_all(), link
-        except CacheDown:
-            self._tell(dict.fromkeys(prefixes))
-        else:
+            except CacheDown:
+                self._tell(None)
+                return
+            self._map[link.fileno()] = self
+            self._open, self._link = stack.pop_all(), link
             self._prefixes, self._overdue = prefixes, monotonic() + SECONDS
 
     def _take(self) -> None:
@@ -111,16 +118,20 @@ class _Checks:
         if link is None:  # an answer and the end may come together
             return
         del self._map[link.fileno()]
+        found = None
         try:
             with self._open:
                 if monotonic() > self._overdue:
                     raise TimeoutError("Redis does not answer")
                 found = by_prefix(self._prefixes, link.take_generations())
         except CacheDown:
-            found = dict.fromkeys(self._prefixes)
-        self._tell(found)
+            pass
+        except Exception:
+            logger.exception("what Redis says of generations cannot be read")
+        finally:
+            self._tell(found)
 
-    def _tell(self, found: dict[str, str | None]) -> None:
+    def _tell(self, found: _Generations | None) -> None:
         asked, self._asked = self._asked, []
         for channel, _ in asked:
             self._done(channel, found)

@@ -30,7 +30,7 @@ from petstore import redis_link
 from petstore.documents import Document, Fresh
 from petstore.flights import Flights
 from petstore.memory import SharedGenerations
-from petstore.redis_link import FAULTS, Link, Mark, RedisLinks
+from petstore.redis_link import FAULTS, Link, Mark, NotConnected, RedisLinks
 
 PROBE_SECONDS = 0.1  # how often a Redis that is down is asked again
 
@@ -153,14 +153,17 @@ class Cache:
         with suppress(CacheDown), self.reach() as link:
             link.mark(mark, redis_link.DOUBT_SECONDS)
 
-    def invalidate(self, *prefixes: str, mark: Mark | None = None) -> None:
-        """Make every entry under these prefixes unusable, on every worker; then take the mark away."""
+    def invalidate(self, *prefixes: str, mark: Mark | None = None) -> bool:
+        """Make every entry under these prefixes unusable, on every worker, and take the mark away; whether all can know of it."""
+        reached = True
         try:  # one that failed at the mark is tried once more: it may be full or slow, and serve old entries to others
             with self.reach(although_down=mark is not None and mark.sent) as link:
                 link.forget(prefixes, mark)
         except CacheDown:
+            reached = self.state == "off" or self.shared is not None
             self._catch_up_on(prefixes, mark)
         self._renew(prefixes)
+        return reached
 
     def _renew(self, prefixes: Collection[str]) -> None:
         if self.shared:
@@ -187,14 +190,19 @@ class Cache:
                 self.shared.renew_all()
 
     @contextmanager
-    def reach(self, although_down: bool = False) -> Iterator[Link]:
-        """A connection to Redis for the block; raise CacheDown at once when it is known to be down."""
+    def reach(self, although_down: bool = False, connect: bool = True) -> Iterator[Link]:
+        """A connection to Redis for the block; raise CacheDown at once when it is known to be down.
+
+        connect: make one if there is none; else raise CacheDown, which says nothing of Redis then.
+        """
         namespace = self._namespace()
         if self._links is None or namespace is None or not (self._up or although_down):
             raise CacheDown
         try:
-            with self._links.link(namespace) as link:
+            with self._links.link(namespace, connect) as link:
                 yield link
+        except NotConnected:
+            raise CacheDown from None
         except FAULTS as error:
             if self._up:
                 logger.warning("cache down, answering from the database: %s", error)

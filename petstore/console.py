@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 
 class Refused(Exception):
@@ -10,5 +11,6 @@ class Refused(Exception):
 
 
 def say(text: str) -> None:
-    """A step of the work, for who watches."""
-    print(f"petstore: {text}", file=sys.stderr, flush=True)
+    """A step of the work, for who watches. That nobody does, or that a disk is full, is no reason to end."""
+    with suppress(OSError):
+        print(f"petstore: {text}", file=sys.stderr, flush=True)

@@ -78,6 +78,8 @@ def log_access(method: str, path: str, status: str, seconds: float, request_id: 
 
 def _check(environ: dict[str, Any]) -> None:
     """Refuse what leaves it unclear to whom a request is, or for what (RFC 9112, 3.2). Framing is the server's business."""
+    if not environ["REQUEST_METHOD"].isupper():  # which the routes would take for the same in capitals
+        raise errors.BadRequest("The method must be in capital letters.")
     host = environ.get("HTTP_HOST")
     if host is None and environ["SERVER_PROTOCOL"] != "HTTP/1.0":
         raise errors.BadRequest("HTTP/1.1 needs a Host header.")

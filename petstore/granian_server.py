@@ -67,6 +67,8 @@ class Server:
         signal = self._start()
         while not self._stopping and not self._retiring:
             self._poll(self._settings.read_seconds)
+        if self._retiring:
+            self._accept_no_more()
         retired_at = time.monotonic() + RETIRE_SECONDS
         while not self._stopping and time.monotonic() < retired_at:
             self._poll(self._settings.read_seconds)
@@ -83,9 +85,10 @@ class Server:
         scheduler._schedule_fn = self._take
         signal = WorkerSignal()
         signal.add_cb(self._end)
+        self._door = os.dup(self._listener.fileno())
         RSGIWorker(
             1,
-            (None, SocketHolder(os.dup(self._listener.fileno()), False, _BACKLOG)),  # a number of its own, which it closes
+            (None, SocketHolder(self._door, False, _BACKLOG)),  # a number of its own, which it closes
             None,
             py_threads=self._settings.threads,
             backpressure=self._connections,
@@ -94,6 +97,12 @@ class Server:
         ).serve_mtr(scheduler, _Loop(), signal)
         self._listener.close()
         return signal
+
+    def _accept_no_more(self) -> None:
+        """Have granian listen, under the number that it knows, on a socket of which nobody knows."""
+        with listen("127.0.0.1", 0) as nobodys:
+            nobodys.setblocking(False)
+            os.dup2(nobodys.fileno(), self._door, inheritable=False)
 
     def _end(self) -> None:
         self._ended = True

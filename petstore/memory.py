@@ -60,14 +60,15 @@ class Memory:
 class SharedGenerations:
     """The generation of every prefix, in a file that all processes of one machine have in their memory.
 
-    Each begins anew with a random number: no number comes twice, and to write one is a single store of 8 bytes.
+    Each is a random number, in a new file, too: none comes twice, and to write one is a single store of 8 bytes.
     """
 
     def __init__(self, path: Path) -> None:
         """The file, made if it is not there, for this user alone. OSError when it cannot be used."""
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(file, _SLOTS * 8)  # of a file that has this size already nothing is lost
+            if os.fstat(file).st_size != _SLOTS * 8:  # written, not only made longer: a disk that is full tells it now
+                os.pwrite(file, os.urandom(_SLOTS * 8), 0)
             self._slots = memoryview(mmap.mmap(file, _SLOTS * 8)).cast("Q")
         finally:
             os.close(file)

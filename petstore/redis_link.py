@@ -144,6 +144,10 @@ class Link:
         return [self._connection.read_response() for _ in commands]
 
 
+class NotConnected(Exception):
+    """There is no connection that could be used at once."""
+
+
 class RedisLinks:
     """The connections to one Redis. Whatever fails raises one of FAULTS within SECONDS."""
 
@@ -158,16 +162,18 @@ class RedisLinks:
         self._idle: deque[Any] = deque()
 
     @contextmanager
-    def link(self, namespace: str) -> Iterator[Link]:
-        """A connection for the block."""
+    def link(self, namespace: str, connect: bool = True) -> Iterator[Link]:
+        """A connection for the block. connect: make one if there is none; else raise NotConnected."""
         # Not by the pool's own get_connection and release, which take longer than Redis itself.
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._pool.make_connection()
         try:
-            if connection.is_connected and _has_more_to_say(connection):
+            if connection._sock is not None and _has_more_to_say(connection):
                 connection.disconnect()
+            if connection._sock is None and not connect:
+                raise NotConnected
             connection.connect()  # if it is not
             yield Link(connection, namespace)
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from petstore.repository import audit, sessions
 from petstore.tokens import User
 
 LOGINS = "logins:{user_id}"  # prefix of what is remembered of an account's logins
-REMEMBERED_SECONDS = 5  # the most that a change may take to count that was made past the service, in psql
+REMEMBERED_SECONDS = 2  # the most that a change may take to count that was made past the service, in psql
 _SIZE = 1000  # bytes that a remembered login takes, about
 
 T = TypeVar("T")
@@ -65,14 +66,18 @@ def recall(services: Services, header: str | None) -> tuple[User, Kept] | tuple[
 def write(call: Call, user_id: int, work: Callable[[Connection], T]) -> T:
     """As Call.write, for what ends or changes logins of an account: every worker forgets them before the answer."""
     try:
-        return call.write(work)
-    finally:  # also when COMMIT gave no answer
+        result = call.write(work)
+    except errors.OutcomeUnknown:
         forget(call.services, user_id)
+        raise
+    forget(call.services, user_id)
+    return result
 
 
 def forget(services: Services, user_id: int) -> None:
     """After the commit: what is remembered of the account's logins is no longer used, on every worker."""
-    services.cache.invalidate(LOGINS.format(user_id=user_id))
+    if not services.cache.invalidate(LOGINS.format(user_id=user_id)):
+        time.sleep(REMEMBERED_SECONDS)  # others may reach Redis, and not hear of it: what they remember has ended then
 
 
 def begin(call: Call, user_id: int, password: str) -> Answer | None:

@@ -19,6 +19,7 @@ from petstore.settings import Settings
 def open_shop(settings: Settings) -> Iterator[tuple[Settings, db.Connection, system.Shop]]:
     """A connection to the shop that the service has, and what it is. Only a database of our own is made on the way."""
     with embedded.attached(settings, say) as found:
+        open_cache(found, lambda: None).close()  # Refused before anything is done of which the service could not hear
         if settings.database_url is None:
             make_schema(found)
         with db.connect(found.database_url or "") as conn:

@@ -6,12 +6,13 @@ import time
 from dataclasses import replace
 
 import pytest
+import redis
 
 from petstore import sessions
 from petstore.documents import Fresh
 from petstore.memory import Memory, SharedGenerations
 from tests.client import Client
-from tests.conftest import running
+from tests.conftest import eventually, running
 from tests.factories import PASSWORD
 
 
@@ -26,6 +27,8 @@ def _two(request, settings, tmp_path_factory):
 @pytest.fixture
 def two(_two, make):
     """Two services on one shop, each with a memory of its own."""
+    for services, _ in _two:
+        eventually(lambda services=services: services.cache.check() == "ok")
     _two[0][0].cache.clear()
     return _two
 
@@ -155,12 +158,68 @@ def test_a_remembered_login_ends_everywhere_at_once(two, make, end):
         assert here.get("/invoices").status == 200
 
 
+def test_a_logout_that_is_sent_again_ends_what_is_remembered_although_the_login_has_ended(two, make):
+    own = make.user("ana@example.com")
+    with Client(two[0][1].address) as here, Client(two[1][1].address) as there:
+        tokens = here.post("/login", {"email": own.email, "password": PASSWORD}).json()
+        there.token = tokens["access_token"]
+        assert there.get("/me").status == 200
+        # As after a COMMIT of which no answer came.
+        make.conn.execute("UPDATE sessions SET ended_at = now(), end_reason = 'logout' WHERE user_id = %s", (own.id,))
+        assert here.post("/logout", {"refresh_token": tokens["refresh_token"]}).status == 204
+        assert there.get("/me").status == 401
+
+
 def test_a_lowered_role_counts_everywhere_at_once(two, make):
     own, boss = make.user(role="admin"), make.user("admin@example.com", role="admin")
     with as_user(two[0], own) as here, as_user(two[1], own) as there, as_user(two[1], boss) as admin:
         assert [client.get("/admin/users").status for client in (here, there, here)] == [200] * 3
         assert admin.request("PATCH", f"/admin/users/{own.id}", {"role": "user"}).status == 200
         assert [client.get("/admin/users").status for client in (here, there)] == [403] * 2
+
+
+def test_a_login_that_a_worker_ends_without_redis_has_ended_everywhere_when_it_answers(two, make, ana, monkeypatch):
+    monkeypatch.setattr(sessions, "REMEMBERED_SECONDS", 1)
+    boss = make.user("admin@example.com", role="admin")
+    with as_user(two[0], ana) as there, as_user(two[1], boss) as admin:
+        assert there.get("/me").status == 200
+        monkeypatch.setattr(two[1][0].cache, "_up", False)
+        monkeypatch.setattr(two[1][0].cache, "_try_again", lambda: None)
+        assert admin.request("PATCH", f"/admin/users/{ana.id}", {"active": False}).status == 200
+        assert there.get("/me").status == 401
+
+
+def test_while_redis_takes_its_time_to_connect_others_are_served(two, make, ana, monkeypatch):
+    make.product()
+    with as_user(two[0], ana) as client, as_user(two[0], ana) as other:
+        warm(client, "/products?id=1", two[0])
+        other.get("/livez")
+        tried = threading.Event()
+
+        def connect(self):
+            tried.set()
+            time.sleep(1)
+            raise redis.ConnectionError("no way")
+
+        for one in [*two[0][0].cache._links._idle]:
+            one.disconnect()
+        monkeypatch.setattr(redis.Connection, "connect", connect)
+        monkeypatch.setattr(redis.UnixDomainSocketConnection, "connect", connect)
+        waiting = threading.Thread(target=client.get, args=("/products?id=2",))
+        waiting.start()
+        assert tried.wait(5)
+        started = time.monotonic()
+        assert other.get("/livez").status == 200
+        assert time.monotonic() - started < 0.7
+        waiting.join()
+
+
+def test_an_answer_of_redis_that_makes_no_sense_leaves_nobody_waiting(two, make, ana, monkeypatch):
+    make.product()
+    with as_user(two[0], ana) as client:
+        warm(client, "/products?id=1", two[0])
+        monkeypatch.setattr("petstore.at_once.by_prefix", lambda *_: 1 / 0)
+        assert [client.get("/products?id=1").status for _ in range(3)] == [200] * 3
 
 
 def test_what_is_done_to_a_login_in_sql_counts_within_seconds(two, make, ana, monkeypatch):
@@ -256,6 +315,14 @@ def test_generations_are_shared_by_the_processes_of_a_machine(tmp_path):
     other.renew_all()
     assert one.now("b") != before["b"]
     assert (tmp_path / "generations").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_for_generations_is_made_of_random_numbers_and_kept_as_it_is(tmp_path):
+    prefixes = [str(number) for number in range(9)]
+    one = SharedGenerations(tmp_path / "generations")
+    before = [one.now(prefix) for prefix in prefixes]
+    assert len({"0", *before}) == 10
+    assert [SharedGenerations(tmp_path / "generations").now(prefix) for prefix in prefixes] == before
 
 
 def test_a_file_that_is_a_link_is_not_used_for_generations(tmp_path):

@@ -63,7 +63,7 @@ def petstore(*arguments: str, text: str = "", **environ: str) -> subprocess.Comp
 
 def of(settings: Settings) -> dict[str, str]:
     """The environment that gives these settings."""
-    names = ("database_url", "owner_url", "report_url", "redis_url", "currency", "keys")
+    names = ("database_url", "owner_url", "report_url", "redis_url", "currency", "keys", "server")
     return {variable(name): str(getattr(settings, name)) for name in names if getattr(settings, name)}
 
 

@@ -57,7 +57,7 @@ def end_reused_session(conn: Connection, *, token_hash: bytes) -> int | None:
 
 
 def end_session(conn: Connection, *, token_hash: bytes) -> int | None:
-    """End the login of a token; the account, or None when there was nothing to end."""
+    """End the login of a token, if it has not ended; the account, or None when there is none."""
     found: int | None = scalar(conn, "sessions/end_session", token_hash=token_hash)
     return found
 
