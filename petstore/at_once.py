@@ -52,7 +52,12 @@ class AtOnce:
         if self._checks:
             self._checks.turn()
         for _ in range(len(self._found)):
-            self._found.popleft().service()
+            channel = self._found.popleft()
+            try:
+                channel.service()
+            except Exception:  # as waitress's threads do
+                logger.exception("an answer could not be given")
+                channel.hang_up()
 
     def _checked(self, channel: Channel, generations: _Generations | None) -> None:
         environ = channel.next_environ()

@@ -101,7 +101,9 @@ class Cache:
 
     def read(self, prefix: str, key: str) -> Found:
         """What is stored, and the generation to store under after a miss."""
-        here = self.shared and self.shared.now(prefix)  # before Redis is asked: it has changed by then, or the mark is seen there
+        here = self.shared and self.shared.now(
+            self._name(prefix)
+        )  # before Redis is asked: it has changed by then, or the mark is seen there
         try:
             with self.reach() as link:
                 there, marks, entry, seconds = link.read(prefix, key)
@@ -116,7 +118,7 @@ class Cache:
     def generations(self, prefixes: Collection[str]) -> Mapping[str, str | None]:
         """The present generation of each prefix, for what is kept in this process; None while it is not to be used."""
         if self.shared:
-            return {prefix: self.shared.now(prefix) for prefix in prefixes}
+            return {prefix: self.shared.now(self._name(prefix)) for prefix in prefixes}
         try:
             with self.reach() as link:
                 return by_prefix(prefixes, link.generations(prefixes))
@@ -152,6 +154,7 @@ class Cache:
         """It may still be committed: the mark stays, for longer."""
         with suppress(CacheDown), self.reach() as link:
             link.mark(mark, redis_link.DOUBT_SECONDS)
+        self._renew(mark.prefixes)
 
     def invalidate(self, *prefixes: str, mark: Mark | None = None) -> bool:
         """Make every entry under these prefixes unusable, on every worker, and take the mark away; whether all can know of it."""
@@ -167,7 +170,11 @@ class Cache:
 
     def _renew(self, prefixes: Collection[str]) -> None:
         if self.shared:
-            self.shared.renew(prefixes)
+            self.shared.renew(map(self._name, prefixes))
+
+    def _name(self, prefix: str) -> str:
+        """Of a prefix among those of all databases of the machine."""
+        return f"{self._namespace()}:{prefix}"
 
     def _catch_up_on(self, prefixes: tuple[str, ...], mark: Mark | None) -> None:
         """Do it when Redis is there again, before it is used."""

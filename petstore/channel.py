@@ -171,7 +171,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             super().send_continue()
 
     def service(self) -> None:
+        request = self.requests[0]
         super().service()
+        request.task = None  # it knows the request: neither would be freed soon
         self.answered += 1
 
     def writable(self) -> bool:

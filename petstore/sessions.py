@@ -46,12 +46,14 @@ def check(services: Services, token: str, deadline: float, generations: Mapping[
     generation = generations[prefix] if prefix in generations else services.cache.generations([prefix])[prefix]
     if known is not None and known.generation == generation:
         return replace(said, role=known.value)
+    asked_at = time.monotonic()
     ask = partial(sessions.get_caller, user_id=said.id, session_id=said.session_id, token_version=said.token_version)
     role = services.db.read(ask, deadline)
     if role is None:
         raise errors.LoginEnded()
     if generation is not None:
-        services.memory.keep(said, role, Fresh(prefix, generation, REMEMBERED_SECONDS), _SIZE)
+        seconds = asked_at + REMEMBERED_SECONDS - time.monotonic()
+        services.memory.keep(said, role, Fresh(prefix, generation, seconds), _SIZE)
     return replace(said, role=role)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import selectors
 import signal
 import socket
@@ -14,11 +15,10 @@ from collections.abc import Callable, Mapping
 from petstore.console import Refused, say
 from petstore.server import DRAIN_SECONDS, RETIRE_SECONDS
 
-COMMAND: tuple[str, ...] = (
-    sys.executable,
-    "-m",
-    "petstore",
-)  # a new program, not a fork: a reload runs what is installed by then
+# A new program, not a fork: a reload runs what is installed by then. What lies in the current folder is not imported, unless
+# we were started so that it is (by `python -m petstore`).
+_SAFELY = ("-P",) if sys.version_info >= (3, 11) and sys.path[0] != os.getcwd() else ()
+COMMAND: tuple[str, ...] = (sys.executable, *_SAFELY, "-m", "petstore")
 _START_SECONDS = 30  # that a worker may take until it is ready
 _STOP_SECONDS = DRAIN_SECONDS + 5  # after which a worker that was told to end is killed
 _LONGEST_PAUSE = 4.0  # seconds before another is started, where one after the other dies
