@@ -73,8 +73,8 @@ class Request:
         """Let go of its connection, which closes where not all has been read. Whoever still knows us must not keep it open."""
         self._proto = None
 
-    def answer(self, app: WSGI, close: bool) -> None:
-        """Send what the application answers. close: it is the last of its connection."""
+    def answer(self, app: WSGI, is_last: Callable[[], bool]) -> None:
+        """Send what the application answers. is_last: whether it is the last of its connection, asked when it is there."""
         self.environ["wsgi.input"] = io.BytesIO(b"".join(self._pieces or ()))
         started: list[Any] = []
         body = app(self.environ, lambda *arguments: started.append(arguments))
@@ -83,7 +83,7 @@ class Request:
         finally:
             getattr(body, "close", bool)()
         status, headers = started[-1][:2]
-        added = (_NO_BANNER, _CLOSE) if close or self.unread else (_NO_BANNER,)
+        added = (_NO_BANNER, _CLOSE) if is_last() or self.unread else (_NO_BANNER,)
         self._proto.response_bytes(int(status[:3]), [*headers, *added], content)
 
     def _go_on(self, future: Any = None) -> None:

@@ -136,12 +136,12 @@ class Server:
             self._serve(request)
 
     def _serve(self, request: Request) -> None:
-        closing = self._stopping or self._retiring
+        app = self._incomplete if request.broken else self._coded if request.coded else self._app
         try:
-            request.answer(self._incomplete if request.broken else self._coded if request.coded else self._app, closing)
+            request.answer(app, lambda: self._stopping or self._retiring)
         except Exception:
             logger.exception("a request failed")
-            request.answer(self._failed, close=True)
+            request.answer(self._failed, lambda: True)
         if request.unread and not request.broken:
             request.linger(self._forget)
         else:

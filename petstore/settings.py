@@ -73,12 +73,6 @@ def _switch(text: str) -> bool:
     return text == "on"
 
 
-def _server(text: str) -> str:
-    if text not in SERVERS:
-        raise ValueError(f"must be {' or '.join(SERVERS)}")
-    return text
-
-
 def _currency(text: str) -> str:
     try:
         exponent = iso4217.Currency(text).exponent
@@ -187,7 +181,7 @@ class Settings:
         _number(0, 1_000_000),
         "requests a second of one address or user, ten seconds' worth at once, in each worker; 0: no limit",
     )
-    server: str = _setting("waitress", _server, "what serves HTTP: waitress, or granian (extra `petstore[granian]`)")
+    server: str = _setting("waitress", _one_of(*SERVERS), "what serves HTTP: waitress, or granian (extra `petstore[granian]`)")
     workers: int | None = _setting(None, parse_workers, "processes that serve, on one socket; unset: as many as there are cores")
     threads: int = _setting(4, _number(1, 256), "requests worked on at the same time, in each worker")
     pool_size: int = _setting(4, _number(1, 256), "database connections at most, of each worker")

@@ -798,7 +798,9 @@ def test_a_taken_address_is_an_error_that_leaves_nothing_behind():
         before = threading.active_count(), len(os.listdir("/dev/fd"))
         with pytest.raises(OSError, match="in use"):
             chosen.server(hello, Settings(listen=server.address, server=chosen.name))
-        assert (threading.active_count(), len(os.listdir("/dev/fd"))) == before
+        # Files of the tests before may still be closed meanwhile, by threads of the server's own.
+        assert threading.active_count() == before[0]
+        assert len(os.listdir("/dev/fd")) <= before[1]
 
 
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::1"])

@@ -145,6 +145,8 @@ def _soak(program: Program, options: argparse.Namespace) -> None:
     for quarter in range(1, 5):
         while done < options.soak * quarter // 4:
             found = load(program.url, "product", program.tokens, seconds=options.seconds, connections=options.connections)
+            if found["errors"]:
+                raise Refused(f"{found['errors']:.0f} requests of a soak failed")
             done += int(found["requests"])
         print(report.memory(f"{done:,} requests, memory of each process", _memory(program)), flush=True)
 
