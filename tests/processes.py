@@ -22,7 +22,13 @@ def is_alive(pid: int) -> bool:
 
 def workers(service: int) -> list[int]:
     """The processes in which a `petstore serve` serves."""
-    return [pid for pid in children(service) if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children(service) if b"\0worker\0" in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""  # it has ended meanwhile
 
 
 def kill_tree(parent: int) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from petstore import errors, seeding
+from petstore import errors, seeding, sessions
 from tests.conftest import eventually
 from tests.contract import DOCUMENT
 from tests.factories import PASSWORD
@@ -292,12 +292,13 @@ def test_a_login_that_has_to_wait_says_how_long(browser, make):
     patiently(waits)
 
 
-def test_a_login_that_ended_is_told(browser, make):
+def test_a_login_that_ended_is_told(browser, make, service):
     browser.open("/docs#/users/get_profile")
     log_in(browser)
     browser.shows("#who", "Logged in as")
     assert execute(browser, "users-get_profile")[0] == 200
     make.conn.execute("UPDATE sessions SET ended_at = now(), end_reason = 'logout'")
+    sessions.forget(service[0], 1)
     assert execute(browser, "users-get_profile")[0] == 401
     browser.shows("#who", "The login of this access token has ended; log in again.")
     status, problem = execute(browser, "users-get_profile")
