@@ -221,7 +221,7 @@ def settings(cluster: Cluster, database: str, redis_url: str, keys: Path) -> Set
         report_url=cluster.url("petstore_report", database),
         redis_url=redis_url,
         keys=keys,
-        read_seconds=2,
+        read_seconds=2 if chosen.name == "waitress" else 10,  # granian closes what is idle as long, too
         server=chosen.name,
         threads=8,  # one process does what several would
         pool_size=8,

@@ -277,7 +277,7 @@ def test_pipelined_requests_are_answered_in_their_order_from_memory_or_not(two, 
         got = b""
         while got.count(b"HTTP/1.1 ") < len(paths) or not got.endswith(b"\n"):
             got += raw.recv(65536)
-    ids = [line.split(b": ")[1] for line in got.split(b"\r\n") if line.startswith(b"X-Request-Id: ")]
+    ids = [line.split(b": ")[1] for line in got.split(b"\r\n") if line.lower().startswith(b"x-request-id: ")]
     assert ids == [f"n{n}".encode() for n in range(len(paths))]
     assert got.count(b"HTTP/1.1 200") == 100
 

@@ -3,13 +3,13 @@
 -- Parameters: none.
 -- Locks: the rows it removes; leaves alone what others are working on.
 -- psql -f sql/queries/sessions/purge_refresh_tokens.sql
-DELETE FROM refresh_tokens AS t
-USING (
-    SELECT token_hash
-    FROM refresh_tokens
-    WHERE used_at < now() - interval '30 days'
-    ORDER BY used_at
-    LIMIT 1000
-    FOR UPDATE SKIP LOCKED
-) AS old
-WHERE t.token_hash = old.token_hash;
+DELETE FROM refresh_tokens
+WHERE token_hash = any(
+    array(
+        SELECT token_hash FROM refresh_tokens
+        WHERE used_at < now() - interval '30 days'
+        ORDER BY used_at
+        LIMIT 1000
+        FOR UPDATE SKIP LOCKED
+    )
+);
