@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
 
@@ -50,6 +51,7 @@ def household(address: str) -> str:
     return str(ip_network((address, 64), strict=False)) if ":" in address else address
 
 
+@lru_cache(1000)
 def _plain(text: str) -> str | None:
     """The address in its usual form, without a port, of ::ffff:192.0.2.7 the IPv4 one; None for what is none."""
     node = _NODE.fullmatch(text)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -66,7 +66,7 @@ class Front:
 
 def new_request_id(wanted: str = "") -> str:
     """The client's own id where it is fit for a log, else a new one."""
-    return wanted if _REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+    return wanted if wanted and _REQUEST_ID.fullmatch(wanted) else os.urandom(16).hex()
 
 
 def log_access(method: str, path: str, status: str, seconds: float, request_id: str) -> None:
