@@ -153,6 +153,17 @@ def test_loaded_invoices_add_up_and_leave_the_stock_alone(make):
     assert make.scalar("SELECT sum(stock) FROM products") == stock
 
 
+def test_loading_leaves_an_empty_table_unmeasured(cluster):
+    """Of a table that PostgreSQL has seen to be empty it makes plans that walk through it, and keeps them while it grows."""
+    with cluster.database("measured") as name:
+        db_schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
+        with db.connect(cluster.url("petstore_owner", name)) as conn:
+            seeding.load(conn, products=3, users=0, invoices=0, minor_digits=2)
+            measured = dict(conn.execute("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'").fetchall())
+    assert measured["products"] == 3
+    assert all(measured[table] == -1 for table in ("users", "invoices", "invoice_details", "stock_movements", "audit_log"))
+
+
 def test_loading_can_be_repeated_and_then_the_api_still_works(make, clients):
     for _ in range(2):
         seeding.load(make.conn, products=3, users=3, invoices=3, minor_digits=2)
