@@ -68,8 +68,7 @@ class Link:
     def ask_generations(self, prefixes: Collection[str]) -> None:
         """Send the question, whose answer `take_generations` reads later: `fileno` is readable when it is there."""
         keys = [key for prefix in prefixes for key in (self._generation(prefix), self._marks(prefix))]
-        command = "EVAL", scripts.GENERATIONS, len(keys), *keys, secrets.token_hex(8), KEPT_SECONDS
-        self._connection.send_packed_command(self._connection.pack_command(*command))
+        self._send("EVAL", scripts.GENERATIONS, len(keys), *keys, secrets.token_hex(8), KEPT_SECONDS)
 
     def take_generations(self) -> list[bytes | None]:
         """The answer to `ask_generations`."""
@@ -88,11 +87,14 @@ class Link:
         self._call("EVAL", scripts.MARK, len(mark.prefixes), *keys, mark.id, seconds, KEPT_SECONDS)
 
     def unmark(self, mark: Mark) -> None:
-        self._send(self._unmark(mark))
+        """Take a mark away."""
+        self.forget((), mark)
 
     def forget(self, prefixes: tuple[str, ...], mark: Mark | None = None) -> None:
-        """Remove the generations of these prefixes, and then the mark."""
-        self._send([("DEL", *map(self._generation, prefixes)), *(self._unmark(mark) if mark else [])])
+        """Remove the generations of these prefixes, and the mark."""
+        marks = list(map(self._marks, mark.prefixes)) if mark else []
+        keys = *map(self._generation, prefixes), *marks
+        self._call("EVAL", scripts.FORGET, len(keys), *keys, len(prefixes), mark.id if mark else "")
 
     def charge(self, counters: Sequence[str], numbers: Sequence[tuple[int, int]], longest: int) -> list[Charge]:
         """Charge one to each counter, or to none. numbers: of each, its free number and sink seconds."""
@@ -133,15 +135,15 @@ class Link:
     def _counter(self, name: str) -> str:
         return f"{self._space}attempts:{name}"
 
-    def _unmark(self, mark: Mark) -> list[tuple[Any, ...]]:
-        return [("ZREM", self._marks(prefix), mark.id) for prefix in mark.prefixes]
-
     def _call(self, *command: Any) -> Any:
-        return self._send([command])[0]
+        self._send(*command)
+        return self._connection.read_response()
 
-    def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        self._connection.send_packed_command(self._connection.pack_commands(commands))
-        return [self._connection.read_response() for _ in commands]
+    def _send(self, *command: Any) -> None:
+        """In the protocol of Redis; not by redis-py's own way, which takes three times as long."""
+        parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
+        message = b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+        self._connection.send_packed_command([message])
 
 
 class NotConnected(Exception):

@@ -40,6 +40,14 @@ for _, key in ipairs(KEYS) do
 end
 """
 
+# KEYS: generations, marks. ARGV: how many generations, the mark
+FORGET = """
+local generations = tonumber(ARGV[1])
+for i, key in ipairs(KEYS) do
+    if i <= generations then redis.call('DEL', key) else redis.call('ZREM', key, ARGV[2]) end
+end
+"""
+
 # KEYS: counters. ARGV: the longest delay; of each counter its free number and sink seconds. → of each: wait, level, until
 # Charges one to all of them, or, when one is to wait, to none. See petstore/throttle.py.
 CHARGE = """
