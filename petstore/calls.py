@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from functools import partial
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from petstore.db import Connection, Database
 from petstore.documents import Document, document
 from petstore.memory import Memory
 from petstore.rates import Rates
+from petstore.repository import audit
 from petstore.settings import Settings
 from petstore.throttle import Throttle
 from petstore.tokens import Tokens, User
@@ -96,8 +98,8 @@ class Call:
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` does in one transaction, within the deadline; see Database.write. For handlers: petstore.writes."""
-        request = {"actor_id": self.caller and self.caller.id, "address": self.address}
-        return self.db.write(work, self.deadline, json.dumps(request))
+        actor_id = self.caller.id if self.caller else None
+        return self.db.write(work, self.deadline, partial(audit.begin_request, actor_id=actor_id, address=self.address))
 
     def tidy(self, *purges: Callable[[Connection], int]) -> None:
         """Now and then, run these, each of which removes up to a thousand rows that are long over: more than the calls add."""

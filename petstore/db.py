@@ -10,13 +10,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from petstore.causes import CAUSES, Cause, of_database, problem
-from petstore.db_connection import CONNECT_SECONDS, PooledConnection, command, configure, is_open
+from petstore.db_connection import CONNECTING, configure, is_open
 from petstore.db_connection import Connection as Connection
 from petstore.db_connection import Error as Error
 from petstore.db_connection import connect as connect
@@ -31,8 +29,6 @@ REQUEST_SECONDS = 3.0
 POOL_SECONDS = 1.0
 RETRIES = 3
 _PAUSE_SECONDS = 0.03
-# A write finds its rows by their keys: one plan is good for all values. To plan a purchase anew takes half as long as to make it.
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL plan_cache_mode = force_generic_plan"
 _OPTIONS = "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC"
 
 _NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)  # the pool's, which are psycopg.Error too
@@ -58,31 +54,32 @@ def one(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Ro
 
 def one_or_none(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Row | None:
     """The only row of a query as a dataclass, or None."""
-    with conn.cursor(row_factory=class_row(row)) as cursor:
-        return cursor.execute(QUERIES[name].sql, parameters, prepare=True).fetchone()
+    return next(iter(many(conn, name, row, **parameters)), None)
 
 
 def many(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> list[Row]:
     """Every row of a query as dataclasses."""
-    with conn.cursor(row_factory=class_row(row)) as cursor:
-        return cursor.execute(QUERIES[name].sql, parameters, prepare=True).fetchall()
+    return conn.run(QUERIES[name], parameters, lambda names, values: row(**dict(zip(names, values, strict=True))))
 
 
 def scalar(conn: Connection, name: str, /, **parameters: Any) -> Any:
     """The first column of a query's only row, or None."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(QUERIES[name].sql, parameters, prepare=True).fetchone()
+    return next(iter(conn.run(QUERIES[name], parameters, lambda _, values: values[0])), None)
 
 
 def rows(conn: Connection, query: Query, /, **parameters: Any) -> list[dict[str, Any]]:
     """Every row of any query, each by column."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.sql, parameters, prepare=True).fetchall()
+    return conn.run(query, parameters, lambda names, values: dict(zip(names, values, strict=True)))
 
 
 def execute(conn: Connection, name: str, /, **parameters: Any) -> int:
     """Run a query for what it does; the number of rows it touched."""
-    return conn.execute(QUERIES[name].sql, parameters, prepare=True).rowcount
+    return conn.count(QUERIES[name], parameters)
+
+
+def run_later(conn: Connection, name: str, /, **parameters: Any) -> None:
+    """Run a query in one round trip with the next one; only whether it fails is known then."""
+    conn.later(QUERIES[name], parameters)
 
 
 class Database:
@@ -96,9 +93,9 @@ class Database:
         self._verify = verify
         self._verified = False
         self.identity: str | None = None  # stays what it was while the database is not fit: a write under way still has a cache
-        self._pool: ConnectionPool[PooledConnection] = ConnectionPool(
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
-            connection_class=PooledConnection,
+            connection_class=Connection,
             min_size=min(2, pool_size),
             max_size=pool_size,
             open=False,
@@ -106,8 +103,7 @@ class Database:
             # Give up quickly and begin anew at the next request: the back-off would grow to minutes while the database is up.
             reconnect_timeout=1,
             kwargs={
-                "autocommit": True,
-                "connect_timeout": CONNECT_SECONDS,
+                **CONNECTING,
                 "application_name": "petstore",
                 # What the URL itself says comes last, and so it counts.
                 "options": f"{_OPTIONS} {conninfo_to_dict(url).get('options', '')}",
@@ -133,31 +129,33 @@ class Database:
         """As `read`, with all of it as it was at one moment (REPEATABLE READ): for what takes several queries."""
 
         def transact(conn: Connection) -> T:
-            command(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            conn.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 return work(conn)
             finally:
-                command(conn, "ROLLBACK")  # there is nothing to commit
+                conn.end("ROLLBACK")  # there is nothing to commit
 
         return self.read(transact, deadline)
 
-    def write(self, work: Callable[[Connection], T], deadline: float | None = None, request: str = "") -> T:
+    def write(
+        self, work: Callable[[Connection], T], deadline: float | None = None, first: Callable[[Connection], None] = lambda _: None
+    ) -> T:
         """What `work` gives, in one transaction (READ COMMITTED): committed at its end, rolled back if it raises.
 
         Until COMMIT is sent, a broken connection, a dead-lock or a serialization failure begins it anew, at most RETRIES times:
         `work` does nothing but SQL. After COMMIT was sent nothing is repeated: OutcomeUnknown when its answer did not come.
-        request: what the audit log is to know of it, as JSON: {"actor_id": 7, "address": "192.0.2.7"}.
+        first: what comes before `work`, by `run_later`.
         """
-        # All in one round trip.
-        begin = _BEGIN + (f"; SELECT begin_request({sql.quote(request)})" if request else "")
 
         def transact(conn: Connection) -> T:
-            command(conn, begin)
+            conn.begin("BEGIN ISOLATION LEVEL READ COMMITTED")
             try:
+                first(conn)
                 result = work(conn)
+                conn.flush()
             except BaseException:
                 with suppress(psycopg.Error):
-                    command(conn, "ROLLBACK")
+                    conn.end("ROLLBACK")
                 raise
             _commit(conn)
             return result
@@ -188,7 +186,7 @@ class Database:
             raise AssertionError("the last attempt returns or raises")
 
     @contextmanager
-    def _borrowed(self, deadline: float) -> Iterator[PooledConnection]:
+    def _borrowed(self, deadline: float) -> Iterator[Connection]:
         # Not by the pool's own `check=`: it sleeps between one dead connection and the next, while the database is up.
         wait_until = min(deadline, time.monotonic() + POOL_SECONDS)
         while True:
@@ -215,13 +213,13 @@ class Database:
 
 def _commit(conn: Connection) -> None:
     try:
-        tag = command(conn, "COMMIT")
+        tag = conn.end("COMMIT")
     except psycopg.Error as error:
         if conn.closed:
             logger.warning("COMMIT was sent, and no answer came: %s", error)
             raise problem(CAUSES["no answer to COMMIT"]) from error
         raise _refusal(error) from error  # not as psycopg's, which may be begun anew
-    if tag != "COMMIT":
+    if tag not in ("COMMIT", None):
         raise LookupError("an error inside the transaction was swallowed: it is rolled back")
 
 

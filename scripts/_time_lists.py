@@ -93,7 +93,6 @@ def open_shop(server: Postgres, folder: Path, size: int) -> Iterator[Shop]:
     server.create_database(name)
     with ExitStack() as stack:
         conn: Any = stack.enter_context(db.connect(server.url("postgres", name)))
-        conn.prepare_threshold = None
         conn.execute((SQL_FOLDER / "roles.sql").read_bytes())
         db_schema.create_schema(server.url("postgres", name), currency="USD", minor_digits=2)
         conn.execute("SET search_path = m2_be_project")

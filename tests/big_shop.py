@@ -129,7 +129,6 @@ FROM generate_series(1, {size} * 3 / 10) AS s (i);
 def open_shop(cluster: Cluster, template: str, size: int) -> Iterator[Any]:
     """A superuser's connection to a shop of this size, in which nothing changes any more."""
     with cluster.database(f"shop_{size}", template) as name, db.connect(cluster.url("postgres", name)) as conn:
-        conn.prepare_threshold = None
         fill(conn, size)
         yield conn
 

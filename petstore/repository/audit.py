@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from petstore.db import Connection, execute, many
+from petstore.db import Connection, execute, many, run_later
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class OwnEntry(Entry):
     """What one user did, or what was done to the account. address: from where the user did it, as long as it is kept."""
 
     address: str | None
+
+
+def begin_request(conn: Connection, *, actor_id: int | None, address: str | None) -> None:
+    """Tell the log who asks, and from where, before the transaction's first query and in one round trip with it."""
+    run_later(conn, "audit/begin_request", actor_id=actor_id, address=address)
 
 
 def list_entries(conn: Connection, *, since: datetime | None, until: datetime | None, before: int, limit: int) -> list[Entry]:

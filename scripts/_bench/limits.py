@@ -24,7 +24,7 @@ LINES = {
     "spread": {"products": ":one, :two", "quantities": ":of_one, :of_two"},
     "hot": {"products": "1", "quantities": ":of_one"},
 }
-# What each transaction begins with, as petstore.db has it: in one round trip.
+# What each transaction begins with, as petstore.db has it: in one round trip with its first query.
 _BEGIN = r"""\set user_id random(1, 1000)
 \set one random(1, 10000)
 \set two (:one + random(1, 9999) - 1) % 10000 + 1
@@ -32,8 +32,7 @@ _BEGIN = r"""\set user_id random(1, 1000)
 \set of_two random(1, 3)
 \startpipeline
 BEGIN ISOLATION LEVEL READ COMMITTED;
-SELECT begin_request(('{"actor_id": ' || :user_id::text || ', "address": "127.0.0.1"}')::jsonb);
-\endpipeline"""
+SELECT begin_request(('{"actor_id": ' || :user_id::text || ', "address": "127.0.0.1"}')::jsonb);"""
 
 
 def script(scenario: str) -> str:
@@ -42,7 +41,7 @@ def script(scenario: str) -> str:
     if present != set(STEPS):
         raise Refused(f"sql/queries/purchases has changed ({', '.join(sorted(present ^ set(STEPS)))}): change {__file__}, too")
     steps = [_statement(name, LINES[scenario]) + ";" for name in STEPS]
-    return "\n".join([_BEGIN, *steps, "COMMIT;"]) + "\n"
+    return "\n".join([_BEGIN, steps[0], "\\endpipeline", *steps[1:], "COMMIT;"]) + "\n"
 
 
 def _statement(name: str, lines: dict[str, str]) -> str:

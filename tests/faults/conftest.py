@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from petstore import db_schema
+from petstore import db, db_schema
 from petstore.embedded import Postgres
 from petstore.repository.reports import run_report
 from tests.client import Client
@@ -60,7 +60,7 @@ class Shop:
         """A new connection to arrange and look with: the server has been started again."""
         if self.make.conn is not None:
             self.make.conn.close()
-        self.make.conn = psycopg.connect(self.postgres.url("postgres"), autocommit=True, options="-c search_path=m2_be_project")
+        self.make.conn = db.connect(self.postgres.url("postgres"), options="-c search_path=m2_be_project")
 
     def client(self, user=None):
         token = self.services.tokens.issue(user or self.ana)
