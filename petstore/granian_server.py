@@ -90,7 +90,7 @@ class Server:
             1,
             (None, SocketHolder(self._door, False, _BACKLOG)),  # a number of its own, which it closes
             None,
-            py_threads=self._settings.threads,
+            py_threads=self._settings.worker_threads,
             backpressure=self._connections,
             http1_opts=HTTP1Settings(header_read_timeout=self._settings.read_seconds * 1000, max_buffer_size=MAX_HEADERS),
             websockets_enabled=False,

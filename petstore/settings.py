@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,9 @@ class Settings:
     )
     server: str = _setting("waitress", _one_of(*SERVERS), "what serves HTTP: waitress, or granian (extra `petstore[granian]`)")
     workers: int | None = _setting(None, parse_workers, "processes that serve, on one socket; unset: as many as there are cores")
-    threads: int = _setting(4, _number(1, 256), "requests worked on at the same time, in each worker")
+    threads: int | None = _setting(
+        None, _number(1, 256), "requests worked on at the same time, in each worker; unset: 4, with granian 2"
+    )
     pool_size: int = _setting(4, _number(1, 256), "database connections at most, of each worker")
     connections: int = _setting(1000, _number(16, 20_000), "open client connections at most, of each worker")
     read_seconds: int = _setting(
@@ -196,6 +199,11 @@ class Settings:
     )
 
     @property
+    def worker_threads(self) -> int:
+        """Requests worked on at the same time in each worker. granian reads and writes in threads of its own, beside them."""
+        return self.threads or (2 if self.server == "granian" else 4)
+
+    @cached_property
     def minor_digits(self) -> int:
         """Digits after the point in the shop's currency (ISO 4217)."""
         return int(iso4217.Currency(self.currency).exponent or 0)
