@@ -31,6 +31,8 @@ HOST = b"Host: shop\r\n"
 SMUGGLED = b"GET /livez HTTP/1.1\r\nHost: shop\r\nX-Request-ID: smuggled\r\n\r\n"
 
 
+PATIENCE = 20  # seconds: granian closes on who was refused, and may still be sending, after PETSTORE_READ_SECONDS
+
 # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -171,7 +173,7 @@ def test_headers_over_16_kib_are_refused(address):
 
 def test_a_client_that_waits_for_100_continue_is_told_to_go_on_or_why_not(address):
     head = b"POST /login HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: "
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
         connection.sendall(head + b"2\r\nConnection: close\r\n\r\n")
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"{}")
@@ -276,7 +278,7 @@ def test_a_request_line_that_is_none_is_refused(address, complaints, line):
 
 @pytest.mark.waitress("granian takes who closes his half of a connection for gone")
 def test_blank_lines_before_a_request_and_half_closed_connections_are_fine(address):
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
         connection.sendall(b"\r\n\r\n\r\n" + get())
         connection.shutdown(socket.SHUT_WR)
         assert [status for status, _, _ in answers(read_all(connection))] == [200]
@@ -389,7 +391,7 @@ def test_head_is_get_without_the_body(admin, make, service, address):
     "fault", [b"Host: a b\r\n", HOST + b"Content-Length: 999999999\r\n", HOST + b"Transfer-Encoding: gzip\r\n"]
 )
 def test_a_refused_head_has_no_body_either(address, fault):
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
         connection.sendall(b"HEAD /livez HTTP/1.1\r\nConnection: close\r\n" + fault + b"\r\n")
         received = read_all(connection)
     assert received.startswith((b"HTTP/1.1 400", b"HTTP/1.1 413", b"HTTP/1.1 501"))

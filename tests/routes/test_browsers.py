@@ -85,7 +85,7 @@ def varies(answer):
 
 def raw(address, request):
     """The answer to bytes that no client library would send."""
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=20) as connection:  # granian closes 10 s after a body that does not come
         connection.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
         answer = b""
         while part := connection.recv(65536):
