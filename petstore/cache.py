@@ -101,9 +101,8 @@ class Cache:
 
     def read(self, prefix: str, key: str) -> Found:
         """What is stored, and the generation to store under after a miss."""
-        here = self.shared and self.shared.now(
-            self._name(prefix)
-        )  # before Redis is asked: it has changed by then, or the mark is seen there
+        # Before Redis is asked: it has changed by then, or the mark is seen there.
+        here = self.shared and self.shared.now(self._name(prefix))
         try:
             with self.reach() as link:
                 there, marks, entry, seconds = link.read(prefix, key)

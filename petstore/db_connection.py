@@ -83,7 +83,7 @@ class Connection(psycopg.Connection[Any]):
     def command(self, text: str) -> str:
         """Run what takes no parameters, in a message of its own; the tag of its last statement.
 
-        Not by a cursor, which would cost more than COMMIT itself, and after each ROLLBACK forget every prepared statement.
+        Not by a cursor, which would cost more than COMMIT itself.
         """
         self.pgconn.send_query(text.encode())
         results = self.wait(execute(self.pgconn))

@@ -1,4 +1,4 @@
-"""granian in front, a server in Rust: the same application, limits and stop as behind petstore.server, several times as fast.
+"""granian in front, a server in Rust: the same application, limits and stop as behind petstore.server, and quicker cached reads.
 
 granian's own command brings workers of its own, each with a socket of its own, and for WSGI reads a body in a thread that waits
 for the client without end. So we take what it is made of: one worker in this very process, which calls us with what it has read.

@@ -185,7 +185,7 @@ def test_parameters_and_rows_of_every_size_go_through(alone):
         assert alone.run(echo, {"text": text}, as_values) == [(text, len(text))]
 
 
-def test_rows_that_a_query_touched_are_counted(alone, make):
+def test_rows_that_a_query_touched_are_counted(alone):
     assert idempotency.purge_keys(alone) == 0
 
 
