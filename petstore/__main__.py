@@ -15,7 +15,7 @@ from petstore.console import Refused, say
 from petstore.dba import psql, sql
 from petstore.embedded import EmbeddedError
 from petstore.serving import serve, worker
-from petstore.settings import SERVERS, Settings, SettingsError, load_settings, parse_workers
+from petstore.settings import Settings, SettingsError, load_settings, parse_workers
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,7 +91,6 @@ def _add_serve_options(serving: argparse.ArgumentParser, working: argparse.Argum
     serving.add_argument("--setup", action="store_true", help="make first what is missing: servers, key, schema, demo")
     serving.add_argument("--demo", action="store_true", help="put the demo catalogue into an empty database")
     serving.add_argument("--reset", action="store_true", help="throw the embedded database's data away first")
-    serving.add_argument("--server", choices=SERVERS, help="what serves HTTP, in place of PETSTORE_SERVER")
     serving.add_argument("--workers", type=_workers, metavar="N", help="processes that serve, in place of PETSTORE_WORKERS")
     working.set_defaults(command=worker)
     for name in ("listener", "line"):

@@ -51,7 +51,7 @@ class Server:
         self._server: BaseWSGIServer = create_server(
             app,
             sockets=[listener or listen(*settings.listen)],
-            threads=settings.worker_threads,
+            threads=settings.threads,
             connection_limit=affordable(settings) + 2,  # it counts the listening socket and its own pipe
             # The application answers 413 itself, in the order that the contract gives; this is for what is far beyond.
             max_request_body_size=2 * MAX_BODY,
@@ -223,7 +223,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def affordable(settings: Settings) -> int:
     """The connections that the settings allow, or fewer where the limit of open files (RLIMIT_NOFILE) cannot be raised so far."""
-    others = settings.pool_size + settings.worker_threads + 64  # database, Redis, logs
+    others = settings.pool_size + settings.threads + 64  # database, Redis, logs
     wanted = settings.connections + others
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != soft < wanted:

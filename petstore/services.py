@@ -41,7 +41,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
     issuer = Tokens(ring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
     database.open()
     try:
-        waiters = BoundedSemaphore(max(1, settings.worker_threads // 4))
+        waiters = BoundedSemaphore(max(1, settings.threads // 4))
         yield Services(
             settings,
             database,

@@ -10,9 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
-from typing import cast
 
 from petstore import __version__, db, db_schema, embedded, errors, interrupts, keyring, passwords, seeding
 from petstore.app import create_app
@@ -31,7 +29,6 @@ _RESET_HINT = "\n--reset throws away what PETSTORE_HOME holds and begins anew"
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
     """Serve the API. --setup makes first whatever is missing: servers, key, schema, demo catalogue."""
-    settings = replace(settings, server=options.server or settings.server)
     _refuse_early(settings, options)
     own_database = settings.database_url is None
     with ExitStack() as stack:
@@ -65,7 +62,6 @@ def _refuse_early(settings: Settings, options: argparse.Namespace) -> None:
         fault = passwords.password_fault(settings.admin_password, settings.admin_email, settings.password_min)
         if fault:
             raise Refused(f"PETSTORE_ADMIN_PASSWORD {fault}")
-    server_class(settings)  # which may not be installed
 
 
 def worker(settings: Settings, options: argparse.Namespace) -> None:
@@ -77,7 +73,7 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
         socket.socket(fileno=options.line) as line,
     ):
         _check(services)
-        server = server_class(settings)(create_app(services), settings, listener)
+        server = Server(create_app(services), settings, listener)
         interrupts.call(server.stop, server.retire)
 
         def watch() -> None:
@@ -90,8 +86,8 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _environ(settings: Settings) -> dict[str, str]:
-    """The environment of a worker: ours, where the servers are that --setup has started, and what serves."""
-    found = {variable(name): getattr(settings, name) for name in (*embedded.URLS, "server")}
+    """The environment of a worker: ours, and where the servers are that --setup has started."""
+    found = {variable(name): getattr(settings, name) for name in embedded.URLS}
     return {**os.environ, **{name: value for name, value in found.items() if value}}
 
 
@@ -152,17 +148,6 @@ def _why_not(settings: Settings) -> str:
             return ""
     except db.Error as error:
         return f" ({str(error).strip().splitlines()[0]})"
-
-
-def server_class(settings: Settings) -> type[Server]:
-    """What serves HTTP. granian's has the same interface, though it shares no code with waitress's."""
-    if settings.server == "waitress":
-        return Server
-    try:
-        from petstore import granian_server
-    except ImportError as error:
-        raise Refused(f"granian cannot be used ({error}): pip install 'petstore[granian]'") from None
-    return cast("type[Server]", granian_server.Server)
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -17,8 +17,6 @@ import iso4217
 from petstore.addresses import Network, networks
 from petstore.emails import email_fault
 
-SERVERS = ("waitress", "granian")
-
 
 class SettingsError(Exception):
     """What is wrong with the environment: every fault, a line each."""
@@ -182,11 +180,8 @@ class Settings:
         _number(0, 1_000_000),
         "requests a second of one address or user, ten seconds' worth at once, in each worker; 0: no limit",
     )
-    server: str = _setting("waitress", _one_of(*SERVERS), "what serves HTTP: waitress, or granian (extra `petstore[granian]`)")
     workers: int | None = _setting(None, parse_workers, "processes that serve, on one socket; unset: as many as there are cores")
-    threads: int | None = _setting(
-        None, _number(1, 256), "requests worked on at the same time, in each worker; unset: 4, with granian 2"
-    )
+    threads: int = _setting(4, _number(1, 256), "requests worked on at the same time, in each worker")
     pool_size: int = _setting(4, _number(1, 256), "database connections at most, of each worker")
     connections: int = _setting(1000, _number(16, 20_000), "open client connections at most, of each worker")
     read_seconds: int = _setting(
@@ -197,11 +192,6 @@ class Settings:
     admin_password: str | None = _setting(
         None, _password, "that admin's password, 8 to 256 characters; unset: a random one, printed once"
     )
-
-    @property
-    def worker_threads(self) -> int:
-        """Requests worked on at the same time in each worker. granian reads and writes in threads of its own, beside them."""
-        return self.threads or (2 if self.server == "granian" else 4)
 
     @cached_property
     def minor_digits(self) -> int:

@@ -37,8 +37,7 @@ def run(arguments, extras="embedded"):
 
 def petstore(*arguments):
     """Replace this process by a `petstore` command, with the arguments of the command line after it."""
-    granian = "granian" in [os.environ.get("PETSTORE_SERVER")] + re.split("[ =]", " ".join(sys.argv[1:]))
-    run(["-m", "petstore"] + list(arguments) + sys.argv[1:], extras="embedded" + ",granian" * granian)
+    run(["-m", "petstore"] + list(arguments) + sys.argv[1:])
 
 
 def _find_newer_python():

@@ -25,8 +25,7 @@ from petstore.embedded import Postgres, Redis
 from petstore.queries import SQL_FOLDER
 from petstore.server import Server
 from petstore.services import open_services
-from petstore.settings import SERVERS, Settings
-from tests import chosen
+from petstore.settings import Settings
 from tests.client import Client
 from tests.factories import Factory
 from tests.logs import collector
@@ -40,21 +39,9 @@ collector.watch_programs()
 serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--server", choices=SERVERS, default=chosen.name, help="what serves HTTP")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    chosen.name = config.getoption("server")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What was logged and answered is looked at when all has been."""
     items.sort(key=lambda item: item.path.name in ("test_logs.py", "test_seen.py"))
-    if chosen.name != "waitress":
-        others = [item for item in items if item.get_closest_marker("waitress")]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
 
 
 def pytest_runtest_setup() -> None:
@@ -221,8 +208,7 @@ def settings(cluster: Cluster, database: str, redis_url: str, keys: Path) -> Set
         report_url=cluster.url("petstore_report", database),
         redis_url=redis_url,
         keys=keys,
-        read_seconds=2 if chosen.name == "waitress" else 10,  # granian closes what is idle as long, too
-        server=chosen.name,
+        read_seconds=2,
         threads=8,  # one process does what several would
         pool_size=8,
     )
@@ -233,7 +219,7 @@ def running(settings: Settings) -> Iterator[tuple[Services, Server]]:
     """The service in a thread of its own, on a free port, for the block."""
     with ExitStack() as stack:
         services = stack.enter_context(open_services(settings))
-        server = chosen.server(create_app(services), settings)
+        server = Server(create_app(services), settings)
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         stack.callback(thread.join)

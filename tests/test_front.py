@@ -23,15 +23,15 @@ import pytest
 from petstore.app import create_app, create_router
 from petstore.channel import Channel
 from petstore.plugins import MAX_BODY
+from petstore.server import Server
 from petstore.settings import Settings
-from tests import chosen
 from tests.client import Client
 
 HOST = b"Host: shop\r\n"
 SMUGGLED = b"GET /livez HTTP/1.1\r\nHost: shop\r\nX-Request-ID: smuggled\r\n\r\n"
 
 
-PATIENCE = 20  # seconds: granian closes on who was refused, and may still be sending, after PETSTORE_READ_SECONDS
+PATIENCE = 20  # seconds
 
 # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,7 +93,7 @@ def status_of(address, head):
 @contextlib.contextmanager
 def serving(app, **settings):
     """A server with an application of the test's own."""
-    server = chosen.server(app, Settings(**{"listen": ("127.0.0.1", 0), "read_seconds": 2, "server": chosen.name, **settings}))
+    server = Server(app, Settings(**{"listen": ("127.0.0.1", 0), "read_seconds": 2, **settings}))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -163,7 +163,6 @@ def test_a_client_that_sends_ten_megabytes_all_the_same_gets_to_read_why_not(any
         assert client.post("/register", raw=chunked(b"x" * 10_000_000)).status == 413
 
 
-@pytest.mark.waitress("granian refuses it itself, without a body")
 def test_headers_over_16_kib_are_refused(address):
     assert status_of(address, b"GET /livez HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 16_000 + b"\r\n") == 200
     assert refused(address, b"GET /livez HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 32_768 + b"\r\n\r\n") == 431
@@ -181,7 +180,6 @@ def test_a_client_that_waits_for_100_continue_is_told_to_go_on_or_why_not(addres
     assert refused(address, head + b"999999999\r\n\r\n") == 413
 
 
-@pytest.mark.waitress("granian refuses it itself, without a body")
 def test_a_client_that_waits_for_100_continue_is_told_what_cannot_be_read(address):
     head = b"POST /login HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: "
     assert refused(address, head + b"+5\r\n\r\n") == 400
@@ -196,7 +194,6 @@ def test_a_request_without_a_body_that_expects_100_continue_is_answered_and_its_
 # ── where a request ends ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.waitress("granian refuses it itself, without a body")
 @pytest.mark.parametrize("extra", [b"", b"Content-Length: 5\r\n"])
 def test_http_1_0_with_chunked_is_refused_and_its_body_never_becomes_a_request(address, extra):
     head = b"POST /livez HTTP/1.0\r\nHost: shop\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n" + extra + b"\r\n"
@@ -251,7 +248,6 @@ FRAMING = {
 }
 
 
-@pytest.mark.waitress("granian refuses it itself, without a body")
 @pytest.mark.parametrize("case", FRAMING)
 def test_a_request_whose_end_is_unclear_gets_one_refusal_and_takes_no_other_with_it(address, complaints, case):
     headers, body, status = FRAMING[case]
@@ -261,7 +257,6 @@ def test_a_request_whose_end_is_unclear_gets_one_refusal_and_takes_no_other_with
     assert complaints() == []
 
 
-@pytest.mark.waitress("granian refuses it itself, without a body")
 @pytest.mark.parametrize(
     "line",
     [
@@ -276,7 +271,6 @@ def test_a_request_line_that_is_none_is_refused(address, complaints, line):
     assert complaints() == []
 
 
-@pytest.mark.waitress("granian takes who closes his half of a connection for gone")
 def test_blank_lines_before_a_request_and_half_closed_connections_are_fine(address):
     with socket.create_connection(address, timeout=PATIENCE) as connection:
         connection.sendall(b"\r\n\r\n\r\n" + get())
@@ -422,7 +416,6 @@ def test_a_request_keeps_the_id_it_came_with(anyone, wanted):
         assert anyone.get(path, headers={"X-Request-ID": wanted})["X-Request-ID"] == wanted
 
 
-@pytest.mark.waitress("granian refuses it itself, without a body")
 @pytest.mark.parametrize("wanted", ["a", "Ab-1_2.3", "x" * 64])
 def test_a_request_that_cannot_be_read_keeps_the_id_it_came_with(address, wanted):
     refusal = b"POST / HTTP/1.1\r\nX-Request-ID: " + wanted.encode() + b"\r\nTransfer-Encoding: gzip\r\n\r\n"
@@ -450,7 +443,6 @@ def test_an_application_that_fails_still_answers_in_the_form_of_all_errors(caplo
     assert "secret" in caplog.text
 
 
-@pytest.mark.waitress("granian tells nobody of what it refuses itself")
 def test_every_request_has_one_line_in_the_log_without_its_query_and_its_control_characters(address, caplog):
     caplog.set_level(logging.INFO, "petstore.access")
     talk(address, get(b"/a%0Ab%1B%C3%BC?secret=1", b"X-Request-ID: one\r\nConnection: close\r\n"))
@@ -562,7 +554,6 @@ def test_who_does_not_send_a_whole_request_in_time_is_hung_up_on(address, case):
 
 
 @pytest.mark.slow
-@pytest.mark.waitress("granian gives a connection that is idle no more time than a request")
 def test_who_is_idle_after_an_answer_may_ask_again_and_has_the_whole_time_for_it(address):
     with socket.create_connection(address) as connection:
         connection.sendall(get())
@@ -656,12 +647,11 @@ def test_when_every_connection_is_taken_the_idle_ones_make_room(start):
 LIMITED = """
 import logging, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
+from petstore.server import Server
 from petstore.settings import Settings
-from tests import chosen
 from tests.test_front import hello
-chosen.name = {server!r}
 logging.basicConfig()
-server = chosen.server(hello, Settings(listen=("127.0.0.1", 0), read_seconds=1, connections=1000, server=chosen.name))
+server = Server(hello, Settings(listen=("127.0.0.1", 0), read_seconds=1, connections=1000))
 signal.signal(signal.SIGTERM, lambda *_: server.stop())
 print(server.address[1], flush=True)
 server.run()
@@ -671,7 +661,7 @@ server.run()
 @contextlib.contextmanager
 def process(code):
     """A Python process that begins by printing its port; it must end well on SIGTERM. Yields the port and a list for its last words."""
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", code.format(server=chosen.name)]
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", code]
     said: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
@@ -709,7 +699,7 @@ def test_a_stop_answers_all_that_was_sent_before_it_and_closes_each_connection()
 
 
 def test_a_stop_takes_in_whoever_has_connected_already():
-    server = chosen.server(slow, Settings(listen=("127.0.0.1", 0), threads=4, server=chosen.name))
+    server = Server(slow, Settings(listen=("127.0.0.1", 0), threads=4))
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(server.address, timeout=10)) for _ in range(8)]
         for connection in connections:
@@ -719,7 +709,6 @@ def test_a_stop_takes_in_whoever_has_connected_already():
         assert [len(answers(read_all(connection))) for connection in connections] == [1] * 8
 
 
-@pytest.mark.waitress("granian's stop takes no request after the one that it answers")
 @pytest.mark.parametrize("pause", [0, 0.1])
 def test_a_stop_answers_pipelined_requests_too(pause):
     with serving(slow, threads=2) as server, socket.create_connection(server.address, timeout=10) as connection:
@@ -799,7 +788,7 @@ def test_a_taken_address_is_an_error_that_leaves_nothing_behind():
     with serving(hello) as server:
         before = threading.active_count(), len(os.listdir("/dev/fd"))
         with pytest.raises(OSError, match="in use"):
-            chosen.server(hello, Settings(listen=server.address, server=chosen.name))
+            Server(hello, Settings(listen=server.address))
         # Files of the tests before may still be closed meanwhile, by threads of the server's own.
         assert threading.active_count() == before[0]
         assert len(os.listdir("/dev/fd")) <= before[1]
@@ -815,11 +804,10 @@ def test_it_listens_by_name_and_on_either_kind_of_address(host):
 
 QUIET = """
 import signal
+from petstore.server import Server
 from petstore.settings import Settings
-from tests import chosen
 from tests.test_front import slow
-chosen.name = {server!r}
-server = chosen.server(slow, Settings(listen=("127.0.0.1", 0), server=chosen.name))
+server = Server(slow, Settings(listen=("127.0.0.1", 0)))
 signal.signal(signal.SIGTERM, lambda *_: server.stop())
 print(server.address[1], flush=True)
 server.run()

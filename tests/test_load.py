@@ -14,7 +14,6 @@ from contextlib import contextmanager
 import pytest
 
 from petstore.settings import variable
-from tests import chosen
 from tests.client import Client
 from tests.conftest import eventually
 from tests.factories import PASSWORD
@@ -57,7 +56,6 @@ def served(settings, folder):
         "keys": str(settings.keys),
         "trusted_proxies": "127.0.0.1",
         "access_log": "off",
-        "server": chosen.name,
     }
     # A folder for temporary files of its own: whatever else is tested on this machine takes no turn at hashing from it.
     environ = kept | {variable(name): text for name, text in ours.items()} | {"TMPDIR": str(folder)}

@@ -30,13 +30,6 @@ def test_what_the_environment_says_is_taken():
     assert (settings.pool_size, settings.home, settings.access_log) == (3, Path("/srv/pets"), False)
 
 
-@pytest.mark.parametrize(
-    ("given", "threads"), [({}, 4), ({"SERVER": "granian"}, 2), ({"SERVER": "granian", "THREADS": "9"}, 9), ({"THREADS": "1"}, 1)]
-)
-def test_each_server_has_threads_that_suit_it_unless_told(given, threads):
-    assert load_settings({f"PETSTORE_{name}": text for name, text in given.items()}).worker_threads == threads
-
-
 def test_settings_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         Settings().pool_size = 3  # type: ignore[misc]

@@ -56,7 +56,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=3, metavar="N", help="times that each is loaded, in turn (3)")
     parser.add_argument("--seconds", type=_positive, default=8, metavar="N", help="of each load (8)")
     parser.add_argument("--connections", type=_positive, default=32, metavar="N", help="that wrk keeps open (32)")
-    parser.add_argument("--server", metavar="NAME", choices=["waitress", "granian"], help="what serves: waitress or granian")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes of the service")
     parser.add_argument("--scope", choices=["machine", "machines"], help="PETSTORE_CACHE_SCOPE")
     parser.add_argument(
@@ -94,8 +93,7 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
     for scenario in options.only:
         if SCENARIOS[scenario][1] == "pgbench":
             script(scenario)  # before anything is started: it may have to be changed first
-    how = How(options.server, options.workers, options.scope)
-    kind = options.server or "waitress"
+    how = How(options.workers, options.scope)
     servers = stack.enter_context(servers_module.running(folder))
     say("making a shop")
     here = checkouts.this_checkout()
@@ -106,12 +104,12 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
         (_soak if options.soak else _profile)(programs[0], options)
         return 0
     if options.compare:
-        other = checkouts.revision(options.compare, folder / "compare", kind)
+        other = checkouts.revision(options.compare, folder / "compare")
         make_shop(other, servers, "compare")
         programs.append(start_service(stack, other, servers, "compare", how))
     if options.baseline:
         programs.append(start_baseline(stack, options.baseline, servers))
-    bare = start_bare(stack, kind, len(memory.workers(programs[0].pids[0])), folder)
+    bare = start_bare(stack, len(memory.workers(programs[0].pids[0])), folder)
     result = {**_facts(options, servers, programs), "rounds": _rounds(options, programs, bare, servers)}
     result["memory"] = {one.name: _memory(one) for one in programs}
     print(report.table(result))

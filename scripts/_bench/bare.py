@@ -1,6 +1,6 @@
-"""The least that a server of the same kind can do: a WSGI application that answers `/N` with N bytes, always the same.
+"""The least that a server can do: waitress with a WSGI application that answers `/N` with N bytes, always the same.
 
-By hand: python scripts/_bench/bare.py FD, with waitress on the listening socket that it inherits as this descriptor.
+By hand: python scripts/_bench/bare.py FD, on the listening socket that it inherits as this descriptor.
 """
 
 import socket

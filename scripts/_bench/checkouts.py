@@ -36,7 +36,7 @@ def this_checkout() -> Checkout:
     return Checkout(name, ROOT, sys.executable, present=True)
 
 
-def revision(name: str, folder: Path, server: str) -> Checkout:
+def revision(name: str, folder: Path) -> Checkout:
     """A revision of git in the folder; with a virtual environment of its own where it needs other packages."""
     file = folder.with_suffix(".tar")
     status, printed = run(["git", "-C", ROOT, "archive", "-o", file, name])
@@ -45,18 +45,17 @@ def revision(name: str, folder: Path, server: str) -> Checkout:
     with tarfile.open(file) as archive:
         archive.extractall(folder)  # noqa: S202 - the repository's own
     python = Path(sys.executable)
-    if _requirements(folder, server) != _requirements(ROOT, server):
+    if _requirements(folder) != _requirements(ROOT):
         say(f"{name} needs other packages: making a virtual environment for it")
-        extras = "embedded" + ("," + server if _requirements(folder, server)[1] else "")
-        status, printed = run([python, folder / "scripts" / "_bootstrap.py", extras, "-c", ""])
+        status, printed = run([python, folder / "scripts" / "_bootstrap.py", "embedded", "-c", ""])
         if status:
             raise Refused(printed.strip())
         python = folder / ".venv" / "bin" / "python"
     return Checkout(name, folder, str(python), present=False)
 
 
-def _requirements(folder: Path, server: str) -> tuple[str, str]:
-    """What setup.cfg asks for: always, and for this server (an extra of its name, where there is one)."""
+def _requirements(folder: Path) -> str:
+    """What setup.cfg asks for."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(folder / "setup.cfg")
-    return setup["options"]["install_requires"], setup["options.extras_require"].get(server, "")
+    return setup["options"]["install_requires"]

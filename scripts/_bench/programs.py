@@ -29,14 +29,13 @@ COUNTS = {"products": 10_000, "users": 1_000, "invoices": 25_000}
 # All load comes from one address, so the limit per address is off.
 ALWAYS = {"PETSTORE_RATE_LIMIT": "0"}
 # Settings that are not taken from the environment: of the servers, which are those of this run, and those that have an option.
-_OURS = ("DATABASE_URL", "OWNER_URL", "REPORT_URL", "REDIS_URL", "HOME", "KEYS", "LISTEN", "SERVER", "WORKERS", "CACHE_SCOPE")
+_OURS = ("DATABASE_URL", "OWNER_URL", "REPORT_URL", "REDIS_URL", "HOME", "KEYS", "LISTEN", "WORKERS", "CACHE_SCOPE")
 
 
 @dataclass(frozen=True)
 class How:
-    """How a service is started; None: as it is by itself. server: waitress or granian; scope: PETSTORE_CACHE_SCOPE."""
+    """How a service is started; None: as it is by itself. scope: PETSTORE_CACHE_SCOPE."""
 
-    server: str | None = None
     workers: int | None = None
     scope: str | None = None
 
@@ -71,7 +70,7 @@ def start_service(stack: ExitStack, checkout: Checkout, servers: Servers, name: 
     port = free_port()
     environ = _environment(checkout, servers, name) | {"PETSTORE_LISTEN": f"127.0.0.1:{port}"}
     command: list[str | Path] = [checkout.python, "-m", "petstore", "serve"]
-    for option, value in (("--server", how.server), ("--workers", how.workers)):
+    for option, value in (("--workers", how.workers),):
         if value is not None and checkout.takes(option):
             command += [option, str(value)]
     if how.scope is not None and checkout.takes("cache_scope"):
@@ -115,19 +114,14 @@ def start_baseline(stack: ExitStack, folder: Path, servers: Servers) -> Program:
     return Program("baseline", f"http://127.0.0.1:{port}", tokens, (server.pid or 0,))
 
 
-def start_bare(stack: ExitStack, server: str, workers: int, folder: Path) -> Program:
-    """A server of the same kind with as many workers, which answers `/N` with N bytes."""
+def start_bare(stack: ExitStack, workers: int, folder: Path) -> Program:
+    """waitress alone with as many workers, which answers `/N` with N bytes."""
     here = Path(__file__).parent
-    if server == "granian":
-        port = free_port()
-        command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--workers", str(workers), "--port", str(port)]
-        started = [_start(stack, "bare", folder, [*command, "--log-level", "warning", "bare:app"], port, "/1", cwd=here)]
-    else:
-        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
-        port, fd = listening.getsockname()[1], listening.fileno()
-        command = [sys.executable, str(here / "bare.py"), str(fd)]
-        started = [_start(stack, f"bare{i}", folder, command, port, "/1", pass_fds=(fd,)) for i in range(workers)]
-    return Program(f"bare {server}", f"http://127.0.0.1:{port}", Path(), tuple(one.pid or 0 for one in started))
+    listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
+    port, fd = listening.getsockname()[1], listening.fileno()
+    command = [sys.executable, str(here / "bare.py"), str(fd)]
+    started = [_start(stack, f"bare{i}", folder, command, port, "/1", pass_fds=(fd,)) for i in range(workers)]
+    return Program("bare waitress", f"http://127.0.0.1:{port}", Path(), tuple(one.pid or 0 for one in started))
 
 
 def _start(stack: ExitStack, name: str, folder: Path, command: Command, port: int, path: str, **how: Any) -> Server:

@@ -210,13 +210,7 @@ def test_an_invalid_request_leaves_the_key_free(shop, route):
     shop.is_done_once(route)
 
 
-CONTROLS = [
-    pytest.param(key, marks=pytest.mark.waitress("granian refuses it itself, without a body"))
-    for key in ("a\x00b", "a\x07", "a\x7fb", "\x1b")
-]
-
-
-@pytest.mark.parametrize("key", ["", "x" * 256, "ü", "\xff", "a\tb", *CONTROLS])
+@pytest.mark.parametrize("key", ["", "x" * 256, "ü", "\xff", "a\tb", "a\x00b", "a\x07", "a\x7fb", "\x1b"])
 def test_a_key_that_is_not_1_to_255_printable_characters_is_refused(shop, key):
     before = shop.state()
     for route in WITH_KEY:
