@@ -9,12 +9,17 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from petstore import __version__, db, interrupts, keyring
-from petstore.commands import create_admin, generate_keys, migrate, openapi, rotate_keys, seed, set_password
-from petstore.console import Refused, say
-from petstore.dba import psql, sql
+from petstore import __version__, db, signals
+from petstore.auth import signing_keys
+from petstore.cli.accounts import create_admin, set_password
+from petstore.cli.database import migrate, seed
+from petstore.cli.keys import generate_keys, rotate_keys
+from petstore.cli.openapi import openapi
+from petstore.cli.output import CommandError, report
+from petstore.cli.serve import serve, worker
+from petstore.cli.sql import psql, sql
+from petstore.db.queries import QueryFileError
 from petstore.embedded import EmbeddedError
-from petstore.serving import serve, worker
 from petstore.settings import Settings, SettingsError, load_settings, parse_workers
 
 
@@ -26,12 +31,12 @@ def main(arguments: list[str] | None = None) -> None:
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # petstore.db says it once, not once per attempt
-    interrupts.install()
+    signals.install()
     try:
         settings = load_settings()
         logging.getLogger("petstore").setLevel(logging.INFO if settings.access_log else logging.WARNING)
         options.command(settings, options)
-    except (SettingsError, Refused, EmbeddedError, keyring.KeyFault) as error:
+    except (SettingsError, CommandError, EmbeddedError, QueryFileError, signing_keys.KeyFault) as error:
         _fail(str(error))
     except db.Error as error:
         _fail(f"the database {'refused' if error.sqlstate else 'cannot be used'}: {str(error).strip()}")
@@ -40,13 +45,13 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(1) from None
     except OSError as error:
         _fail(f"{error.filename or 'the system refused'}: {error.strerror or error}")
-    except interrupts.Interrupted as interrupt:
+    except signals.Interrupted as interrupt:
         _fail("interrupted", interrupt.status)
 
 
 def _fail(text: str, status: int = 2) -> NoReturn:
     for line in text.splitlines():
-        say(line)
+        report(line)
     raise SystemExit(status)
 
 
@@ -102,12 +107,12 @@ def _add_key_options(making: argparse.ArgumentParser, rotating: argparse.Argumen
     rotating.add_argument(
         "--publish-seconds",
         type=_count,
-        default=keyring.PUBLISH_SECONDS,
+        default=signing_keys.PUBLISH_SECONDS,
         metavar="N",
         help="how long the new key is shown before it signs: others may keep the old set so long",
     )
     for one in (making, rotating):
-        one.add_argument("--bits", type=int, default=keyring.MINIMUM_BITS, help="size of the RSA key")
+        one.add_argument("--bits", type=int, default=signing_keys.MINIMUM_BITS, help="size of the RSA key")
 
 
 def _add_sql_options(running: argparse.ArgumentParser) -> None:

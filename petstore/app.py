@@ -8,22 +8,23 @@ from typing import Any
 
 from bottle import Bottle, HTTPError, HTTPResponse, Route, request, response
 
-from petstore import errors, openapi
-from petstore.browsers import is_preflight, preflight
-from petstore.calls import Services
-from petstore.front import Front
-from petstore.hits import Hits
-from petstore.keyring import PUBLISH_SECONDS
-from petstore.parameters import PARAMETERS
-from petstore.plugins import ROLES, Gate, problem_response
-from petstore.queries import REPORTS
+from petstore import errors
+from petstore.auth.signing_keys import PUBLISH_SECONDS
+from petstore.db.queries import load_reports
 from petstore.routes import audit, credit_notes, invoices, pages, products, purchases, reports, sessions, system, users
-from petstore.validation import SCHEMAS
+from petstore.services import Services
+from petstore.web import openapi
+from petstore.web.headers import is_preflight, preflight
+from petstore.web.middleware import RequestMiddleware
+from petstore.web.parameters import PARAMETERS
+from petstore.web.plugin import ROLES, RequestPlugin, problem_response
+from petstore.web.response_cache import ResponseCache
+from petstore.web.validation import SCHEMAS
 
 
-def create_app(services: Services) -> Front:
+def create_app(services: Services) -> RequestMiddleware:
     """The WSGI application."""
-    return Front(create_router(services), services.settings, services.rates, Hits(services))
+    return RequestMiddleware(create_router(services), services.settings, services.request_rate, ResponseCache(services))
 
 
 def hashing_paths() -> frozenset[str]:
@@ -39,7 +40,7 @@ def openapi_document() -> dict[str, Any]:
 def create_router(services: Services) -> Bottle:
     """The routes behind the gate, each with its facts."""
     app = Bottle()
-    app.install(Gate(services))
+    app.install(RequestPlugin(services))
     app.default_error_handler = _router_error
     _add_routes(app)
     for route in app.routes:
@@ -130,7 +131,7 @@ def _add_invoices(app: Bottle) -> None:
 
 
 def _add_reports(app: Bottle) -> None:
-    for name, report in REPORTS.items():
+    for name, report in load_reports().items():
         app.get(f"/admin/{name}", callback=reports.handler(report), auth="admin", query=reports.parameters(report),
                 required=reports.required(report), returns="report", example=reports.example(report))
 
@@ -143,7 +144,6 @@ def _add_pages(app: Bottle) -> None:
     app.get("/problems/<slug>", callback=pages.get_problem, auth="anyone", returns="text/html", refuses=("not-found",))
     app.get("/assets/<file>", callback=pages.get_asset, auth="anyone", returns="text/css text/javascript image/svg+xml",
             refuses=("not-found",))
-# fmt: on
 
 
 def _check_facts(route: Route) -> None:

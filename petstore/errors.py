@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+PROBLEM_JSON = "application/problem+json"
 Fault = Mapping[str, Any]  # {"pointer": "/products/0/quantity", "detail": "must be at least 1"}, and facts beside them
-
-
-PROBLEMS: dict[str, type[Problem]] = {}  # every kind that there is, by its slug; petstore/problems.json explains them
+PROBLEMS: dict[str, type[Problem]] = {}  # every kind that there is, by its slug; petstore/web/problems.json explains them
 
 
 class Problem(Exception):
@@ -146,11 +145,11 @@ class TransitionNotAllowed(Conflict):
 
 
 class StockLimit(Conflict):
-    """The stock of a product would pass 1,000,000,000 pieces."""
+    """The stock of a product would pass its limit."""
 
 
 class TooLarge(Problem):
-    """The body is larger than 262144 bytes."""
+    """The body is too large."""
 
     status = 413
 
@@ -191,7 +190,7 @@ class TooManyRequests(Problem):
     status = 429
 
     def __init__(self, detail: str, seconds: int, fields: Mapping[str, str]) -> None:
-        """seconds: after which to try again; fields: RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
+        """seconds: until the next try; fields: RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
         super().__init__(detail, headers={"Retry-After": str(seconds), **fields})
 
 
@@ -224,19 +223,14 @@ class OutcomeUnknown(Unavailable):
     """The connection to the database broke while it committed: whether this was done is not known."""
 
     def __init__(self, detail: str = "") -> None:
-        super().__init__(detail or f"{self.title()}. {_LOOK_FIRST}")
-
-
-_LOOK_FIRST = """Read what it was to change before you send it again (GET /invoices, GET /products?id=X, or log in). With an \
-Idempotency-Key, a request that takes one can be sent again at once."""
+        look_first = """Read what it was to change before you send it again (GET /invoices, GET /products?id=X, or log in). \
+With an Idempotency-Key, a request that takes one can be sent again at once."""
+        super().__init__(detail or f"{self.title()}. {look_first}")
 
 
 def invalid(pointer: str, detail: str) -> Invalid:
     """A 422 about one member of the body."""
     return Invalid([{"pointer": pointer, "detail": detail}])
-
-
-PROBLEM_JSON = "application/problem+json"
 
 
 def render(problem: Problem, request_id: str) -> bytes:

@@ -8,14 +8,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cached_property
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import iso4217
 
-from petstore.addresses import Network, networks
 from petstore.emails import email_fault
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks, such as `10.0.0.7, 2001:db8::/32`; ValueError for what is none."""
+    return tuple(ip_network(part.strip()) for part in text.split(","))
+
+
+pass
 
 
 class SettingsError(Exception):

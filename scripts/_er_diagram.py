@@ -11,7 +11,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-from petstore import db, db_schema, embedded
+from petstore import db, embedded
+from petstore.db import schema
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 PICTURE = README.parent / "docs" / "images" / "ER_Diagram.png"
@@ -184,7 +185,7 @@ def main() -> None:
         try:
             server.start()
             server.create_database()
-            db_schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
+            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
             with db.connect(server.url("petstore_owner")) as conn:
                 model = read_model(conn)
         finally:

@@ -17,15 +17,17 @@ from urllib.parse import urlencode
 
 from psycopg.sql import quote
 
-from petstore import db, db_schema, keyring
+from petstore import db
 from petstore.app import create_app
+from petstore.auth import key_rotation
+from petstore.auth.tokens import Caller
+from petstore.db import schema
+from petstore.db.queries import load_queries, sql_folder
 from petstore.embedded import Postgres
-from petstore.pagination import make_cursor
-from petstore.queries import QUERIES, SQL_FOLDER
-from petstore.server import Server
+from petstore.server.waitress import Server
 from petstore.services import open_services
 from petstore.settings import Settings
-from petstore.tokens import User
+from petstore.web.pagination import make_cursor
 from tests.big_shop import BIG, BUSY, LISTS, PAIRS, SMALL, asked, deep_cursor, fill
 
 ROUNDS = 101  # of which the median is shown; in each, the small shop is asked and then the big one
@@ -52,17 +54,17 @@ class Shop:
     def measures(self, name: str, filters: dict[str, Any], deep: bool) -> tuple[Measure, Measure]:
         """Of one page: in PostgreSQL, prepared and planned for any values; and of the request."""
         self._http.close()  # an idle connection may be closed by the service at any moment; the next request opens one
-        given = asked(QUERIES[name], filters, self._size)
-        cursor = deep_cursor(self._conn, QUERIES[name], given) if deep else None
-        execute = self._prepare(name, asked(QUERIES[name], filters, self._size, cursor))
+        given = asked(load_queries()[name], filters, self._size)
+        cursor = deep_cursor(self._conn, load_queries()[name], given) if deep else None
+        execute = self._prepare(name, asked(load_queries()[name], filters, self._size, cursor))
         path = self._path(name, filters, given, cursor)
         return lambda: self._conn.execute(execute).fetchone()[0][0]["Execution Time"], lambda: self._get(path)[0]
 
     def _prepare(self, name: str, given: dict[str, str]) -> str:
         self._conn.execute("SET plan_cache_mode = force_generic_plan")
         statement = f"list_{time.monotonic_ns()}"
-        self._conn.execute(f"PREPARE {statement} AS {QUERIES[name].numbered()}")
-        arguments = ", ".join(quote(given[name]) for name in QUERIES[name].names)
+        self._conn.execute(f"PREPARE {statement} AS {load_queries()[name].numbered()}")
+        arguments = ", ".join(quote(given[name]) for name in load_queries()[name].names)
         return f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {statement} ({arguments})"
 
     def _path(self, name: str, filters: dict[str, Any], given: dict[str, str], cursor: int | None) -> str:
@@ -93,8 +95,8 @@ def open_shop(server: Postgres, folder: Path, size: int) -> Iterator[Shop]:
     server.create_database(name)
     with ExitStack() as stack:
         conn: Any = stack.enter_context(db.connect(server.url("postgres", name)))
-        conn.execute((SQL_FOLDER / "roles.sql").read_bytes())
-        db_schema.create_schema(server.url("postgres", name), currency="USD", minor_digits=2)
+        conn.execute((sql_folder() / "roles.sql").read_bytes())
+        schema.create_schema(server.url("postgres", name), currency="USD", minor_digits=2)
         conn.execute("SET search_path = m2_be_project")
         fill(conn, size)
         session_id = conn.execute(
@@ -108,7 +110,7 @@ def open_shop(server: Postgres, folder: Path, size: int) -> Iterator[Shop]:
         thread.start()
         stack.callback(thread.join)
         stack.callback(service.stop)
-        yield Shop(size, conn, service.address, services.tokens.issue(User(BUSY, "admin", session_id, 1)))
+        yield Shop(size, conn, service.address, services.tokens.issue(Caller(BUSY, "admin", session_id, 1)))
 
 
 def compare(name: str, filters: dict[str, Any], deep: bool, shops: list[Shop]) -> list[str]:
@@ -134,7 +136,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="petstore-lists-") as home, ExitStack() as stack:
         folder = Path(home)
         folder.chmod(0o755)
-        keyring.generate_key(folder)
+        key_rotation.generate_key(folder)
         server = Postgres(folder, options=("fsync=off", "shared_buffers=256MB"))
         stack.callback(server.stop)
         server.start()

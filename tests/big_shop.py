@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from petstore import db
-from petstore.queries import Query
+from petstore.db.queries import Query
 from tests.conftest import TABLES, Cluster
 from tests.psql_lines import statement, values
 

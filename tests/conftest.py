@@ -18,13 +18,14 @@ from urllib.parse import quote, urlsplit
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from petstore import db, db_schema, keyring
+from petstore import db
 from petstore.app import create_app
-from petstore.calls import Services
+from petstore.auth import key_rotation
+from petstore.db import schema
+from petstore.db.queries import sql_folder
 from petstore.embedded import Postgres, Redis
-from petstore.queries import SQL_FOLDER
-from petstore.server import Server
-from petstore.services import open_services
+from petstore.server.waitress import Server
+from petstore.services import Services, open_services
 from petstore.settings import Settings
 from tests.client import Client
 from tests.factories import Factory
@@ -97,7 +98,7 @@ class Cluster:
             conn.execute(f'CREATE DATABASE "{full}" TEMPLATE "{template}"')
             if template != "template1":
                 with db.connect(self.url("postgres", full)) as made:  # rights and settings of a database are not copied with it
-                    made.execute((SQL_FOLDER / "roles.sql").read_bytes())
+                    made.execute((sql_folder() / "roles.sql").read_bytes())
             try:
                 yield full
             finally:
@@ -181,7 +182,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
 def template(cluster: Cluster) -> Iterator[str]:
     """An empty shop in US dollars, to copy."""
     with cluster.database("template") as name:
-        db_schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
+        schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
         yield name
 
 
@@ -195,7 +196,7 @@ def database(cluster: Cluster, template: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a signing key."""
-    return keyring.generate_key(tmp_path_factory.mktemp("keys")).parent
+    return key_rotation.generate_key(tmp_path_factory.mktemp("keys")).parent
 
 
 @pytest.fixture(scope="session")
@@ -260,7 +261,7 @@ def make(_owner: Any, _superuser: Any, service: tuple[Services, Server]) -> Fact
     """An empty shop, and a factory of rows in it."""
     _superuser.execute(CLEAN)
     service[0].cache.clear()  # counters of failed attempts, too
-    service[0].throttle.clear()
+    service[0].failed_attempts.clear()
     return Factory(_owner)
 
 

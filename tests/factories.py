@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from petstore.passwords import hash_password
+from petstore.auth.passwords import hash_password
 from petstore.repository.users import User
 
 PASSWORD = "correct horse battery"

@@ -10,7 +10,7 @@ import subprocess
 from contextlib import suppress
 from typing import Any
 
-from petstore.passwords import password_fault
+from petstore.auth.passwords import password_fault
 from tests.factories import PASSWORD
 
 LOGGERS = "petstore", "psycopg", "psycopg.pool", "redis", "waitress"

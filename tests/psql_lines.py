@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from psycopg import sql
 
-from petstore.queries import Query
+from petstore.db.queries import Query
 
 
 def line(query: Query) -> str:

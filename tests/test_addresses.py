@@ -1,6 +1,7 @@
 import pytest
 
-from petstore.addresses import client_address, household, networks
+from petstore.limits.clients import client_address, client_key
+from petstore.settings import networks
 
 PROXIES = networks("127.0.0.1, 10.0.0.0/8, 2001:db8:aaaa::/48")
 
@@ -62,7 +63,7 @@ def test_who_is_no_proxy_and_says_whom_it_speaks_for_is_named_in_the_log_once(ca
 
 
 def test_an_ipv6_subscriber_counts_as_one_client():
-    assert household("2001:db8::1") == household("2001:db8::ffff:1") != household("2001:db8:0:1::1")
-    assert household("192.0.2.7") == "192.0.2.7"
-    assert household("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
-    assert household("") == ""
+    assert client_key("2001:db8::1") == client_key("2001:db8::ffff:1") != client_key("2001:db8:0:1::1")
+    assert client_key("192.0.2.7") == "192.0.2.7"
+    assert client_key("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
+    assert client_key("") == ""

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from petstore.console import Refused
-from petstore.queries import QUERIES, parse_query
+from petstore.cli.output import CommandError
+from petstore.db.queries import load_queries, parse_query
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ("load", "limits", "report", "profiling", "memory", "checkouts")
+MODULES = ("load", "limits", "results", "profiling", "memory", "checkouts")
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,13 @@ def test_the_figures_of_a_load_are_the_last_line_of_wrk(bench):
 
 @pytest.mark.parametrize("printed", ["", "unable to connect to 127.0.0.1:1 Connection refused"])
 def test_a_load_without_figures_is_refused_with_the_words_of_wrk(bench, printed):
-    with pytest.raises(Refused, match=f"^wrk gave no figures:\n{printed}$"):
+    with pytest.raises(CommandError, match=f"^wrk gave no figures:\n{printed}$"):
         bench.load.figures(printed)
 
 
 def test_without_wrk_it_is_said_how_to_get_it(bench, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Refused, match="apt-get install wrk"):
+    with pytest.raises(CommandError, match="apt-get install wrk"):
         bench.load.find_wrk()
 
 
@@ -56,27 +56,28 @@ def test_the_figures_of_pgbench_are_its_rate_and_what_failed(bench):
         "number of failed transactions: 7 (0.100%)\nlatency average = 4.2 ms\ntps = 1873.402 (without initial connection time)\n"
     )
     assert bench.limits.figures(printed) == {"rps": 1873.402, "errors": 7}
-    with pytest.raises(Refused, match="pgbench gave no figures:\nbroken"):
+    with pytest.raises(CommandError, match="pgbench gave no figures:\nbroken"):
         bench.limits.figures("broken\n")
 
 
 def test_a_purchase_that_the_limits_do_not_know_is_not_measured(bench, monkeypatch):
-    changed = {name: query for name, query in QUERIES.items() if name != "purchases/buy_products"}
-    monkeypatch.setattr(bench.limits, "QUERIES", changed)
-    with pytest.raises(Refused, match=r"sql/queries/purchases has changed \(purchases/buy_products\)"):
+    changed = {name: query for name, query in load_queries().items() if name != "purchases/buy_products"}
+    monkeypatch.setattr(bench.limits, "load_queries", lambda: changed)
+    with pytest.raises(CommandError, match=r"sql/queries/purchases has changed \(purchases/buy_products\)"):
         bench.limits.script("spread")
 
 
 def test_a_parameter_that_the_limits_do_not_know_is_not_measured(bench, monkeypatch):
     name = bench.limits.STEPS[0]
-    monkeypatch.setattr(bench.limits, "QUERIES", {**QUERIES, name: parse_query(name, "SELECT :'colour'::text;")})
-    with pytest.raises(Refused, match=f"{name}.sql has a parameter colour"):
+    changed = {**load_queries(), name: parse_query(name, "SELECT :'colour'::text;")}
+    monkeypatch.setattr(bench.limits, "load_queries", lambda: changed)
+    with pytest.raises(CommandError, match=f"{name}.sql has a parameter colour"):
         bench.limits.script("spread")
 
 
 def test_a_median_is_taken_of_each_figure_and_errors_are_summed_up(bench):
     rounds = [{"rps": 1.0, "errors": 1}, {"rps": 9.0, "errors": 0}, {"rps": 2.0, "errors": 4}]
-    assert bench.report.medians(rounds) == {"rps": 2.0, "errors": 5}
+    assert bench.results.medians(rounds) == {"rps": 2.0, "errors": 5}
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def result():
 
 
 def test_the_table_has_a_row_for_each_scenario_and_ratios_to_limit_and_others(bench, result):
-    head, _, product, mix, *notes = bench.report.table(result).splitlines()
+    head, _, product, mix, *notes = bench.results.table(result).splitlines()
     assert head.endswith("| v1: requests/s | p50 ms | p99 ms | × v1 |")
     assert product == "| product by id, cached | 50 | 1.5 | 4.5 | 3.0 | 5 | 200 | 0.25 | 20 | 1.5 | 4.5 | 2.50 |"
     assert mix == "| 90 % reads, 10 % purchases | 50 | 1.5 | 4.5 | 3.0 | 5 | – | – | 20 | 1.5 | 4.5 | 2.50 |"
@@ -108,12 +109,12 @@ def test_the_table_has_a_row_for_each_scenario_and_ratios_to_limit_and_others(be
 def test_table_and_chart_are_put_into_the_page_in_place_of_older_ones(bench, result, tmp_path):
     pytest.importorskip("matplotlib")
     page = tmp_path / "performance.md"
-    page.write_text(f"Before.\n{bench.report.BEGIN}\nold\n{bench.report.END}\nAfter.\n")
+    page.write_text(f"Before.\n{bench.results.BEGIN}\nold\n{bench.results.END}\nAfter.\n")
     (tmp_path / "images").mkdir()
     for _ in range(2):
-        bench.report.publish(result, page)
+        bench.results.publish(result, page)
     written = page.read_text()
-    assert written == f"Before.\n{bench.report.BEGIN}\n{bench.report.table(result)}\n{bench.report.END}\nAfter.\n"
+    assert written == f"Before.\n{bench.results.BEGIN}\n{bench.results.table(result)}\n{bench.results.END}\nAfter.\n"
     assert (tmp_path / "images" / "performance.png").read_bytes().startswith(b"\x89PNG")
 
 

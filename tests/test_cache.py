@@ -8,11 +8,13 @@ from contextlib import suppress
 import pytest
 import redis
 
-from petstore import cache as caching
-from petstore import redis_link
-from petstore.cache import BYPASS, HIT, MISS, Cache, CacheDown
-from petstore.cached import cached
-from petstore.documents import Document, document
+from petstore.cache import redis_cache as caching
+from petstore.cache import redis_connection
+from petstore.cache.decorator import cached
+from petstore.cache.document import Document, document
+from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
+from petstore.cache.redis_connection import CacheDown
+from tests import writes
 from tests.conftest import eventually
 
 
@@ -238,9 +240,9 @@ def test_a_generation_outlives_its_entries_and_not_for_ever(make_cache, raw):
     read(call, number=1)
     (generation,) = raw.keys("*generation*")
     assert 3600 < raw.ttl(generation) <= 86_400
-    mark = call.cache.mark("things", "others")
+    mark = writes.begin(call.cache, "things", "others")
     assert [3600 < raw.ttl(key) <= 86_400 for key in raw.keys("*marks*")] == [True, True]
-    call.cache.changed(mark)
+    writes.commit(mark)
     assert raw.keys("*generation*") == raw.keys("*marks*") == []
 
 
@@ -263,7 +265,7 @@ def test_an_entry_that_somebody_spoiled_is_a_miss(make_cache, raw):
 def test_a_document_is_bytes_and_a_strong_etag_of_just_them():
     assert document(b"x") == document(b"x") == Document(b"x", document(b"x").etag)
     assert document(b"x").etag != document(b"y").etag
-    assert redis_link.SECONDS == 0.2
+    assert redis_connection.SECONDS == 0.2
 
 
 def test_a_redis_that_is_full_or_slow_for_a_moment_is_told_of_a_write_all_the_same(make_cache, raw):
@@ -277,7 +279,7 @@ def test_a_redis_that_is_full_or_slow_for_a_moment_is_told_of_a_write_all_the_sa
             raw.config_set("maxmemory", 1)
         else:
             raw.client_pause(300)
-        writer.changed(writer.mark("things"))
+        writes.commit(writes.begin(writer, "things"))
         raw.config_set("maxmemory", 0)
         assert read(reader, number=1).cache != HIT
         eventually(lambda: writer.state == reader.cache.state == "ok")
@@ -286,8 +288,8 @@ def test_a_redis_that_is_full_or_slow_for_a_moment_is_told_of_a_write_all_the_sa
 def test_a_mark_that_redis_heard_too_late_is_taken_away_again(make_cache, raw, own_redis):
     writer, reader = make_cache(), Call(make_cache())
     os.kill(own_redis.pid, signal.SIGSTOP)
-    mark = writer.mark("things")
-    writer.changed(mark)
+    mark = writes.begin(writer, "things")
+    writes.commit(mark)
     os.kill(own_redis.pid, signal.SIGCONT)
     eventually(lambda: writer.state == "ok")
     assert raw.keys("*marks*") == []
@@ -295,20 +297,20 @@ def test_a_mark_that_redis_heard_too_late_is_taken_away_again(make_cache, raw, o
 
 
 def test_a_write_of_unknown_outcome_keeps_its_mark_for_longer(make_cache, raw, monkeypatch):
-    monkeypatch.setattr(redis_link, "MARK_SECONDS", 1)
+    monkeypatch.setattr(redis_connection, "MARK_SECONDS", 1)
     writer, reader = make_cache(), Call(make_cache())
-    writer.doubt(writer.mark("things"))
+    writes.begin(writer, "things").outcome_unknown()
     time.sleep(2.1)
     assert read(reader, number=1).cache == BYPASS
     ((_, overdue),) = raw.zrange(raw.keys("*marks*")[0], 0, -1, withscores=True)
-    assert 50 <= overdue - time.time() <= redis_link.DOUBT_SECONDS
+    assert 50 <= overdue - time.time() <= redis_connection.DOUBT_SECONDS
 
 
 def test_without_redis_nothing_is_remembered(make_cache):
     cache = Cache(None, lambda: "one")
     for number in range(3):
-        cache.changed(cache.mark(f"things:{number}"))
-        cache.unmark(cache.mark(f"things:{number}"))
+        writes.commit(writes.begin(cache, f"things:{number}"))
+        writes.refuse(writes.begin(cache, f"things:{number}"))
     assert not cache._missed
     assert not cache._lost_marks
     cache.close()

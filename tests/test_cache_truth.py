@@ -9,10 +9,11 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from petstore import redis_link
-from petstore.cache import BYPASS, HIT, MISS, Cache
-from petstore.cached import cached
-from petstore.documents import document
+from petstore.cache import redis_connection
+from petstore.cache.decorator import cached
+from petstore.cache.document import document
+from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
+from tests import writes
 from tests.conftest import eventually
 from tests.faults.race import KEYS, WRITERS, run_process
 from tests.faults.saving_redis import SavingRedis
@@ -84,12 +85,12 @@ def call(make_cache):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """On a busy machine a Redis that is slow is not to be taken for one that is down."""
-    monkeypatch.setattr(redis_link, "SECONDS", 10)
+    monkeypatch.setattr(redis_connection, "SECONDS", 10)
 
 
 @pytest.fixture
 def short_marks(monkeypatch):
-    monkeypatch.setattr(redis_link, "MARK_SECONDS", 1)
+    monkeypatch.setattr(redis_connection, "MARK_SECONDS", 1)
 
 
 # ── writers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,7 +104,7 @@ def until_overdue(call):
 
 
 def test_a_writer_that_dies_before_it_tells_the_cache_leaves_no_old_entry(call, make_cache, short_marks):
-    make_cache().mark("thing:1", "thing:2")
+    writes.begin(make_cache(), "thing:1", "thing:2")
     call.truth = 2  # committed, and that was the last thing it did
     assert until_overdue(call) == ({(2, BYPASS)}, (2, MISS))
     assert look(call) == (2, HIT)
@@ -112,30 +113,30 @@ def test_a_writer_that_dies_before_it_tells_the_cache_leaves_no_old_entry(call, 
 def test_a_write_under_way_is_not_served_from_the_cache_on_any_process_and_only_where_it_writes(call, make_cache):
     other = Call(make_cache())
     look(call, 3)
-    mark = make_cache().mark("thing:1", "thing:2")
+    mark = writes.begin(make_cache(), "thing:1", "thing:2")
     assert [look(call), look(other), look(call, 2), look(call, 3)] == [(1, BYPASS), (1, BYPASS), (1, BYPASS), (1, HIT)]
     call.truth = other.truth = 2
-    make_cache().changed(mark)
+    writes.commit(mark)
     assert [look(call), look(other), look(call, 2), look(call, 3)] == [(2, MISS), (2, HIT), (2, MISS), (1, HIT)]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_writers_at_once_may_end_in_any_order(call, make_cache, order):
     writers = [make_cache(), make_cache()]
-    marks = [writer.mark("thing:1") for writer in writers]
+    marks = [writes.begin(writer, "thing:1") for writer in writers]
     for number in order:
         assert look(call)[1] == BYPASS
         call.truth += 1
-        writers[number].changed(marks[number])
+        writes.commit(marks[number])
     assert [look(call), look(call)] == [(3, MISS), (3, HIT)]
 
 
 @pytest.mark.parametrize("survivor", [0, 1])
 def test_of_two_writers_one_dies_and_the_other_does_not_speak_for_it(call, make_cache, short_marks, survivor):
     writers = [make_cache(), make_cache()]
-    marks = [writer.mark("thing:1") for writer in writers]
+    marks = [writes.begin(writer, "thing:1") for writer in writers]
     call.truth = 2
-    writers[survivor].changed(marks[survivor])
+    writes.commit(marks[survivor])
     assert look(call) == (2, BYPASS)
     call.truth = 3  # by the one that dies
     assert until_overdue(call) == ({(3, BYPASS)}, (3, MISS))
@@ -143,8 +144,8 @@ def test_of_two_writers_one_dies_and_the_other_does_not_speak_for_it(call, make_
 
 def test_a_refused_write_leaves_every_entry(call, make_cache):
     writer = make_cache()
-    mark = writer.mark("thing:1", "thing:2")
-    writer.unmark(mark)
+    mark = writes.begin(writer, "thing:1", "thing:2")
+    writes.refuse(mark)
     assert look(call) == (1, HIT)
     assert call.asked == 1
 
@@ -153,13 +154,13 @@ def test_a_refused_write_leaves_every_entry(call, make_cache):
 def test_what_redis_forgets_during_a_write_is_no_lie_after_it(call, make_cache, raw, what):
     slow, writer = Call(make_cache()), make_cache()
     generation = slow.cache.read("thing:1", "read:1").generation
-    mark = writer.mark("thing:1")
+    mark = writes.begin(writer, "thing:1")
     raw.flushall() if what == "everything" else raw.delete(*raw.keys(what))
     for _ in range(2):
         assert look(call)[0] == 1  # not committed yet: stored again, perhaps
     slow.cache.store("thing:1", "read:1", generation, read(call, number=1), 60)
     call.truth = 2
-    writer.changed(mark)
+    writes.commit(mark)
     slow.cache.store("thing:1", "read:1", generation, document(b"1"), 60)
     assert [look(call), look(call)] == [(2, MISS), (2, HIT)]
 
@@ -168,16 +169,16 @@ def test_what_redis_forgets_during_a_write_is_no_lie_after_it(call, make_cache, 
 def test_a_redis_that_was_killed_and_comes_back_with_old_data_serves_none_of_it(call, make_cache, server, raw, moment):
     writer, late = make_cache(), Call(make_cache())
     raw.execute_command("SAVE")
-    mark = writer.mark("thing:1")
+    mark = writes.begin(writer, "thing:1")
     call.truth = late.truth = 2
     if moment == "after the write":
-        writer.changed(mark)
+        writes.commit(mark)
         assert look(call) == (2, MISS)
     server.kill()
     assert look(call) == (2, BYPASS)
     server.start()
     if moment == "during the write":
-        writer.changed(mark)
+        writes.commit(mark)
     assert raw.keys("*entry:thing:1*") != []  # the old one is there
     fresh = Call(make_cache())  # a process that has seen nothing of it
     fresh.truth = 2
@@ -194,11 +195,11 @@ def test_a_redis_that_was_killed_and_comes_back_with_old_data_serves_none_of_it(
 def test_two_hundred_readers_of_a_cold_key_ask_the_database_once_per_process(make_cache, marked):
     processes = [Call(make_cache()), Call(make_cache())]
     if marked:
-        processes[0].cache.mark("thing:1")
+        writes.begin(processes[0].cache, "thing:1")
     arrived = threading.Semaphore(0)
     for one in processes:
-        share = one.cache.flights.share
-        one.cache.flights.share = lambda *arguments, share=share: arrived.release() or share(*arguments)
+        share = one.cache.single_flight.share
+        one.cache.single_flight.share = lambda *arguments, share=share: arrived.release() or share(*arguments)
     all_here = threading.Event()
     for one in processes:
         one.before_answer = lambda: all_here.wait(30) and time.sleep(0.3)
@@ -215,15 +216,15 @@ def test_two_hundred_readers_of_a_cold_key_ask_the_database_once_per_process(mak
 def test_who_comes_after_an_acknowledged_write_takes_no_flight_that_began_before_it(make_cache, when):
     call, writer = Call(make_cache()), make_cache()
     begun, go_on = threading.Event(), threading.Event()
-    mark = writer.mark("thing:1") if when == "after the mark" else None
+    mark = writes.begin(writer, "thing:1") if when == "after the mark" else None
     call.before_answer = lambda: begun.set() or go_on.wait(10)
     with ThreadPoolExecutor(1) as pool:
         early = pool.submit(look, call)
         assert begun.wait(10)
         call.before_answer = lambda: None
-        mark = mark or writer.mark("thing:1")
+        mark = mark or writes.begin(writer, "thing:1")
         call.truth = 2
-        writer.changed(mark)
+        writes.commit(mark)
         started = time.monotonic()
         assert look(call) == (2, MISS)
         assert time.monotonic() - started < 1
@@ -253,11 +254,11 @@ def test_a_failure_is_nobody_elses(make_cache):
             first.result()
         assert {other.result()[0] for other in others} == {1}
     assert look(call) == (1, HIT)
-    assert call.cache.flights._flights == {}
+    assert call.cache.single_flight._calls == {}
 
 
 def test_nobody_waits_for_a_flight_that_does_not_land(make_cache, monkeypatch):
-    monkeypatch.setattr("petstore.cached.FLIGHT_SECONDS", 0.2)
+    monkeypatch.setattr("petstore.cache.decorator.WAIT_SECONDS", 0.2)
     call = Call(make_cache())
     begun, go_on = threading.Event(), threading.Event()
     call.before_answer = lambda: begun.set() or go_on.wait(10)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from petstore.causes import CAUSES
+from petstore.db.errors import CAUSES
 from tests.faults import causing
 from tests.faults.causing import Scene
 
@@ -86,11 +86,11 @@ def test_a_cause_has_the_answer_of_its_row(scene, row):
 
 @pytest.mark.parametrize("row", PASSING)
 def test_what_is_begun_anew_is_done_once_when_the_cause_has_passed(scene, row, caplog):
-    caplog.set_level("INFO", "petstore.db")
+    caplog.set_level("INFO", "petstore.db.pool")
     answer = PASSING[row](scene, 1)
     assert answer.status == 201
     assert scene.bought() == (1, 9)
-    assert [record.message[:12] for record in caplog.records if record.name == "petstore.db"] == ["begins anew "]
+    assert [record.message[:12] for record in caplog.records if record.name == "petstore.db.pool"] == ["begins anew "]
 
 
 @pytest.mark.parametrize("row", [row for row, cause in CAUSES.items() if cause.retried and len(row) == 5])

@@ -7,7 +7,7 @@ import pytest
 
 from petstore import db, errors
 from petstore.db import run_later
-from petstore.queries import parse_query
+from petstore.db.queries import parse_query
 from petstore.repository import audit, idempotency, system, users
 from tests.conftest import eventually
 
@@ -121,21 +121,19 @@ def test_a_write_sees_an_error_in_what_waits_last(service, make):
         users.create_user(conn, email="ana@example.com", password="$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA")
 
     with pytest.raises(errors.LoginEnded):
-        service[0].db.write(work)
-    service[0].db.write(make_user)
+        service[0].db.transact(work)
+    service[0].db.transact(make_user)
     assert make.scalar("SELECT count(*) FROM users") == 1
 
 
 def test_a_write_whose_beginning_fails_leaves_nothing_on_the_connection(service):
-    def first(conn):
-        run_later(conn, "audit/begin_request", actor_id=1, address="a\0b")
-
     def work(conn):
+        run_later(conn, "audit/begin_request", actor_id=1, address="a\0b")
         raise AssertionError("it has not begun")
 
     for _ in range(5):  # more than there are connections
         with pytest.raises(errors.Problem):
-            service[0].db.write(work, first=first)
+            service[0].db.transact(work)
         seen = service[0].db.read(lambda conn: ([*conn.unsent], system.get_shop(conn).currency, conn.pgconn.transaction_status))
         assert seen == ([], "USD", psycopg.pq.TransactionStatus.IDLE)
 
@@ -190,6 +188,6 @@ def test_rows_that_a_query_touched_are_counted(alone):
 
 
 def test_a_tools_connection_waits_for_as_long_as_it_takes(cluster, database, monkeypatch):
-    monkeypatch.setattr("petstore.db_connection.FROZEN_SECONDS", 0.05)
+    monkeypatch.setattr("petstore.db.connection.FROZEN_SECONDS", 0.05)
     with db.connect(cluster.url("petstore_app", database)) as conn:
         conn.execute("SELECT pg_sleep(0.2)")

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from petstore.openapi import EXPLANATIONS, problem_example
-from petstore.tokens import Tokens
+from petstore.auth.tokens import Tokens
+from petstore.web.openapi import EXPLANATIONS, problem_example
 from tests.factories import PASSWORD
 
 SECRET = "Zq8!kept-to-myself"  # sent as password or token in every request below that has one

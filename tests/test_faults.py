@@ -10,11 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from petstore import db, db_schema
-from petstore.db_schema import describe
+from petstore.db import errors, schema
+from petstore.db.describe import describe
+from petstore.db.pool import REQUEST_SECONDS
+from petstore.db.queries import load_queries
 from petstore.embedded import Postgres
 from petstore.errors import Unavailable
-from petstore.queries import QUERIES
 from tests.client import Client
 from tests.conftest import FAST, eventually, open_folder
 
@@ -93,7 +94,7 @@ def test_a_database_that_comes_and_goes_is_used_as_soon_as_it_is_there(with_sett
     try:
         start()
         postgres.create_database()
-        db_schema.create_schema(postgres.url("postgres"), currency="USD", minor_digits=2)
+        schema.create_schema(postgres.url("postgres"), currency="USD", minor_digits=2)
         postgres.stop()
         url = f"postgresql://petstore_app@/pet_ecommerce?host={address}"
         with with_settings(database_url=url) as (_, server), Client(server.address) as client:
@@ -234,10 +235,10 @@ def test_the_deadline_of_a_request_counts_what_it_waits_for_a_thread(make, with_
                 return answer.status, answer["Retry-After"], time.perf_counter() - started
 
         with ThreadPoolExecutor(6) as pool:
-            with services.rates._lock:  # which keeps the only thread longer than any request may take
+            with services.request_rate._lock:  # which keeps the only thread longer than any request may take
                 answers = pool.map(ask, [None, None, None, None, "/livez", "/products"])
                 eventually(lambda: sum(bool(channel.requests) for channel in server._channels()) == 6)
-                time.sleep(db.REQUEST_SECONDS)
+                time.sleep(REQUEST_SECONDS)
             answers = list(answers)
         assert {answer[:2] for answer in answers} == {(503, "1")}
         assert max(seconds for _, _, seconds in answers) < 4
@@ -263,7 +264,7 @@ def test_a_database_that_does_not_fit_is_not_used(make, with_settings, damage, r
     make.conn.execute(damage)
     try:
         with with_settings() as (services, server), Client(server.address) as client:
-            with pytest.raises(db.WrongDatabase):
+            with pytest.raises(errors.WrongDatabase):
                 services.db.check()
             ready = client.get("/readyz")
             assert ready.status == 503
@@ -290,7 +291,7 @@ def test_an_error_of_ours_is_a_500_that_tells_the_client_nothing(make, buyer, ca
 
 def test_describing_a_query_runs_nothing(conn):
     before = conn.execute("SELECT count(*) FROM users").fetchone()
-    described = describe(conn, QUERIES["users/create_user"])
+    described = describe(conn, load_queries()["users/create_user"])
     assert described.parameters == {"email": "text", "password": "text"}
     assert described.columns == {"id": "bigint", "email": "text", "role": "text", "created_at": "timestamp with time zone"}
     assert conn.execute("SELECT count(*) FROM users").fetchone() == before

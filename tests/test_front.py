@@ -21,10 +21,10 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from petstore.app import create_app, create_router
-from petstore.channel import Channel
-from petstore.plugins import MAX_BODY
-from petstore.server import Server
+from petstore.server.waitress import Server
+from petstore.server.waitress_channel import Channel
 from petstore.settings import Settings
+from petstore.web.plugin import MAX_BODY
 from tests.client import Client
 
 HOST = b"Host: shop\r\n"
@@ -647,7 +647,7 @@ def test_when_every_connection_is_taken_the_idle_ones_make_room(start):
 LIMITED = """
 import logging, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
-from petstore.server import Server
+from petstore.server.waitress import Server
 from petstore.settings import Settings
 from tests.test_front import hello
 logging.basicConfig()
@@ -804,7 +804,7 @@ def test_it_listens_by_name_and_on_either_kind_of_address(host):
 
 QUIET = """
 import signal
-from petstore.server import Server
+from petstore.server.waitress import Server
 from petstore.settings import Settings
 from tests.test_front import slow
 server = Server(slow, Settings(listen=("127.0.0.1", 0)))

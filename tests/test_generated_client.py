@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from petstore import seeding
+from petstore.cli import seeding
 from tests.factories import PASSWORD
 from tests.test_openapi import COMMITTED
 

@@ -5,8 +5,8 @@ from hashlib import sha256
 import psycopg
 import pytest
 
-from petstore import db_schema
-from petstore.queries import QUERIES, REPORTS
+from petstore.db import schema
+from petstore.db.queries import load_queries, load_reports
 from tests.conftest import NUMBERED
 from tests.psql_lines import statement, values
 
@@ -52,7 +52,7 @@ OTHER_VALUES = {
 # What the service runs beside its files (petstore/db.py, db_schema.py).
 PLAIN = {
     "begin_request": """SELECT begin_request('{"actor_id": 1, "address": "192.0.2.7"}')""",
-    "schema_exists": db_schema._MAY_READ,
+    "schema_exists": schema._MAY_READ,
 }
 GRANTS = """
     WITH granted AS (
@@ -103,7 +103,7 @@ def refused(conn, sql):
 
 @pytest.mark.parametrize(
     ("role", "run"),
-    [("petstore_app", statements({**QUERIES, **REPORTS}) | PLAIN), ("petstore_report", statements(REPORTS))],
+    [("petstore_app", statements({**load_queries(), **load_reports()}) | PLAIN), ("petstore_report", statements(load_reports()))],
     ids=["petstore_app", "petstore_report"],
 )
 def test_a_role_may_do_all_that_it_is_for(shop, role, run):
@@ -112,7 +112,7 @@ def test_a_role_may_do_all_that_it_is_for(shop, role, run):
 
 
 def test_without_any_one_of_its_rights_something_of_petstore_app_is_refused(shop):
-    run = (statements({**QUERIES, **REPORTS}) | PLAIN).values()
+    run = (statements({**load_queries(), **load_reports()}) | PLAIN).values()
     grants = [grant for (grant,) in shop.execute(GRANTS)]
     assert len(grants) > 50
 

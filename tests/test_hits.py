@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 import redis
 
-from petstore import sessions
-from petstore.documents import Fresh
-from petstore.memory import Memory, SharedGenerations
+from petstore.cache.document import Fresh
+from petstore.cache.local import LocalCache
+from petstore.cache.shared_generations import SharedGenerations
+from petstore.domain import logins
+from tests import writes
 from tests.client import Client
 from tests.conftest import eventually, running
 from tests.factories import PASSWORD
@@ -114,19 +116,19 @@ def test_while_a_write_is_under_way_its_pages_come_from_the_database_and_the_oth
     with as_user(two[0], ana) as client:
         for path in ("/products?id=1", "/products?id=2"):
             warm(client, path, two[0])
-        mark = two[1][0].cache.mark("product:1")
+        mark = writes.begin(two[1][0].cache, "product:1")
         assert [client.get("/products?id=1")["X-Cache"] for _ in range(3)] == ["BYPASS"] * 3
         assert client.get("/products?id=2")["X-Cache"] == "HIT"
-        two[1][0].cache.unmark(mark)
+        writes.refuse(mark)
         assert [client.get("/products?id=1")["X-Cache"] for _ in range(2)] == ["HIT"] * 2
 
 
 def test_a_writer_that_died_after_its_commit_leaves_nothing_old_in_memory(two, make, ana, monkeypatch):
-    monkeypatch.setattr("petstore.redis_link.MARK_SECONDS", 1)
+    monkeypatch.setattr("petstore.cache.redis_connection.MARK_SECONDS", 1)
     make.product(stock=5)
     with as_user(two[0], ana) as client:
         warm(client, "/products?id=1", two[0])
-        two[1][0].cache.mark("product:1")  # and then no word
+        writes.begin(two[1][0].cache, "product:1")  # and then no word
         make.conn.execute("UPDATE products SET stock = 4 WHERE id = 1")
         seen = [client.get("/products?id=1").json()["stock"]]
         time.sleep(1.2)
@@ -179,11 +181,11 @@ def test_a_lowered_role_counts_everywhere_at_once(two, make):
 
 
 def test_a_login_that_a_worker_ends_without_redis_has_ended_everywhere_when_it_answers(two, make, ana, monkeypatch):
-    monkeypatch.setattr(sessions, "REMEMBERED_SECONDS", 1)
+    monkeypatch.setattr(logins, "REMEMBERED_SECONDS", 1)
     boss = make.user("admin@example.com", role="admin")
     with as_user(two[0], ana) as there, as_user(two[1], boss) as admin:
         assert there.get("/me").status == 200
-        monkeypatch.setattr(two[1][0].cache, "_up", False)
+        monkeypatch.setattr(two[1][0].cache, "up", False)
         monkeypatch.setattr(two[1][0].cache, "_try_again", lambda: None)
         assert admin.request("PATCH", f"/admin/users/{ana.id}", {"active": False}).status == 200
         assert there.get("/me").status == 401
@@ -218,12 +220,12 @@ def test_an_answer_of_redis_that_makes_no_sense_leaves_nobody_waiting(two, make,
     make.product()
     with as_user(two[0], ana) as client:
         warm(client, "/products?id=1", two[0])
-        monkeypatch.setattr("petstore.at_once.by_prefix", lambda *_: 1 / 0)
+        monkeypatch.setattr("petstore.server.waitress_fast_path.by_prefix", lambda *_: 1 / 0)
         assert [client.get("/products?id=1").status for _ in range(3)] == [200] * 3
 
 
 def test_what_is_done_to_a_login_in_sql_counts_within_seconds(two, make, ana, monkeypatch):
-    monkeypatch.setattr(sessions, "REMEMBERED_SECONDS", 0.5)
+    monkeypatch.setattr(logins, "REMEMBERED_SECONDS", 0.5)
     with as_user(two[0], ana) as client:
         assert client.get("/me").status == 200
         make.conn.execute("UPDATE users SET active = false WHERE id = %s", (ana.id,))
@@ -293,7 +295,7 @@ def test_hits_count_for_the_general_limit_and_are_logged(with_settings, make, tm
 
 
 def test_a_memory_throws_away_the_oldest_when_it_is_full():
-    memory = Memory(most_bytes=100)
+    memory = LocalCache(most_bytes=100)
     fresh = Fresh("p", "g", 60)
     for number in range(6):
         memory.keep(number, f"value {number}", fresh, 25)

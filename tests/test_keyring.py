@@ -28,10 +28,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from petstore import commands, keyring
+from petstore.auth import key_rotation, signing_keys
+from petstore.auth.key_rotation import generate_key
+from petstore.auth.signing_keys import KEY_FILE, NEXT_FILE, KeyFault, Keyring, load_key, load_keys, thumbprint
+from petstore.auth.tokens import Caller, Tokens
+from petstore.cli import keys as key_commands
 from petstore.errors import Unauthorized
-from petstore.keyring import KEY_FILE, NEXT_FILE, KeyFault, Keyring, generate_key, load_key, load_keys, thumbprint
-from petstore.tokens import Tokens, User
 from tests.client import Client
 from tests.conftest import eventually
 from tests.factories import PASSWORD
@@ -39,7 +41,7 @@ from tests.test_seeding import environment, petstore
 
 slow = pytest.mark.slow
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-SOMEBODY = User(id=7, role="user", session_id=3, token_version=1)
+SOMEBODY = Caller(id=7, role="user", session_id=3, token_version=1)
 INVALID = 'Bearer realm="petstore", error="invalid_token"'
 NOBODY = 65534
 
@@ -99,14 +101,14 @@ def issuer_of(ring: Keyring) -> Tokens:
 @pytest.fixture
 def always_looking(monkeypatch):
     """Every use of the keys looks at the folder, so that no test waits for the next look."""
-    monkeypatch.setattr(keyring, "RELOAD_SECONDS", -1.0)
+    monkeypatch.setattr(signing_keys, "RELOAD_SECONDS", -1.0)
 
 
 @pytest.fixture
 def never_looking(monkeypatch):
     """Only a key that is not known makes anybody look, as in the second after a look."""
-    monkeypatch.setattr(keyring, "RELOAD_SECONDS", 3600.0)
-    monkeypatch.setattr(keyring, "UNKNOWN_SECONDS", -1.0)
+    monkeypatch.setattr(signing_keys, "RELOAD_SECONDS", 3600.0)
+    monkeypatch.setattr(signing_keys, "UNKNOWN_SECONDS", -1.0)
 
 
 @pytest.fixture
@@ -116,8 +118,8 @@ def impatient(monkeypatch):
     def wait(until: float, what: str) -> None:
         assert until <= time.time(), f"it would wait: {what}"
 
-    monkeypatch.setattr(commands, "CLOCK_SECONDS", -60)
-    monkeypatch.setattr(commands, "_wait", wait)
+    monkeypatch.setattr(key_commands, "CLOCK_SECONDS", -60)
+    monkeypatch.setattr(key_commands, "_wait", wait)
 
 
 # ── one key ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,7 +265,7 @@ def test_a_new_key_is_shown_then_signs_and_the_one_before_verifies_until_it_is_r
     second = issuer.issue(SOMEBODY)
     assert (kid_of(second), set(ring.now().verifying)) == (kids[0], set(kids[:2]))
 
-    assert keyring.switch(folder) == kids[1]
+    assert key_rotation.switch(folder) == kids[1]
     third = issuer.issue(SOMEBODY)
     assert (kid_of(third), set(ring.now().verifying)) == (kids[1], set(kids[:2]))
     assert names(folder) == ["private.pem", retired_name(kids[0])]
@@ -291,13 +293,13 @@ def test_a_key_that_came_just_now_is_found_by_its_name_without_waiting(never_loo
 
 
 def test_tokens_of_unknown_keys_cannot_make_a_service_look_all_the_time(folder, pairs, kids, monkeypatch):
-    monkeypatch.setattr(keyring, "RELOAD_SECONDS", 3600.0)
-    monkeypatch.setattr(keyring, "UNKNOWN_SECONDS", 3600.0)
+    monkeypatch.setattr(signing_keys, "RELOAD_SECONDS", 3600.0)
+    monkeypatch.setattr(signing_keys, "UNKNOWN_SECONDS", 3600.0)
     ring = Keyring(folder)
     put(folder / NEXT_FILE, pem_of(pairs[1]))
     for kid in (kids[1], "of nobody") * 20:
         assert ring.find(kid) is None
-    monkeypatch.setattr(keyring, "UNKNOWN_SECONDS", -1.0)
+    monkeypatch.setattr(signing_keys, "UNKNOWN_SECONDS", -1.0)
     assert ring.find(kids[1]) is not None
 
 
@@ -309,8 +311,8 @@ def test_what_is_no_name_finds_nothing(folder, kid):
 def steps(folder: Path) -> dict[str, Callable[[], object]]:
     return {
         "publish": lambda: (folder / "later").rename(folder / NEXT_FILE),
-        "switch": lambda: keyring.switch(folder),
-        "retire": lambda: keyring.retired(folder)[0].unlink(),
+        "switch": lambda: key_rotation.switch(folder),
+        "retire": lambda: signing_keys.retired(folder)[0].unlink(),
         "replace": lambda: (folder / "later").replace(folder / KEY_FILE),
     }
 
@@ -336,7 +338,7 @@ def test_who_reads_the_folder_misses_no_key_whatever_the_moment_of_a_step(tmp_pa
 
         def trace(frame, event, _, folder=folder, moment=moment):
             nonlocal lines, done
-            if frame.f_code.co_filename != keyring.__file__:
+            if frame.f_code.co_filename != signing_keys.__file__:
                 return None
             if event == "line":
                 if lines == moment:
@@ -416,7 +418,7 @@ def test_the_key_set_shows_no_private_member_of_any_of_three_keys(always_looking
 def test_others_may_keep_the_key_set_no_longer_than_a_new_key_is_shown_before_it_signs(anyone, folder, monkeypatch):
     kept = int(anyone.get("/.well-known/jwks.json")["Cache-Control"].split("max-age=")[1])
     waits = {}
-    monkeypatch.setattr(commands, "_wait", lambda until, what: waits.setdefault(what, until - time.time()))
+    monkeypatch.setattr(key_commands, "_wait", lambda until, what: waits.setdefault(what, until - time.time()))
     assert petstore("rotate-keys", PETSTORE_KEYS=str(folder)).returncode == 0
     assert kept - 5 < waits["it signs"] <= kept
     (retiring,) = (seconds for what, seconds in waits.items() if what.endswith(" retires"))
@@ -454,7 +456,7 @@ def test_a_running_service_shows_a_new_key_signs_with_it_and_lets_the_old_one_go
         put(folder / NEXT_FILE, pem_of(pairs[1]))
         assert shown(client) == set(kids[:2])
         assert kid_of(services.tokens.issue(ana)) == kids[0]
-        keyring.switch(folder)
+        key_rotation.switch(folder)
         second = services.tokens.issue(ana)
         assert (kid_of(second), shown(client)) == (kids[1], set(kids[:2]))
         assert statuses(first, client) + statuses(second, client) == [200, 200]
@@ -488,7 +490,7 @@ def test_two_services_on_one_folder_accept_each_others_tokens_at_each_step(
             if step == "publish":
                 put(folder / NEXT_FILE, pem_of(pairs[1]))
             elif step == "switch":
-                keyring.switch(folder)
+                key_rotation.switch(folder)
             quick.keyring.find("of nobody")  # it looks
             for issuer in issuers:
                 kept.append(issuer.issue(ana))
@@ -555,7 +557,7 @@ def test_a_link_to_nothing_in_the_folder_hides_no_change(always_looking, folder,
 
 def test_a_folder_in_which_nothing_changes_is_loaded_once_and_says_nothing(always_looking, folder, caplog, monkeypatch):
     loaded = []
-    monkeypatch.setattr(keyring, "load_keys", lambda path, load=load_keys: loaded.append(path) or load(path))
+    monkeypatch.setattr(signing_keys, "load_keys", lambda path, load=load_keys: loaded.append(path) or load(path))
     ring = Keyring(folder)
     for _ in range(20):
         ring.now()
@@ -586,7 +588,7 @@ def test_replacing_the_key_in_the_middle_of_a_rotation_ends_the_tokens_of_every_
     issuer = issuer_of(Keyring(folder))
     tokens = [issuer.issue(SOMEBODY)]
     put(folder / NEXT_FILE, pem_of(pairs[1]))
-    keyring.switch(folder)
+    key_rotation.switch(folder)
     tokens.append(issuer.issue(SOMEBODY))
     put(folder / NEXT_FILE, pem_of(pairs[2]))
     assert petstore("generate-keys", "--replace", PETSTORE_KEYS=str(folder)).returncode == 0
@@ -655,7 +657,7 @@ def test_a_published_key_is_the_one_that_signs_when_the_rotation_goes_on(impatie
 
 def test_a_rotation_that_had_switched_only_retires(impatient, folder, pairs, kids):
     put(folder / NEXT_FILE, pem_of(pairs[1]))
-    keyring.switch(folder)
+    key_rotation.switch(folder)
     done = rotate(folder, "--publish-seconds", "3600")
     assert done.returncode == 0, done.stderr
     assert list(load_keys(folder).verifying) == [kids[1]]
@@ -683,7 +685,7 @@ def test_keys_are_not_replaced_while_a_rotation_runs(folder, monkeypatch, waits_
             replaced.append(petstore("generate-keys", "--replace", PETSTORE_KEYS=str(folder)))
 
     replaced = []
-    monkeypatch.setattr(commands, "_wait", wait)
+    monkeypatch.setattr(key_commands, "_wait", wait)
     done = rotate(folder)
     (replacing,) = replaced
     assert (replacing.returncode, done.returncode) == (2, 0)
@@ -692,13 +694,13 @@ def test_keys_are_not_replaced_while_a_rotation_runs(folder, monkeypatch, waits_
 
 
 def test_one_rotation_at_a_time(impatient, folder):
-    with keyring.rotating(folder) as alone:
+    with key_rotation.rotating(folder) as alone:
         assert alone
         done = rotate(folder, "--publish-seconds", "0")
         assert done.returncode == 2
         assert "being rotated" in done.stderr
         assert names(folder) == ["private.pem"]
-    with keyring.rotating(folder) as alone:
+    with key_rotation.rotating(folder) as alone:
         assert alone
 
 
@@ -734,7 +736,7 @@ def test_the_files_of_a_rotation_by_root_belong_to_whom_the_key_belongs(impatien
             status = path.stat()
             seen[what, path.name] = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
 
-    monkeypatch.setattr(commands, "_wait", look)
+    monkeypatch.setattr(key_commands, "_wait", look)
     assert rotate(folder, "--publish-seconds", "0").returncode == 0
     look(0, "the end")
     assert {name for _, name in seen} == {KEY_FILE, NEXT_FILE, retired_name(kids[0])}

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from petstore import seeding
 from petstore.app import openapi_document
-from petstore.pagination import LIMIT
-from petstore.queries import REPORTS
+from petstore.cli import seeding
+from petstore.db.queries import load_reports
 from petstore.repository import audit, idempotency, invoices, products, sessions, users
-from petstore.validation import SCHEMAS, validate
+from petstore.web.pagination import LIMIT
+from petstore.web.validation import SCHEMAS, validate
 from tests.contract import DOCUMENT
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "openapi.json"
@@ -220,7 +220,7 @@ def test_the_examples_are_what_the_service_takes_and_answers(make, clients):
         product_id = ask(admin, "create_product", status=201).json()["id"]
         ask(admin, "modify_product", query=f"?id={product_id}")
         ask(admin, "list_audit_entries", query="?action=product.update&limit=1")
-        for report in REPORTS.values():
+        for report in load_reports().values():
             ask(admin, f"report_{report.path.stem}", query="?limit=1" if "limit" in report.parameters else "")
         ask(admin, "modify_product", 1, query=f"?id={product_id}")
         ask(admin, "change_invoice", 1, invoice_id=1)

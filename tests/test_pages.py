@@ -10,8 +10,8 @@ from urllib.parse import urldefrag, urljoin
 import pytest
 
 from petstore import __version__, errors
-from petstore.openapi import EXPLANATIONS, problem_example
 from petstore.routes import pages
+from petstore.web.openapi import EXPLANATIONS, problem_example
 from tests.contract import DOCUMENT
 
 OWN = [path for path in (Path(pages.__file__).parent.parent / "pages").iterdir() if path.is_file()]

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from petstore.passwords import hash_password, password_fault, verify_password
-from petstore.validation import SCHEMAS
+from petstore.auth.passwords import hash_password, password_fault, verify_password
+from petstore.web.validation import SCHEMAS
 from tests.client import Client
 from tests.factories import PASSWORD
 

@@ -9,14 +9,14 @@ import os
 import pytest
 from psycopg.sql import quote
 
-from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, TOOLS
+from petstore.db.queries import load_queries, load_reports, load_tools, sql_folder
 from tests.big_shop import BIG, LISTS, PAGE, SMALL, asked, deep_cursor, open_shop
 from tests.psql_lines import line, statement, values
 
 pytestmark = pytest.mark.slow
 
-ALL = {**QUERIES, **REPORTS, **TOOLS}
-FOLDER = SQL_FOLDER.parent / "docs/plans"
+ALL = {**load_queries(), **load_reports(), **load_tools()}
+FOLDER = sql_folder().parent / "docs/plans"
 MAJOR = 18  # of the PostgreSQL whose plans are written down
 MANY = 50_000  # rows
 WALKS = {

@@ -4,11 +4,11 @@ import subprocess
 
 import pytest
 
+from petstore.db.queries import QueryFileError, load_files, load_queries, load_reports, load_tools, parse_query, sql_folder
 from petstore.embedded import EmbeddedError, find_program
-from petstore.queries import QUERIES, REPORTS, SQL_FOLDER, TOOLS, load_queries, parse_query
 from tests import psql_lines
 
-FILES = {**QUERIES, **REPORTS, **TOOLS}
+FILES = {**load_queries(), **load_reports(), **load_tools()}
 
 
 def parsed(text):
@@ -72,8 +72,8 @@ def test_the_name_goes_with_the_statement():
 def test_a_file_that_is_no_statement_is_named(tmp_path, text, fault):
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/broken.sql").write_bytes(text)
-    with pytest.raises(SystemExit, match=f"petstore: .*/reports/broken.sql cannot be used: {fault}"):
-        load_queries("reports/*.sql", tmp_path)
+    with pytest.raises(QueryFileError, match=f".*/reports/broken.sql cannot be used: {fault}"):
+        load_files("reports/*.sql", tmp_path)
 
 
 def test_a_semicolon_in_a_comment_or_a_text_ends_nothing():
@@ -81,7 +81,7 @@ def test_a_semicolon_in_a_comment_or_a_text_ends_nothing():
 
 
 def test_every_file_under_sql_is_known():
-    assert {query.path for query in FILES.values()} == set(SQL_FOLDER.glob("*/**/*.sql"))
+    assert {query.path for query in FILES.values()} == set(sql_folder().glob("*/**/*.sql"))
 
 
 # ── the files, as a DBA meets them ───────────────────────────────────────────────────────────────────────────────────────
@@ -102,7 +102,7 @@ def test_a_file_begins_with_its_contract(query):
         assert f":'{name}'::{kind}" in text or f"nullif(:'{name}'::text, '')" in text, name
     assert any(line.startswith("Locks: ") for line in lines)
     assert lines[-1].startswith("psql ")
-    assert lines[-1].endswith(f"-f {query.path.relative_to(SQL_FOLDER.parent)}")
+    assert lines[-1].endswith(f"-f {query.path.relative_to(sql_folder().parent)}")
     assert set(re.findall(r"-v ([a-z0-9_]+)=", lines[-1])) == set(query.parameters)
     assert re.match(r"[A-Z]+\s", text.removeprefix(header))
     assert text.rstrip().endswith(";")
@@ -121,7 +121,7 @@ def psql():
 @pytest.mark.parametrize("query", FILES.values(), ids=FILES)
 def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, psql, query, request):
     """In a shop where whatever the lines name is there."""
-    if query.name in TOOLS:
+    if query.name in load_tools():
         request.getfixturevalue("counted")
     user = make.user("bob@example.com")
     for _ in range(4):
@@ -136,7 +136,7 @@ def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, p
             psql,
             "-X",
             "-d",
-            cluster.url("petstore_report" if query.name in REPORTS else "petstore_app", database),
+            cluster.url("petstore_report" if query.name in load_reports() else "petstore_app", database),
             "-v",
             "ON_ERROR_STOP=1",
             "-c",
@@ -145,7 +145,7 @@ def test_the_line_of_the_header_runs_in_psql_as_it_is(make, cluster, database, p
             "-c",
             "ROLLBACK",
         ],
-        cwd=SQL_FOLDER.parent,
+        cwd=sql_folder().parent,
         capture_output=True,
         text=True,
     )

@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from petstore import db, db_schema
-from petstore.queries import SQL_FOLDER
+from petstore import db
+from petstore.db import schema
+from petstore.db.queries import sql_folder
 from petstore.repository.reports import run_report
 from tests.conftest import eventually
 
-SCHEMA = (SQL_FOLDER / "schema.sql").read_bytes()
-ROLES = (SQL_FOLDER / "roles.sql").read_bytes()
+SCHEMA = (sql_folder() / "schema.sql").read_bytes()
+ROLES = (sql_folder() / "roles.sql").read_bytes()
 
 
 def shop(conn):
@@ -54,7 +55,7 @@ def test_a_database_that_does_not_know_letters_beyond_ascii_gets_no_schema(clust
         conn.execute(f"CREATE DATABASE \"{name}\" TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'")
         try:
             with pytest.raises(psycopg.errors.RaiseException, match="letters beyond ASCII"):
-                db_schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
+                schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
         finally:
             conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
@@ -63,7 +64,7 @@ def test_roles_can_be_run_twice_and_of_many_who_make_the_schema_at_once_one_does
     with cluster.database("schema") as name:
         url = cluster.url("postgres", name)
         with ThreadPoolExecutor(4) as pool:
-            made = list(pool.map(lambda _: db_schema.create_schema(url, currency="USD", minor_digits=2), range(4)))
+            made = list(pool.map(lambda _: schema.create_schema(url, currency="USD", minor_digits=2), range(4)))
         assert sorted(made) == [False, False, False, True]
         with db.connect(url) as conn:
             conn.execute(ROLES)

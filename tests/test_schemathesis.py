@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from petstore import seeding
 from petstore.app import create_router
-from petstore.plugins import ROLES
+from petstore.cli import seeding
+from petstore.web.plugin import ROLES
 from tests.client import Client
 from tests.test_openapi import COMMITTED
 

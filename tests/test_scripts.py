@@ -25,7 +25,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from petstore import db, embedded, keyring
+from petstore import db, embedded
+from petstore.auth import signing_keys
 from petstore.settings import Settings
 from tests.client import Client
 from tests.processes import workers
@@ -216,13 +217,13 @@ def test_generate_keys_makes_a_key_for_its_owner_alone_and_never_writes_over_one
     keys, pem = tmp_path / "new" / "keys", tmp_path / "new" / "keys" / "private.pem"
     assert petstore("generate-keys", PETSTORE_KEYS=str(keys)).returncode == 0
     assert stat.S_IMODE(pem.stat().st_mode) == 0o600
-    assert keyring.load_key(pem).key_size == 2048
+    assert signing_keys.load_key(pem).key_size == 2048
     first = pem.read_bytes()
     again = petstore("generate-keys", PETSTORE_KEYS=str(keys))
     assert (again.returncode, pem.read_bytes()) == (2, first)
     assert "--replace" in again.stderr
     assert petstore("generate-keys", "--replace", "--bits", "3072", PETSTORE_KEYS=str(keys)).returncode == 0
-    assert keyring.load_key(pem).key_size == 3072
+    assert signing_keys.load_key(pem).key_size == 3072
     assert stat.S_IMODE(pem.stat().st_mode) == 0o600
     assert list(keys.iterdir()) == [pem]
 
@@ -661,7 +662,9 @@ def test_a_wheel_that_is_installed_elsewhere_serves_too(folder):
     shop = Shop(folder, cwd=folder / "tmp")
     shop.command = (str(python), "-m", "petstore", "serve", "--setup")
     shop.start()
-    where = subprocess.check_output([python, "-c", "import petstore.queries as q; print(q.SQL_FOLDER)"], cwd=folder, text=True)
+    where = subprocess.check_output(
+        [python, "-c", "import petstore.db.queries as q; print(q.sql_folder())"], cwd=folder, text=True
+    )
     assert where.strip() == str(site / "petstore/sql")
     listed = subprocess.check_output([python, "-m", "petstore", "sql"], cwd=folder, text=True)
     assert listed == petstore("sql").stdout  # every file has come along

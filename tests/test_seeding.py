@@ -18,9 +18,11 @@ from unittest import mock
 
 import pytest
 
-from petstore import db, db_schema, seeding, serving
+from petstore import db
 from petstore.__main__ import main
-from petstore.queries import SQL_FOLDER
+from petstore.cli import first_start, seeding
+from petstore.db import schema
+from petstore.db.queries import sql_folder
 from petstore.settings import Settings, variable
 from tests.client import Client
 from tests.conftest import running
@@ -63,7 +65,7 @@ def petstore(*arguments: str, text: str = "", **environ: str) -> subprocess.Comp
 
 def of(settings: Settings) -> dict[str, str]:
     """The environment that gives these settings."""
-    names = ("database_url", "owner_url", "report_url", "redis_url", "currency", "keys", "server")
+    names = ("database_url", "owner_url", "report_url", "redis_url", "currency", "keys")
     return {variable(name): str(getattr(settings, name)) for name in names if getattr(settings, name)}
 
 
@@ -89,7 +91,7 @@ def shop_in(cluster, keys, redis_url):
             keys=keys,
             currency=currency,
         )
-        db_schema.create_schema(cluster.url("postgres", name), currency=currency, minor_digits=settings.minor_digits)
+        schema.create_schema(cluster.url("postgres", name), currency=currency, minor_digits=settings.minor_digits)
         return settings
 
     yield make
@@ -156,7 +158,7 @@ def test_loaded_invoices_add_up_and_leave_the_stock_alone(make):
 def test_loading_leaves_an_empty_table_unmeasured(cluster):
     """Of a table that PostgreSQL has seen to be empty it makes plans that walk through it, and keeps them while it grows."""
     with cluster.database("measured") as name:
-        db_schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
+        schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
         with db.connect(cluster.url("petstore_owner", name)) as conn:
             seeding.load(conn, products=3, users=0, invoices=0, minor_digits=2)
             measured = dict(conn.execute("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'").fetchall())
@@ -222,22 +224,22 @@ def test_a_terminal_gets_a_progress_bar(make, settings):
 
 def test_of_two_services_that_start_on_an_empty_database_one_seeds(make, service):
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: serving._seed_if_empty(service[0], asked=False), range(4)))
+        list(pool.map(lambda _: first_start.seed_if_empty(service[0], asked=False), range(4)))
     assert make.scalar("SELECT count(*) FROM products") == len(list(seeding.demo_catalogue(2)))
     assert make.rows("SELECT email, role FROM users") == [(service[0].settings.admin_email, "admin")]
 
 
 def test_what_the_demo_adds_shows_in_the_next_read(make, service, anyone):
     assert [anyone.get("/products").json()["items"] for _ in range(2)] == [[], []]
-    serving._seed_if_empty(service[0], asked=True)
+    first_start.seed_if_empty(service[0], asked=True)
     assert len(anyone.get("/products").json()["items"]) == 50
 
 
 def test_the_demo_leaves_a_database_alone_that_has_anything_and_says_so_when_asked(make, service, capsys):
     make.user("ana@example.com")
-    serving._seed_if_empty(service[0], asked=False)
+    first_start.seed_if_empty(service[0], asked=False)
     assert capsys.readouterr().err == ""
-    serving._seed_if_empty(service[0], asked=True)
+    first_start.seed_if_empty(service[0], asked=True)
     assert "not empty" in capsys.readouterr().err
     assert make.scalar("SELECT count(*) FROM products") == 0
 
@@ -253,7 +255,7 @@ def test_invoices_are_not_loaded_for_deleted_products(make, settings):
 def test_commands_make_no_schema_in_a_database_that_was_given(cluster, keys, redis_url):
     with cluster.database("bare") as name:
         with db.connect(cluster.url("postgres", name)) as conn:
-            conn.execute((SQL_FOLDER / "roles.sql").read_bytes())
+            conn.execute((sql_folder() / "roles.sql").read_bytes())
         urls = {
             "PETSTORE_DATABASE_URL": cluster.url("petstore_app", name),
             "PETSTORE_OWNER_URL": cluster.url("petstore_owner", name),

@@ -81,7 +81,7 @@ class Shop(stateful.RuleBasedStateMachine):
         super().__init__()
         world.make.conn.execute(f"TRUNCATE {', '.join(TABLES)} RESTART IDENTITY CASCADE")
         world.services.cache.clear()
-        world.services.throttle.clear()
+        world.services.failed_attempts.clear()
         boss, *customers = (world.make.user(email, role) for email, role in USERS.items())
         self.boss = boss.id
         self.anyone, self.admin = world.client(), world.client(boss)

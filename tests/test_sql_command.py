@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from petstore import db, db_schema, dba
+from petstore import db
+from petstore.cli import sql as sql_command
+from petstore.db import schema
+from petstore.db.queries import load_queries, load_reports, load_tools
 from petstore.embedded import Postgres
-from petstore.queries import QUERIES, REPORTS, TOOLS
 from tests.client import Client
 from tests.conftest import FAST, eventually, open_folder, running
 from tests.test_seeding import environment, of, petstore, run
 
 ROOT = Path(__file__).parent.parent
-FILES = {**QUERIES, **REPORTS, **TOOLS}
+FILES = {**load_queries(), **load_reports(), **load_tools()}
 NOWHERE = {"PETSTORE_DATABASE_URL": "postgresql://127.0.0.1:1/none"}
 
 
@@ -119,7 +121,7 @@ def test_who_leaves_a_parameter_out_is_told_them_all_with_type_and_meaning():
     done = petstore("sql", "products/update_product", "price=1", **NOWHERE)
     assert "product_id is missing" in done.stderr
     assert "name is missing" not in done.stderr  # it may be NULL
-    for one in QUERIES["products/update_product"].parameters.values():
+    for one in load_queries()["products/update_product"].parameters.values():
         assert re.search(rf"  {one.name} +{one.type} +{re.escape(one.meaning)}$", done.stderr, re.MULTILINE)
 
 
@@ -173,8 +175,8 @@ def test_explain_shows_the_plan_with_buffers_and_keeps_nothing(make, sql):
 )
 def test_explain_explains_a_statement_however_it_is_written(make, sql, tmp_path, monkeypatch, text):
     (tmp_path / "edited.sql").write_text(text)
-    edited = replace(QUERIES["products/get_product"], path=tmp_path / "edited.sql")
-    monkeypatch.setattr(dba, "_FILES", {**FILES, "products/get_product": edited})
+    edited = replace(load_queries()["products/get_product"], path=tmp_path / "edited.sql")
+    monkeypatch.setattr(sql_command, "_files", lambda: {**FILES, "products/get_product": edited})
     done = sql("products/get_product", "product_id=4", "--explain")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Execution Time" in done.stdout
@@ -199,14 +201,16 @@ def test_psql_gets_the_file_with_its_name_and_no_password_among_its_arguments(ma
     assert first.count("cret") == 1
     assert "-v after=0 -v limit=7 " in first
     assert sent.startswith(
-        QUERIES["products/list_products"].path.read_text("utf-8").replace("\nSELECT", "\nSELECT /* products/list_products */")
+        load_queries()["products/list_products"]
+        .path.read_text("utf-8")
+        .replace("\nSELECT", "\nSELECT /* products/list_products */")
     )
 
 
-@pytest.mark.skipif(not REPORTS, reason="there are no reports")
+@pytest.mark.skipif(not load_reports(), reason="there are no reports")
 @pytest.mark.parametrize("role", ["petstore_report", "petstore_app"])
 def test_a_report_runs_as_the_role_for_reports_where_that_is_known(make, sql, ask, role):
-    name, query = next(iter(REPORTS.items()))
+    name, query = next(iter(load_reports().items()))
     line = re.findall(r"^-- (psql .*)$", query.path.read_text("utf-8"), re.MULTILINE)[-1]
     changes = {} if role == "petstore_report" else {"report_url": None}
     done = sql(name, *(word for word in shlex.split(line) if "=" in word), **changes)
@@ -263,7 +267,7 @@ def test_statements_of_the_service_have_their_names_in_the_log_of_postgresql(set
         try:
             server.start()
             server.create_database()
-            db_schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
+            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
             changed = replace(settings, database_url=server.url("petstore_app"))
             with running(changed) as (_, service), Client(service.address) as client:
                 assert client.get("/products").status == 200

@@ -13,10 +13,9 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petstore import throttle
-from petstore.cache import CacheDown
-from petstore.redis_link import RedisLinks
-from petstore.throttle import ACCOUNT_HERE, ADDRESS, LONGEST_DELAY, REGISTER, Policy, Throttle
+from petstore.cache.redis_connection import CacheDown, RedisPool
+from petstore.limits import failed_attempts
+from petstore.limits.failed_attempts import ACCOUNT_HERE, ADDRESS, LONGEST_DELAY, REGISTER, FailedAttempts, Policy
 
 SPACE = "throttle-tests"
 NEVER_SINKS = Policy("account", 3, 10**8)
@@ -55,7 +54,7 @@ def client(redis_url):
 @pytest.fixture
 def links(redis_url, client):
     """Ways to an empty Redis."""
-    made = RedisLinks(redis_url)
+    made = RedisPool(redis_url)
     with made.link(SPACE) as link:
         link.clear()
     yield made
@@ -67,14 +66,14 @@ def links(redis_url, client):
 @pytest.fixture
 def clock(client, monkeypatch):
     one = Clock(client)
-    monkeypatch.setattr(throttle, "time", one)
+    monkeypatch.setattr(failed_attempts, "time", one)
     return one
 
 
 @pytest.fixture(params=["redis", "process"])
 def store(request, links, clock):
     """One of the two."""
-    return throttle._Shared(lambda: links.link(SPACE)) if request.param == "redis" else throttle._Local()
+    return failed_attempts._Shared(lambda: links.link(SPACE)) if request.param == "redis" else failed_attempts._Local()
 
 
 def charge(store, key="k", policy=NEVER_SINKS):
@@ -99,7 +98,7 @@ class Twins:
 
     def __init__(self, links, client) -> None:
         self.client, self.slept, self.now = client, 0.0, 0.0
-        self.shared, self.local = throttle._Shared(lambda: links.link(SPACE)), throttle._Local()
+        self.shared, self.local = failed_attempts._Shared(lambda: links.link(SPACE)), failed_attempts._Local()
         self.charged = []  # what both gave, and how long they had slept by then
         self.outcomes = Counter()
 
@@ -148,7 +147,7 @@ def test_redis_and_the_process_count_by_the_same_rules(links, client, monkeypatc
         with links.link(SPACE) as link:
             link.clear()
         twins = Twins(links, client)
-        monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: twins.now))
+        monkeypatch.setattr(failed_attempts, "time", SimpleNamespace(monotonic=lambda: twins.now))
         for what, argument in steps:
             if what == "charge" and any(
                 not client.keys(f"petstore:{SPACE}:*:attempts:{name}") for name in argument
@@ -250,8 +249,8 @@ def test_of_many_at_once_only_the_free_ones_get_through(store):
 
 
 def test_the_process_remembers_only_so_many_and_first_forgets_whom_it_has_not_seen_for_long(monkeypatch):
-    monkeypatch.setattr(throttle, "_MANY", 20)
-    local = throttle._Local()
+    monkeypatch.setattr(failed_attempts, "_MANY", 20)
+    local = failed_attempts._Local()
     for _ in range(3):
         charge(local, "old")
     for number in range(30):
@@ -263,19 +262,19 @@ def test_the_process_remembers_only_so_many_and_first_forgets_whom_it_has_not_se
 
 
 def test_redis_forgets_a_counter_when_it_no_longer_matters_and_no_sooner(links, client):
-    shared = throttle._Shared(lambda: links.link(SPACE))
+    shared = failed_attempts._Shared(lambda: links.link(SPACE))
     for policy, times in ((ACCOUNT_HERE, 1), (ACCOUNT_HERE, 5), (ADDRESS, 20), (REGISTER, 100)):
         name = f"{policy.name}{times}"
         for _ in range(times):
             charge(shared, name, policy)
         (key,) = client.keys(f"petstore:{SPACE}:*:attempts:{name}")
         assert 0 <= client.ttl(key) - times * policy.sink_seconds <= LONGEST_DELAY
-        shared.refund({name: throttle.Charge(0, 0, 0)})
+        shared.refund({name: failed_attempts.Charge(0, 0, 0)})
         assert client.ttl(key) > 0
 
 
 def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, client):
-    shared = throttle._Shared(lambda: links.link(SPACE))
+    shared = failed_attempts._Shared(lambda: links.link(SPACE))
     for name, times in (("once", 1), ("blocked", ACCOUNT_HERE.free)):
         for _ in range(times):
             charge(shared, name, ACCOUNT_HERE)
@@ -288,8 +287,8 @@ def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, clien
 
 
 def test_a_refund_of_what_redis_has_forgotten_makes_no_counter(links, client):
-    shared = throttle._Shared(lambda: links.link(SPACE))
-    shared.refund({"never seen": throttle.Charge(0, 1, 0)})
+    shared = failed_attempts._Shared(lambda: links.link(SPACE))
+    shared.refund({"never seen": failed_attempts.Charge(0, 1, 0)})
     assert client.keys(f"petstore:{SPACE}:*") == []
 
 
@@ -299,7 +298,7 @@ def test_a_refund_of_what_redis_has_forgotten_makes_no_counter(links, client):
 @pytest.fixture(params=["with redis", "without"])
 def guard(request, links, clock):
     """A throttle of one service."""
-    return Throttle((lambda: links.link(SPACE)) if request.param == "with redis" else unreachable)
+    return FailedAttempts((lambda: links.link(SPACE)) if request.param == "with redis" else unreachable)
 
 
 WHO = {ACCOUNT_HERE: "ana@example.com", ADDRESS: "192.0.2.7"}
@@ -358,12 +357,12 @@ def test_other_accounts_and_other_addresses_are_counted_apart(guard):
 
 
 def test_two_services_count_together_in_redis(links):
-    one, two = (Throttle(lambda: links.link(SPACE)) for _ in range(2))
+    one, two = (FailedAttempts(lambda: links.link(SPACE)) for _ in range(2))
     assert [bool((one, two)[number % 2].attempt(WHO).waits) for number in range(6)] == [False] * 5 + [True]
 
 
 def test_who_waits_at_redis_is_not_charged_in_the_process(links):
-    one, two = (Throttle(lambda: links.link(SPACE)) for _ in range(2))
+    one, two = (FailedAttempts(lambda: links.link(SPACE)) for _ in range(2))
     for _ in range(5):
         one.attempt(WHO)
     for _ in range(10):
@@ -383,7 +382,7 @@ def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links
         with links.link(SPACE) as link:
             yield link
 
-    guard = Throttle(reach)
+    guard = FailedAttempts(reach)
     for _ in range(3):
         guard.attempt(WHO)
     state["up"] = False
@@ -398,7 +397,7 @@ def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links
 
 
 def test_redis_is_told_neither_emails_nor_addresses(links, client):
-    guard = Throttle(lambda: links.link(SPACE))
+    guard = FailedAttempts(lambda: links.link(SPACE))
     guard.attempt({**WHO, REGISTER: "2001:db8::/64"})
     keys = client.keys(f"petstore:{SPACE}:*")
     assert len(keys) == 3

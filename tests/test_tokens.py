@@ -23,13 +23,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from petstore import sessions
+from petstore.auth.signing_keys import KEY_FILE, Keyring, thumbprint
+from petstore.auth.tokens import Caller, Tokens
+from petstore.domain import logins
 from petstore.errors import Unauthorized
-from petstore.keyring import KEY_FILE, Keyring, thumbprint
-from petstore.tokens import Tokens, User
 from tests.factories import PASSWORD, Person
 
-SOMEBODY = User(id=7, role="user", session_id=3, token_version=1)
+SOMEBODY = Caller(id=7, role="user", session_id=3, token_version=1)
 INVALID = 'Bearer realm="petstore", error="invalid_token"'
 ROUTES = {"user": "/me", "admin": "/admin/users"}
 
@@ -167,7 +167,7 @@ def test_the_watch_sees_files_and_sockets(tmp_path):
 
 
 def test_a_token_says_who_from_whom_for_whom_and_for_how_long(issuer, key):
-    whom = User(id=7, role="admin", session_id=3, token_version=5)
+    whom = Caller(id=7, role="admin", session_id=3, token_version=5)
     token = issuer.issue(whom)
     assert jwt.get_unverified_header(token) == {"alg": "RS256", "typ": "at+jwt", "kid": thumbprint(key.public_key())}
     claims = jwt.decode(token, key.public_key(), algorithms=["RS256"], audience="petstore")
@@ -488,10 +488,10 @@ def test_a_refresh_token_is_no_access_token_nor_the_other_way_round(anyone, make
 # ── what only the database knows ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def token_of(service, person: User, **changes: Any) -> str:
+def token_of(service, person: Caller, **changes: Any) -> str:
     """A token of ours that says something else than the rows do."""
     facts = {name: getattr(person, name) for name in ("id", "role", "session_id", "token_version")}
-    return service[0].tokens.issue(User(**facts | changes))
+    return service[0].tokens.issue(Caller(**facts | changes))
 
 
 STOLEN: dict[str, Callable[[Person, Person], dict[str, Any]]] = {
@@ -538,7 +538,7 @@ def test_a_token_ends_with_its_login_at_the_very_next_request_and_nobody_elses_d
         client, second = clients(own), clients(other)
         assert (client.get(path).status, second.get(path).status) == (200, 200)
         make.conn.execute(statement, (own.id,))
-        sessions.forget(service[0], own.id)  # as whatever of the service does the same
+        logins.forget(service[0], own.id)  # as whatever of the service does the same
         answer = client.get(path)
         assert (answer.status, answer["WWW-Authenticate"]) == (401, INVALID)
         assert second.get(path).status == 200
@@ -565,7 +565,7 @@ def test_a_role_that_is_lowered_is_403_at_the_next_request_with_the_same_token(m
     client, second = clients(own), clients(other)
     assert client.get("/admin/users").status == 200
     make.conn.execute("UPDATE users SET role = 'user' WHERE id = %s", (own.id,))
-    sessions.forget(service[0], own.id)
+    logins.forget(service[0], own.id)
     assert (client.get("/admin/users").status, second.get("/admin/users").status) == (403, 200)
 
 

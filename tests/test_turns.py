@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from petstore import turns
 from petstore.errors import Unavailable
+from petstore.limits import hashing
 from tests.factories import PASSWORD
 
 ROOT = Path(__file__).parent.parent
 # What a process does that takes turns: arguments are how many may at once, threads, turns of each, and whether it really hashes.
 WORK = """
 import sys, threading, time
-from petstore import turns
+from petstore.limits import hashing
 
 at_once, threads, times, hashes = map(int, sys.argv[1:])
-turns.AT_ONCE, turns._here = at_once, threading.BoundedSemaphore(at_once)
+hashing.AT_ONCE, hashing._here = at_once, threading.BoundedSemaphore(at_once)
 lock = threading.Lock()
 
 def say(start):
@@ -34,7 +34,7 @@ def say(start):
         print(start, time.monotonic(), flush=True)
 
 if hashes:
-    from petstore import passwords
+    from petstore.auth import passwords
     real = passwords._argon2id
 
     class Watched:
@@ -51,7 +51,7 @@ def work():
         if hashes:
             passwords.hash_password("correct horse battery", time.monotonic() + 60)
             continue
-        with turns.turn(time.monotonic() + 60):
+        with hashing.hashing_slot(time.monotonic() + 60):
             start = time.monotonic()
             time.sleep(0.02)
             say(start)
@@ -63,8 +63,8 @@ for one in [threading.Thread(target=work) for _ in range(threads)]:
 """
 HOLD = """
 import time
-from petstore import turns
-with turns.turn(time.monotonic() + 60):
+from petstore.limits import hashing
+with hashing.hashing_slot(time.monotonic() + 60):
     print("mine", flush=True)
     input()
 """
@@ -74,8 +74,8 @@ with turns.turn(time.monotonic() + 60):
 def folder(tmp_path, monkeypatch):
     """The machine's folder for temporary files, as far as this test goes: other runs of the tests take no turns of ours."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(turns, "AT_ONCE", 1)
-    monkeypatch.setattr(turns, "_here", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(hashing, "AT_ONCE", 1)
+    monkeypatch.setattr(hashing, "_here", threading.BoundedSemaphore(1))
     return tmp_path
 
 
@@ -101,15 +101,15 @@ def go(one):
 @contextmanager
 def taken(folder):
     """As if another process were hashing."""
-    turns._slot(0).touch(0o600)
-    with turns._slot(0).open("a") as file:
+    hashing._slot(0).touch(0o600)
+    with hashing._slot(0).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def is_free():
     try:
-        with turns.turn(time.monotonic() + 0.05):
+        with hashing.hashing_slot(time.monotonic() + 0.05):
             return True
     except Unavailable:
         return False
@@ -153,7 +153,7 @@ def test_never_do_more_hash_at_once_than_may(folder, at_once):
 
 
 def test_half_of_the_cores_may_hash_and_one_at_the_least():
-    code = "import os; os.sched_getaffinity = lambda _: range({}); from petstore import turns; print(turns.AT_ONCE)"
+    code = "import os; os.sched_getaffinity = lambda _: range({}); from petstore.limits import hashing; print(hashing.AT_ONCE)"
     for cores, at_once in ((1, 1), (2, 1), (5, 2)):
         done = subprocess.run([sys.executable, "-c", code.format(cores)], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout == f"{at_once}\n", done.stderr
@@ -179,14 +179,14 @@ def test_a_process_that_is_stopped_keeps_its_turn_and_others_do_not_wait_for_eve
 
 @pytest.mark.parametrize("where", ["another process", "this process"])
 def test_who_gets_no_turn_hears_so_at_its_time_and_not_before(folder, where):
-    with taken(folder) if where == "another process" else turns.turn(time.monotonic() + 1):
+    with taken(folder) if where == "another process" else hashing.hashing_slot(time.monotonic() + 1):
         started = time.monotonic()
-        with pytest.raises(Unavailable, match="Too many logins at the moment") as caught, turns.turn(started + 0.2):
+        with pytest.raises(Unavailable, match="Too many logins at the moment") as caught, hashing.hashing_slot(started + 0.2):
             pytest.fail("it is not our turn")
         assert 0.2 <= time.monotonic() - started < 10
         assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "1")
         started = time.monotonic()
-        with pytest.raises(Unavailable), turns.turn(started - 1):  # over before it began
+        with pytest.raises(Unavailable), hashing.hashing_slot(started - 1):  # over before it began
             pytest.fail("it is not our turn")
     assert is_free()  # who has waited in vain holds nothing
 
@@ -195,7 +195,7 @@ def test_who_waits_gets_the_turn_when_it_is_given_back(folder):
     got = threading.Event()
 
     def wait():
-        with turns.turn(time.monotonic() + 30):
+        with hashing.hashing_slot(time.monotonic() + 30):
             got.set()
 
     with taken(folder):
@@ -207,7 +207,7 @@ def test_who_waits_gets_the_turn_when_it_is_given_back(folder):
 
 
 def test_a_turn_is_given_back_also_by_an_error(folder):
-    with pytest.raises(ZeroDivisionError), turns.turn(time.monotonic() + 1):
+    with pytest.raises(ZeroDivisionError), hashing.hashing_slot(time.monotonic() + 1):
         raise ZeroDivisionError
     assert is_free()
     assert not [path for path in Path("/proc/self/fd").iterdir() if str(folder) in os.path.realpath(path)]
@@ -216,12 +216,12 @@ def test_a_turn_is_given_back_also_by_an_error(folder):
 @pytest.mark.parametrize("how", ["a link", "a folder", "no place"])
 def test_where_no_file_can_be_used_turns_are_taken_in_the_process(folder, how, monkeypatch, caplog):
     if how == "a link":
-        turns._slot(0).symlink_to(folder / "somebody's file")
+        hashing._slot(0).symlink_to(folder / "somebody's file")
     elif how == "a folder":
-        turns._slot(0).mkdir()
+        hashing._slot(0).mkdir()
     else:
         monkeypatch.setattr(tempfile, "tempdir", str(folder / "gone"))
-    with turns.turn(time.monotonic() + 1):
+    with hashing.hashing_slot(time.monotonic() + 1):
         assert not is_free()
     assert is_free()
     assert "hashing is bounded in each process only" in caplog.text
@@ -229,17 +229,17 @@ def test_where_no_file_can_be_used_turns_are_taken_in_the_process(folder, how, m
 
 
 def test_a_file_that_others_may_use_is_not_trusted(folder, caplog):
-    turns._slot(0).touch(0o666)
-    turns._slot(0).chmod(0o666)
-    with turns._slot(0).open() as file:
+    hashing._slot(0).touch(0o666)
+    hashing._slot(0).chmod(0o666)
+    with hashing._slot(0).open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # by whoever it was
         assert is_free()
-    assert str(turns._slot(0)) in caplog.text
+    assert str(hashing._slot(0)) in caplog.text
 
 
 def test_the_files_are_for_this_account_only(folder):
-    with turns.turn(time.monotonic() + 1):
-        assert turns._slot(0).stat().st_mode & 0o777 == 0o600
+    with hashing.hashing_slot(time.monotonic() + 1):
+        assert hashing._slot(0).stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.slow

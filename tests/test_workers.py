@@ -16,8 +16,9 @@ from dataclasses import replace
 
 import pytest
 
-from petstore import turns
-from petstore.server import Server, listen
+from petstore.limits import hashing
+from petstore.server.limits import listen
+from petstore.server.waitress import Server
 from petstore.settings import Settings
 from tests.client import Client
 from tests.conftest import eventually
@@ -27,8 +28,8 @@ from tests.test_seeding import environment, of, petstore
 
 slow_test = pytest.mark.slow
 PETSTORE = (sys.executable, "-m", "petstore")
-# `petstore` with something in petstore.workers changed.
-CHANGED = "import sys; from petstore import workers; from petstore.__main__ import main; workers.{} = {}; main(sys.argv[1:])"
+# `petstore` with something in petstore.cli.supervisor changed.
+CHANGED = "import sys; from petstore.cli import supervisor; from petstore.__main__ import main; supervisor.{} = {}; main(sys.argv[1:])"
 
 
 class Service:
@@ -147,7 +148,7 @@ def test_the_command_of_a_worker_is_not_shown_to_people():
 @slow_test
 def test_there_is_a_worker_for_each_core_or_as_many_as_are_asked_for(serve, monkeypatch):
     monkeypatch.setitem(os.environ, "PETSTORE_WORKERS", "3")  # which environment() leaves out
-    assert len(serve().workers) == turns.CORES
+    assert len(serve().workers) == hashing.CORES
     service = serve("--workers", "3")
     assert len(service.workers) == 3
     assert "with 3 workers" in service.said

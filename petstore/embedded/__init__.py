@@ -22,7 +22,6 @@ from petstore.embedded.redis import Redis, find_redis
 from petstore.settings import Settings
 
 __all__ = ["EmbeddedError", "Postgres", "Redis", "attached", "find_program", "find_redis", "locked", "remove_data", "services"]
-
 Say = Callable[[str], None]
 _RUNNING = "running.json"  # in the home folder while servers of ours run: their URLs, for other commands of the same user
 URLS = ("database_url", "owner_url", "report_url", "redis_url")

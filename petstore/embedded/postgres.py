@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from petstore import db
+from petstore.db.queries import sql_folder
 from petstore.embedded.processes import Command, EmbeddedError, Server, lines, run, stop_orphan
-from petstore.queries import SQL_FOLDER
 
 DATABASE = "pet_ecommerce"
 ELSEWHERE = Path("/var/lib/petstore")
@@ -77,7 +77,7 @@ class Postgres:
         """Make the shop's database and roles, where they are missing; the schema is for petstore_owner to make."""
         self.create_database()
         with db.connect(self.url("postgres")) as conn:
-            conn.execute((SQL_FOLDER / "roles.sql").read_bytes())
+            conn.execute((sql_folder() / "roles.sql").read_bytes())
 
     def _answers(self) -> bool:
         try:
@@ -170,9 +170,6 @@ def _user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:  # a container that runs as a bare number
         raise EmbeddedError(f"user {os.geteuid()} has no name, which PostgreSQL asks for: add it to /etc/passwd") from None
-
-
-# ── root only: an account that may run the server, and places that it can reach ──────────────────────────────────────────
 
 
 def _server_account() -> pwd.struct_passwd:

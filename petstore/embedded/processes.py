@@ -16,12 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from petstore import interrupts
+from petstore import signals
 
 START_SECONDS = 60  # a crash recovery may take a while
 STOP_SECONDS = 20
 Command = Sequence[str | Path]
-
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +32,7 @@ def run(command: Command, **how: Any) -> tuple[int, str]:
     """Run a program to its end; its exit status, and what it printed. An interrupt ends it with all that it started."""
     process: subprocess.Popen[str] | None = None
     try:
-        with interrupts.held():
+        with signals.held():
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -75,13 +74,13 @@ class Server:
 
     def make_folder(self, give: Callable[[Path], None] = lambda folder: None) -> None:
         """Make the folder; `give` may hand it to the account that the server runs as."""
-        with interrupts.held():
+        with signals.held():
             self._folder = Path(tempfile.mkdtemp(prefix=f"petstore-{self._name.lower()}-", dir=_short_temporary()))
             give(self._folder)
 
     def start(self, command: Command, **how: Any) -> None:
         """Start the program, apart from our terminal's Ctrl-C."""
-        with self._log.open("ab") as log, interrupts.held():
+        with self._log.open("ab") as log, signals.held():
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **how
             )
@@ -100,7 +99,7 @@ class Server:
     def stop(self, gently: int, firmly: int) -> None:
         """End the program and remove the folder."""
         self._stopping = True
-        with interrupts.held():
+        with signals.held():
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(gently)
                 try:

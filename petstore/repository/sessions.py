@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from petstore.auth.tokens import Caller
 from petstore.db import Connection, execute, many, one_or_none, scalar
-from petstore.tokens import User
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Session:
 
 def create_session(
     conn: Connection, *, user_id: int, password: str, address: str | None, token_hash: bytes, seconds: int
-) -> User | None:
+) -> Caller | None:
     """Begin a login; None when the account is not active, or `password` is no longer its hash."""
     return one_or_none(
         conn,
         "sessions/create_session",
-        User,
+        Caller,
         user_id=user_id,
         password=password,
         address=address,
@@ -45,9 +45,9 @@ def get_caller(conn: Connection, *, user_id: int, session_id: int, token_version
     return found
 
 
-def refresh_session(conn: Connection, *, token_hash: bytes, new_hash: bytes, seconds: int) -> User | None:
+def refresh_session(conn: Connection, *, token_hash: bytes, new_hash: bytes, seconds: int) -> Caller | None:
     """Trade a refresh token for the next one; None when it cannot be used, or not again."""
-    return one_or_none(conn, "sessions/refresh_session", User, token_hash=token_hash, new_hash=new_hash, seconds=seconds)
+    return one_or_none(conn, "sessions/refresh_session", Caller, token_hash=token_hash, new_hash=new_hash, seconds=seconds)
 
 
 def end_reused_session(conn: Connection, *, token_hash: bytes) -> int | None:

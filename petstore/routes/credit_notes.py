@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from petstore import errors
-from petstore.calls import Answer, Call
 from petstore.db import Connection
-from petstore.invoicing import Step, credit, credit_notes, lock, prefixes, touched
-from petstore.lines import shortages, sum_lines, unknown_products
+from petstore.domain.idempotency import transact_once
+from petstore.domain.invoices import Step, credit, credit_notes, lock, prefixes, touched
+from petstore.domain.stock import shortages, sum_lines, unknown_products
 from petstore.repository import invoices
-from petstore.writes import write
+from petstore.request import Request, Response
 
 CREDITABLE = ("paid", "shipped", "delivered")
 
 
-def create_credit_note(call: Call) -> Answer:
+def create_credit_note(request: Request) -> Response:
     """Take back pieces of an invoice; they go back into stock unless their line says `restock` false."""
-    invoice_id, lines = call.path["invoice_id"], call.body["lines"]
-    invoice = touched(call, invoice_id)
+    invoice_id, lines = request.path["invoice_id"], request.body["lines"]
+    invoice = touched(request, invoice_id)
     if faults := unknown_products("lines", lines, invoice.product_ids, "is not on this invoice"):
         raise errors.Invalid(faults)
     goods: dict[tuple[int, bool], int] = {}
@@ -24,8 +24,8 @@ def create_credit_note(call: Call) -> Answer:
         kind = line["product_id"], line.get("restock", True)
         goods[kind] = goods.get(kind, 0) + line["quantity"]
 
-    def work(conn: Connection) -> Answer:
-        step = Step(conn, invoice_id, call.user.id, call.body.get("reason"))
+    def work(conn: Connection) -> Response:
+        step = Step(conn, invoice_id, request.user.id, request.body.get("reason"))
         locked = lock(step)
         if locked.status not in CREDITABLE:
             detail = f"The invoice is {locked.status}; one that is {', '.join(CREDITABLE)} can be credited."
@@ -35,6 +35,7 @@ def create_credit_note(call: Call) -> Answer:
         if faults := shortages("lines", lines, sum_lines(lines), left, "bought and not credited yet"):
             raise errors.CreditExceedsInvoice(errors=faults)
         credit_note_id = credit(step, goods)
-        return Answer(201, next(note for note in credit_notes(conn, [invoice_id]) if note["id"] == credit_note_id))
+        return Response(201, next(note for note in credit_notes(conn, [invoice_id]) if note["id"] == credit_note_id))
 
-    return write(call, work, *prefixes(invoice, any(restock for _, restock in goods)))
+    restocks = any(restock for _, restock in goods)
+    return transact_once(request, work, key=request.key, invalidates=prefixes(invoice, restocks))

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from petstore import errors
-from petstore.cached import cached
-from petstore.calls import Answer, Call
+from petstore.cache.decorator import cached
+from petstore.cache.document import Document
+from petstore.cache.prefixes import INVOICES
 from petstore.db import Connection
-from petstore.documents import Document
-from petstore.invoicing import GIVING_BACK, INVOICES, Step, move, no_such_invoice, prefixes, touched, whole
-from petstore.pagination import page, position
+from petstore.domain.idempotency import transact_once
+from petstore.domain.invoices import GIVING_BACK, Step, move, no_such_invoice, prefixes, touched, whole
 from petstore.repository import invoices
 from petstore.repository.invoices import Invoice, Touched
-from petstore.writes import write
+from petstore.request import Request, Response
+from petstore.web.pagination import page, position
 
 
-def list_invoices(call: Call) -> Document:
+def list_invoices(request: Request) -> Document:
     """A page of the caller's invoices, newest first."""
-    before, limit = position(call.query, _scope(call.user.id), 0)
-    return _page(call, user_id=call.user.id, before=before, limit=limit)
+    before, limit = position(request.query, _scope(request.user.id), 0)
+    return _page(request, user_id=request.user.id, before=before, limit=limit)
 
 
 @cached(INVOICES, ttl=600)
-def _page(call: Call, *, user_id: int, before: int, limit: int) -> Any:
-    items = call.read(partial(invoices.list_invoices, user_id=user_id, before=before, limit=limit + 1))
+def _page(request: Request, *, user_id: int, before: int, limit: int) -> Any:
+    items = request.read(invoices.list_invoices, user_id=user_id, before=before, limit=limit + 1)
     return page(_scope(user_id), items, limit)
 
 
@@ -34,52 +33,52 @@ def _scope(user_id: int) -> str:
     return f"invoices/{user_id}"
 
 
-def get_invoice(call: Call) -> Document:
+def get_invoice(request: Request) -> Document:
     """An invoice with its details, events and credit notes, for its owner and for admins; to anyone else it does not exist."""
-    invoice_id = call.path["invoice_id"]
-    invoice = touched(call, invoice_id)
-    if invoice.user_id != call.user.id and call.user.role != "admin":
+    invoice_id = request.path["invoice_id"]
+    invoice = touched(request, invoice_id)
+    if invoice.user_id != request.user.id and request.user.role != "admin":
         raise no_such_invoice()
-    return call.document(call.snapshot(partial(whole, invoice_id=invoice_id)))
+    return request.document(request.snapshot(whole, invoice_id=invoice_id))
 
 
-def list_all_invoices(call: Call) -> Document:
+def list_all_invoices(request: Request) -> Document:
     """A page of all customers' invoices, newest first."""
-    status, user_id, since, until = (call.query.get(name) for name in ("status", "user_id", "from", "to"))
+    status, user_id, since, until = (request.query.get(name) for name in ("status", "user_id", "from", "to"))
     scope = f"all invoices/{status}/{user_id}/{since}/{until}"
-    before, limit = position(call.query, scope, 0)
-    items = call.read(partial(_search(status, user_id), since=since, until=until, before=before, limit=limit + 1))
-    return call.document(page(scope, items, limit))
+    before, limit = position(request.query, scope, 0)
+    items = request.read(_search, status=status, user_id=user_id, since=since, until=until, before=before, limit=limit + 1)
+    return request.document(page(scope, items, limit))
 
 
-def _search(status: str | None, user_id: int | None) -> Callable[..., list[Invoice]]:
-    """The query for these filters: each has an index in the order of the list."""
+def _search(conn: Connection, /, *, status: str | None, user_id: int | None, **page: Any) -> list[Invoice]:
+    """Run the query for these filters: each has an index in the order of the list."""
     if user_id is not None:
-        return partial(invoices.search_invoices_by_user, user_id=user_id, status=status)
+        return invoices.search_invoices_by_user(conn, user_id=user_id, status=status, **page)
     if status is not None:
-        return partial(invoices.search_invoices_by_status, status=status)
-    return invoices.search_invoices
+        return invoices.search_invoices_by_status(conn, status=status, **page)
+    return invoices.search_invoices(conn, **page)
 
 
-def change_invoice(call: Call) -> Answer:
+def change_invoice(request: Request) -> Response:
     """Move an invoice to another status; cancelling and refunding put the goods back, unless `restock` is false."""
-    status, restock = call.body["status"], call.body.get("restock", True)
-    if "restock" in call.body and status != "refunded":
+    status, restock = request.body["status"], request.body.get("restock", True)
+    if "restock" in request.body and status != "refunded":
         raise errors.invalid("/restock", "goes with status refunded only")
-    return _change(call, touched(call, call.path["invoice_id"]), status, restock)
+    return _change(request, touched(request, request.path["invoice_id"]), status, restock)
 
 
-def cancel_invoice(call: Call) -> Answer:
+def cancel_invoice(request: Request) -> Response:
     """The buyer takes back what is not paid yet; the goods go back into stock."""
-    invoice = touched(call, call.path["invoice_id"])
-    if invoice.user_id != call.user.id:
+    invoice = touched(request, request.path["invoice_id"])
+    if invoice.user_id != request.user.id:
         raise no_such_invoice()
-    return _change(call, invoice, "cancelled", True)
+    return _change(request, invoice, "cancelled", True)
 
 
-def _change(call: Call, invoice: Touched, status: str, restock: bool) -> Answer:
-    def work(conn: Connection) -> Answer:
-        move(Step(conn, invoice.id, call.user.id, call.body.get("reason")), status, restock)
-        return Answer(200, whole(conn, invoice.id))
+def _change(request: Request, invoice: Touched, status: str, restock: bool) -> Response:
+    def work(conn: Connection) -> Response:
+        move(Step(conn, invoice.id, request.user.id, request.body.get("reason")), status, restock)
+        return Response(200, whole(conn, invoice.id))
 
-    return write(call, work, *prefixes(invoice, status in GIVING_BACK))
+    return transact_once(request, work, key=request.key, invalidates=prefixes(invoice, status in GIVING_BACK))

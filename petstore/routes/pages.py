@@ -12,47 +12,47 @@ from typing import Any
 from swagger_ui_bundle import swagger_ui_path
 
 from petstore import __version__, errors
-from petstore.browsers import HTML
-from petstore.calls import Call
-from petstore.documents import Document, document
-from petstore.openapi import EXPLANATIONS, problem_example
+from petstore.cache.document import Document, document
+from petstore.request import Request
+from petstore.web.headers import HTML
+from petstore.web.openapi import EXPLANATIONS, problem_example
 
 _PAGES = resources.files("petstore.pages")
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 
 
-def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Call], Document]:
+def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Document]:
     """The handler of the document that `describe` gives. What is kept of it are its bytes."""
     made: list[Document] = []
 
-    def get_openapi(call: Call) -> Document:
+    def get_openapi(request: Request) -> Document:
         """This document."""
         if not made:
-            made.append(call.document(describe()))
+            made.append(request.document(describe()))
         return made[0]
 
     return get_openapi
 
 
-def get_home(call: Call) -> Document:
+def get_home(request: Request) -> Document:
     """A page that says what this is."""
     return _page("home", "Petstore", version=__version__)
 
 
-def get_docs(call: Call) -> Document:
+def get_docs(request: Request) -> Document:
     """The interactive reference: every request can be tried in the browser."""
-    return _page("docs", "Petstore reference", password_min=str(call.services.settings.password_min))
+    return _page("docs", "Petstore reference", password_min=str(request.services.settings.password_min))
 
 
-def get_asset(call: Call) -> Document:
+def get_asset(request: Request) -> Document:
     """A file that the pages need."""
-    path = _ASSETS.get(call.path["file"])
+    path = _ASSETS.get(request.path["file"])
     if path is None:
         raise errors.NotFound("There is no such file.")
     return document(path.read_bytes(), content_type=_TYPES[path.name.rpartition(".")[2]])
 
 
-def list_problems(call: Call) -> Document:
+def list_problems(request: Request) -> Document:
     """A page with every type of error."""
     rows = (
         f'<tr><td>{kind.status}</td><td><a href="/problems/{slug}">{slug}</a></td><td>{escape(kind.title())}.</td></tr>'
@@ -61,9 +61,9 @@ def list_problems(call: Call) -> Document:
     return _framed("problems", "Errors · Petstore", rows="\n".join(rows))
 
 
-def get_problem(call: Call) -> Document:
+def get_problem(request: Request) -> Document:
     """A page about one type of error: what it means, and what to do."""
-    slug = call.path["slug"]
+    slug = request.path["slug"]
     if slug not in errors.PROBLEMS:
         raise errors.NotFound("There is no such type of error; GET /problems lists those there are.")
     kind, explanation = errors.PROBLEMS[slug], EXPLANATIONS[slug]

@@ -2,97 +2,97 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from petstore import errors
-from petstore.cached import cached
-from petstore.calls import Answer, Call
+from petstore.cache.decorator import cached
+from petstore.cache.document import Document
+from petstore.cache.prefixes import PRODUCT, PRODUCTS, stock_prefixes
 from petstore.db import Connection
-from petstore.documents import Document
-from petstore.lines import shortage
-from petstore.pagination import page, position
-from petstore.parameters import MAX_ID, fault
+from petstore.domain.idempotency import transact_once
+from petstore.domain.stock import check_stock_limit, shortage
+from petstore.domain.transactions import transact
 from petstore.repository import products
-from petstore.stock import PRODUCT, PRODUCTS, check_limit, stock_prefixes
-from petstore.validation import money
-from petstore.writes import write
+from petstore.request import Request, Response
+from petstore.web.pagination import page, position
+from petstore.web.parameters import MAX_ID, fault
+from petstore.web.validation import money
 
 MAX_NAME = 200  # characters
 _SCOPE = "products"  # of the cursors
 
 
-def get_products(call: Call) -> Document:
+def get_products(request: Request) -> Document:
     """One product by `id`, or a page of all.
 
     `id` stands alone, without `limit` and `after`.
     """
-    query = call.query
+    query = request.query
     if "id" not in query:
         after, limit = position(query, _SCOPE, 0)
-        return _page(call, after=after, limit=limit)
+        return _page(request, after=after, limit=limit)
     if len(query) > 1:
         raise fault("id", "asks for one product: it cannot stand together with limit or after")
-    return _single(call, product_id=query["id"])
+    return _single(request, product_id=query["id"])
 
 
 @cached(PRODUCT, ttl=300)
-def _single(call: Call, *, product_id: int) -> Any:
-    return _found(call.read(partial(products.get_product, product_id=product_id)))
+def _single(request: Request, *, product_id: int) -> Any:
+    return _found(request.read(products.get_product, product_id=product_id))
 
 
 @cached(PRODUCTS, ttl=600)
-def _page(call: Call, *, after: int, limit: int) -> Any:
-    return page(_SCOPE, call.read(partial(products.list_products, after=after, limit=limit + 1)), limit)
+def _page(request: Request, *, after: int, limit: int) -> Any:
+    return page(_SCOPE, request.read(products.list_products, after=after, limit=limit + 1), limit)
 
 
-def list_movements(call: Call) -> Document:
+def list_movements(request: Request) -> Document:
     """A page of the ledger of a product's stock, newest first; also when it is no longer on sale."""
-    product_id = call.query["id"]
+    product_id = request.query["id"]
     scope = f"movements/{product_id}"
-    before, limit = position(call.query, scope, MAX_ID)
-    items = call.read(partial(products.list_movements, product_id=product_id, before=before, limit=limit + 1))
-    if not items and "after" not in call.query:
+    before, limit = position(request.query, scope, MAX_ID)
+    items = request.read(products.list_movements, product_id=product_id, before=before, limit=limit + 1)
+    if not items and "after" not in request.query:
         raise _no_such_product()  # the first row of every ledger is its initial stock
-    return call.document(page(scope, items, limit))
+    return request.document(page(scope, items, limit))
 
 
-def create_product(call: Call) -> Answer:
+def create_product(request: Request) -> Response:
     """Put a product on sale."""
-    columns = _columns(call)
+    columns = _columns(request)
 
-    def work(conn: Connection) -> Answer:
-        product = products.create_product(conn, **columns, stock=call.body["stock"], actor_id=call.user.id)
-        return Answer(201, product, {"Location": f"/products?id={product.id}"})
+    def work(conn: Connection) -> Response:
+        product = products.create_product(conn, **columns, stock=request.body["stock"], actor_id=request.user.id)
+        return Response(201, product, {"Location": f"/products?id={product.id}"})
 
-    return write(call, work, PRODUCTS)
+    return transact_once(request, work, key=request.key, invalidates=[PRODUCTS])
 
 
-def modify_product(call: Call) -> Answer:
+def modify_product(request: Request) -> Response:
     """Change name, price or stock of a product: to a value, or the stock by a number of pieces."""
-    product_id, body = call.query["id"], call.body
+    product_id, body = request.query["id"], request.body
     _check_changes(body)
-    columns = {"name": None, "price": None} | _columns(call)
+    columns = {"name": None, "price": None} | _columns(request)
 
-    def work(conn: Connection) -> Answer:
+    def work(conn: Connection) -> Response:
         locked = _lock(conn, product_id, body.get("version"), pointer="/version")
         columns["stock"] = _new_stock(body, product_id, locked.stock)
-        cause = {"actor_id": call.user.id, "reason": body.get("reason")}
-        return Answer(200, products.update_product(conn, product_id=product_id, **columns, **cause))
+        cause = {"actor_id": request.user.id, "reason": body.get("reason")}
+        return Response(200, products.update_product(conn, product_id=product_id, **columns, **cause))
 
-    return write(call, work, *stock_prefixes([product_id]))
+    return transact_once(request, work, key=request.key, invalidates=stock_prefixes([product_id]))
 
 
-def delete_product(call: Call) -> Answer:
+def delete_product(request: Request) -> Response:
     """Take a product off sale; `version`: only if it was not edited since."""
-    product_id = call.query["id"]
+    product_id = request.query["id"]
 
-    def work(conn: Connection) -> Answer:
-        _lock(conn, product_id, call.query.get("version"), parameter="version")
+    def work(conn: Connection) -> Response:
+        _lock(conn, product_id, request.query.get("version"), parameter="version")
         products.delete_product(conn, product_id=product_id)
-        return Answer(204)
+        return Response(204)
 
-    return write(call, work, *stock_prefixes([product_id]))
+    return transact(request, work, invalidates=stock_prefixes([product_id]))
 
 
 def _lock(conn: Connection, product_id: int, version: int | None, **named: str) -> products.EditedProduct:
@@ -131,7 +131,7 @@ def _new_stock(body: dict[str, Any], product_id: int, stock: int) -> int | None:
     if wanted < 0:
         short = shortage("/stock_delta", product_id, -int(body["stock_delta"]), stock, "in stock")
         raise errors.NotEnoughStock(errors=[short])
-    check_limit({product_id: wanted})
+    check_stock_limit({product_id: wanted})
     return wanted
 
 
@@ -145,13 +145,13 @@ def _no_such_product() -> errors.NotFound:
     return errors.NotFound("There is no product with this id.")
 
 
-def _columns(call: Call) -> dict[str, Any]:
+def _columns(request: Request) -> dict[str, Any]:
     """Name and price of the validated body, as far as they are there: the name trimmed, the price exact."""
-    columns = {name: call.body[name] for name in ("name", "price") if name in call.body}
+    columns = {name: request.body[name] for name in ("name", "price") if name in request.body}
     if "name" in columns:
         columns["name"] = columns["name"].strip()
         if not 1 <= len(columns["name"]) <= MAX_NAME:
             raise errors.invalid("/name", f"must have 1 to {MAX_NAME} characters, spaces at its ends not counted")
     if "price" in columns:
-        columns["price"] = money("/price", columns["price"], call.services.settings.minor_digits)
+        columns["price"] = money("/price", columns["price"], request.services.settings.minor_digits)
     return columns

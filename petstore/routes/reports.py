@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import Any
 
 from petstore import errors
-from petstore.calls import Call
-from petstore.documents import Document
-from petstore.parameters import MAX_ID, PARAMETERS, Schema
-from petstore.queries import Parameter, Query
+from petstore.cache.document import Document
+from petstore.db.queries import Parameter, Query
 from petstore.repository.reports import answer_report
-from petstore.validation import SCHEMAS
+from petstore.request import Request
+from petstore.web.parameters import MAX_ID, PARAMETERS, Schema
+from petstore.web.validation import SCHEMAS
 
 _SPOKEN = {"since": "from", "until": "to"}  # as these times are called in a URL
 _SCHEMAS: dict[str, Schema] = {
@@ -24,23 +24,23 @@ _SCHEMAS: dict[str, Schema] = {
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}
 
 
-def handler(report: Query) -> Callable[[Call], Document]:
+def handler(report: Query) -> Callable[[Request], Document]:
     """What answers a report."""
     name, schemas = report.path.stem, parameters(report)
 
-    def run(call: Call) -> Document:
+    def run(request: Request) -> Document:
         spoken = {parameter: _SPOKEN.get(parameter, parameter) for parameter in report.parameters}
-        values = {parameter: call.query.get(said, schemas[said].get("default")) for parameter, said in spoken.items()}
+        values = {parameter: request.query.get(said, schemas[said].get("default")) for parameter, said in spoken.items()}
         limit = values.get("limit")
         asked = {**values, "limit": limit + 1} if limit else values  # one more tells whether there is more
         try:
-            items = call.snapshot(lambda conn: answer_report(conn, name, **asked))
+            items = request.snapshot(lambda conn: answer_report(conn, name, **asked))
         except errors.Unavailable as error:
             detail = f"This takes longer than a request may, or the database is away: ask for less, or run {name} in psql."
             raise errors.Unavailable(detail) from error
         shown = items[:limit]
         whole = {"name": name, "description": report.sentence, "items": shown, "truncated": len(shown) < len(items)}
-        return call.document(whole)
+        return request.document(whole)
 
     run.__name__, run.__doc__ = f"report_{name}", report.sentence
     return run

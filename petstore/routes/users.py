@@ -2,58 +2,64 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from petstore import credentials, errors, passwords
-from petstore import sessions as logins
-from petstore.calls import Answer, Call
+from petstore import errors
+from petstore.auth import passwords
+from petstore.cache.document import Document
 from petstore.db import Connection
-from petstore.documents import Document
-from petstore.invoicing import wholes
-from petstore.pagination import page, position
-from petstore.parameters import fault
+from petstore.domain import credentials, logins
+from petstore.domain.invoices import wholes
+from petstore.domain.transactions import transact
 from petstore.repository import audit, idempotency, invoices, sessions, users
 from petstore.repository.users import Credentials
+from petstore.request import Request, Response
+from petstore.web.pagination import page, position
+from petstore.web.parameters import fault
 
 _EVERYTHING = 2**31 - 1  # rows
 
 
-def register(call: Call) -> Answer:
+def register(request: Request) -> Response:
     """Make an account; a known email, in whatever case, is a 409."""
-    email, password = call.body["email"], call.body["password"]
+    email, password = request.body["email"], request.body["password"]
     credentials.check_email("/email", email)
-    credentials.check_new(call, "/password", password, email)
-    with credentials.registration(call) as attempt:
+    credentials.check_new(request, "/password", password, email)
+    with credentials.registration(request) as attempt:
         # The index decides; this spares hashing for nothing.
-        if call.read(partial(users.get_credentials, email=email)):
+        if request.read(users.get_credentials, email=email):
             raise errors.EmailTaken()
-        phc = passwords.hash_password(password, credentials.wait_until(call))
-        user = call.write(partial(users.create_user, email=email, password=phc))
-    return Answer(201, user, attempt.fields())
+        phc = passwords.hash_password(password, credentials.wait_until(request))
+        user = transact(request, lambda conn: users.create_user(conn, email=email, password=phc))
+    return Response(201, user, attempt.fields())
 
 
-def get_profile(call: Call) -> Document:
+def get_profile(request: Request) -> Document:
     """The caller's profile."""
-    return call.document(_profile(call.read(partial(users.get_user, user_id=call.user.id))))
+    return request.document(_profile(request.read(users.get_user, user_id=request.user.id)))
 
 
-def change_password(call: Call) -> Answer:
+def change_password(request: Request) -> Response:
     """Give the caller a new password; every login of theirs ends."""
-    own, new = _own(call), call.body["new_password"]
-    credentials.check_new(call, "/new_password", new, own.email)
-    with credentials.own_attempt(call) as attempt:
-        credentials.check_password(call, own, call.body["current_password"])
-        phc = passwords.hash_password(new, credentials.wait_until(call))
-        change = partial(users.change_password, user_id=own.id, old_password=own.password, password=phc)
-        if logins.write(call, own.id, change) is None:
+    own, new = _own(request), request.body["new_password"]
+    credentials.check_new(request, "/new_password", new, own.email)
+    with credentials.own_attempt(request) as attempt:
+        credentials.check_password(request, own, request.body["current_password"])
+        phc = passwords.hash_password(new, credentials.wait_until(request))
+
+        def change(conn: Connection) -> int | None:
+            return users.change_password(conn, user_id=own.id, old_password=own.password, password=phc)
+
+        with logins.forgotten(request, own.id):
+            changed = transact(request, change)
+        if changed is None:
             raise errors.WrongCredentials()  # it was changed meanwhile
-    return Answer(204, headers=attempt.fields())
+    return Response(204, headers=attempt.fields())
 
 
-def export_account(call: Call) -> Document:
+def export_account(request: Request) -> Document:
     """All that is kept about the caller, as it was at one moment. One at a time: that of a big customer is megabytes."""
-    user_id, exports = call.user.id, call.services.exports
+    user_id, exports = request.user.id, request.services.exports
 
     def work(conn: Connection) -> dict[str, Any]:
         own = invoices.list_invoices(conn, user_id=user_id, before=0, limit=_EVERYTHING)
@@ -68,16 +74,16 @@ def export_account(call: Call) -> Document:
     if not exports.acquire(blocking=False):
         raise errors.Unavailable("Another export is being made; try again.")
     try:
-        return call.document(call.snapshot(work))
+        return request.document(request.snapshot(work))
     finally:
         exports.release()
 
 
-def delete_account(call: Call) -> Answer:
+def delete_account(request: Request) -> Response:
     """Erase what is personal of the caller; invoices remain, without it."""
-    own = _own(call)
+    own = _own(request)
 
-    def work(conn: Connection) -> Answer:
+    def work(conn: Connection) -> Response:
         _keep_an_admin(conn, own.id)
         users.lock_user(conn, user_id=own.id)
         if users.erase_user(conn, user_id=own.id, old_password=own.password) is None:
@@ -86,41 +92,43 @@ def delete_account(call: Call) -> Answer:
         idempotency.delete_keys(conn, user_id=own.id)
         audit.erase_addresses(conn, actor_id=own.id)
         invoices.erase_reasons(conn, user_id=own.id)
-        return Answer(204)
+        return Response(204)
 
-    with credentials.own_attempt(call):
-        credentials.check_password(call, own, call.body["current_password"])
-        return logins.write(call, own.id, work)
+    with credentials.own_attempt(request):
+        credentials.check_password(request, own, request.body["current_password"])
+        with logins.forgotten(request, own.id):
+            return transact(request, work)
 
 
-def list_accounts(call: Call) -> Document:
+def list_accounts(request: Request) -> Document:
     """A page of all accounts, or the one with an email.
 
     `email` stands alone, without `limit` and `after`.
     """
-    query = call.query
+    query = request.query
     if "email" in query:
         if len(query) > 1:
             raise fault("email", "asks for one account: it cannot stand together with limit or after")
-        found = call.read(partial(users.find_user, email=query["email"]))
-        return call.document(page("users", [found] if found else [], 1))
+        found = request.read(users.find_user, email=query["email"])
+        return request.document(page("users", [found] if found else [], 1))
     after, limit = position(query, "users", 0)
-    return call.document(page("users", call.read(partial(users.list_users, after=after, limit=limit + 1)), limit))
+    return request.document(page("users", request.read(users.list_users, after=after, limit=limit + 1), limit))
 
 
-def change_account(call: Call) -> Answer:
+def change_account(request: Request) -> Response:
     """Give an account another role, disable it, or let it in again."""
-    user_id, role, active = call.path["user_id"], call.body.get("role"), call.body.get("active")
+    user_id, role, active = request.path["user_id"], request.body.get("role"), request.body.get("active")
 
-    def work(conn: Connection) -> Answer:
+    def work(conn: Connection) -> Response:
         if role == "user" or active is False:
             _keep_an_admin(conn, user_id)
         account = users.update_user(conn, user_id=user_id, role=role, active=active)
         if account is None:
             raise errors.NotFound("There is no account with this id.")
-        return Answer(200, account)
+        return Response(200, account)
 
-    return logins.write(call, user_id, work)
+    with logins.forgotten(request, user_id):
+        return transact(request, work)
 
 
 def _keep_an_admin(conn: Connection, leaving: int) -> None:
@@ -129,8 +137,8 @@ def _keep_an_admin(conn: Connection, leaving: int) -> None:
         raise errors.LastAdmin()
 
 
-def _own(call: Call) -> Credentials:
-    own = call.read(partial(users.get_own_credentials, user_id=call.user.id))
+def _own(request: Request) -> Credentials:
+    own = request.read(users.get_own_credentials, user_id=request.user.id)
     if own is None:
         raise errors.LoginEnded()  # it was erased meanwhile
     return own

@@ -15,14 +15,14 @@ from typing import Any
 import checkouts
 import memory
 import profiling
-import report
+import results
 import servers as servers_module
 from limits import pgbench, script
 from load import SCENARIOS, find_wrk, load
 from programs import How, Program, make_shop, size, start_bare, start_baseline, start_service
 
-from petstore import interrupts
-from petstore.console import Refused, say
+from petstore import signals
+from petstore.cli.output import CommandError, report
 from petstore.embedded import EmbeddedError
 
 PAGE = checkouts.ROOT / "docs" / "performance.md"
@@ -33,20 +33,20 @@ _PATHS = {"product": "/products?id=1", "list": "/products", "invoices": "/invoic
 def main() -> int:
     """Do what the options say. Status 1: there were errors under load; 2: it could not be done."""
     options = _parse()
-    interrupts.install()
+    signals.install()
     try:
         if options.chart:
-            report.publish(json.loads(options.chart.read_text()), PAGE)
+            results.publish(json.loads(options.chart.read_text()), PAGE)
             return 0
         find_wrk()
         with tempfile.TemporaryDirectory(prefix="petstore-bench-") as folder, ExitStack() as stack:
             Path(folder).chmod(0o755)  # PostgreSQL, which root cannot run, runs as somebody else
             return _run(options, Path(folder), stack)
-    except (Refused, EmbeddedError) as error:
-        say(str(error))
+    except (CommandError, EmbeddedError) as error:
+        report(str(error))
         return 2
-    except interrupts.Interrupted as interrupt:
-        say("interrupted")
+    except signals.Interrupted as interrupt:
+        report("interrupted")
         return interrupt.status
 
 
@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
             script(scenario)  # before anything is started: it may have to be changed first
     how = How(options.workers, options.scope)
     servers = stack.enter_context(servers_module.running(folder))
-    say("making a shop")
+    report("making a shop")
     here = checkouts.this_checkout()
     make_shop(here, servers, "shop")
     servers.copy_database("shop", "limits")
@@ -112,10 +112,10 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
     bare = start_bare(stack, len(memory.workers(programs[0].pids[0])), folder)
     result = {**_facts(options, servers, programs), "rounds": _rounds(options, programs, bare, servers)}
     result["memory"] = {one.name: _memory(one) for one in programs}
-    print(report.table(result))
+    print(results.table(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
-    return 1 if report.errors(result) else 0
+    return 1 if results.errors(result) else 0
 
 
 def _rounds(options: argparse.Namespace, programs: list[Program], bare: Program, servers: servers_module.Servers) -> Any:
@@ -125,7 +125,7 @@ def _rounds(options: argparse.Namespace, programs: list[Program], bare: Program,
     how = {"seconds": options.seconds, "connections": options.connections}
     for number in range(1, options.rounds + 1):
         for scenario, rounds in found.items():
-            say(f"round {number} of {options.rounds}: {SCENARIOS[scenario][0]}")
+            report(f"round {number} of {options.rounds}: {SCENARIOS[scenario][0]}")
             for program in programs:
                 load(program.url, scenario, program.tokens, seconds=WARM_SECONDS, connections=options.connections)
                 rounds.setdefault(program.name, []).append(load(program.url, scenario, program.tokens, **how))
@@ -139,14 +139,14 @@ def _rounds(options: argparse.Namespace, programs: list[Program], bare: Program,
 def _soak(program: Program, options: argparse.Namespace) -> None:
     """Cached reads until there were enough, and the memory of every process at the begin and after each quarter."""
     done = 0
-    print(report.memory("0 requests, memory of each process", _memory(program)), flush=True)
+    print(results.memory("0 requests, memory of each process", _memory(program)), flush=True)
     for quarter in range(1, 5):
         while done < options.soak * quarter // 4:
             found = load(program.url, "product", program.tokens, seconds=options.seconds, connections=options.connections)
             if found["errors"]:
-                raise Refused(f"{found['errors']:.0f} requests of a soak failed")
+                raise CommandError(f"{found['errors']:.0f} requests of a soak failed")
             done += int(found["requests"])
-        print(report.memory(f"{done:,} requests, memory of each process", _memory(program)), flush=True)
+        print(results.memory(f"{done:,} requests, memory of each process", _memory(program)), flush=True)
 
 
 def _profile(program: Program, options: argparse.Namespace) -> None:
@@ -169,7 +169,7 @@ def _memory(program: Program) -> list[dict[str, float]]:
 def _facts(options: argparse.Namespace, servers: servers_module.Servers, programs: list[Program]) -> dict[str, Any]:
     settings = {name: text for name, text in sorted(os.environ.items()) if name.startswith("PETSTORE_")}
     asked = [f"{name}={text}" for name, text in settings.items() if name not in ("PETSTORE_HOME", "PETSTORE_KEYS")]
-    asked += [f"--{name} {value}" for name in ("server", "workers", "scope") if (value := getattr(options, name))]
+    asked += [f"--{name} {value}" for name in ("workers", "scope") if (value := getattr(options, name))]
     return {
         "service": programs[0].name,
         "others": [one.name for one in programs[1:]],

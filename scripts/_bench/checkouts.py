@@ -8,7 +8,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from petstore.console import Refused, say
+from petstore.cli.output import CommandError, report
 from petstore.embedded.processes import run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,15 +41,15 @@ def revision(name: str, folder: Path) -> Checkout:
     file = folder.with_suffix(".tar")
     status, printed = run(["git", "-C", ROOT, "archive", "-o", file, name])
     if status:
-        raise Refused(f"git has no {name}: {printed.strip()}")
+        raise CommandError(f"git has no {name}: {printed.strip()}")
     with tarfile.open(file) as archive:
         archive.extractall(folder)  # noqa: S202 - the repository's own
     python = Path(sys.executable)
     if _requirements(folder) != _requirements(ROOT):
-        say(f"{name} needs other packages: making a virtual environment for it")
+        report(f"{name} needs other packages: making a virtual environment for it")
         status, printed = run([python, folder / "scripts" / "_bootstrap.py", "embedded", "-c", ""])
         if status:
-            raise Refused(printed.strip())
+            raise CommandError(printed.strip())
         python = folder / ".venv" / "bin" / "python"
     return Checkout(name, folder, str(python), present=False)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from petstore.console import Refused
+from petstore.cli.output import CommandError
+from petstore.db.queries import load_queries
 from petstore.embedded import find_program
 from petstore.embedded.processes import run
-from petstore.queries import QUERIES
 
 CLIENTS = 8
 # The one place that knows how a purchase is done: its files in their order, and each parameter as pgbench has it.
@@ -37,18 +37,22 @@ SELECT begin_request(('{"actor_id": ' || :user_id::text || ', "address": "127.0.
 
 def script(scenario: str) -> str:
     """The pgbench script of a purchase; Refused when sql/queries/purchases is no longer what STEPS says."""
-    present = {name for name in QUERIES if name.startswith("purchases/")}
+    present = {name for name in load_queries() if name.startswith("purchases/")}
     if present != set(STEPS):
-        raise Refused(f"sql/queries/purchases has changed ({', '.join(sorted(present ^ set(STEPS)))}): change {__file__}, too")
+        raise CommandError(
+            f"sql/queries/purchases has changed ({', '.join(sorted(present ^ set(STEPS)))}): change {__file__}, too"
+        )
     steps = [_statement(name, LINES[scenario]) + ";" for name in STEPS]
     return "\n".join([_BEGIN, steps[0], "\\endpipeline", *steps[1:], "COMMIT;"]) + "\n"
 
 
 def _statement(name: str, lines: dict[str, str]) -> str:
-    unknown = set(QUERIES[name].names) - set(PARAMETERS)
+    unknown = set(load_queries()[name].names) - set(PARAMETERS)
     if unknown:
-        raise Refused(f"{name}.sql has a parameter {', '.join(sorted(unknown))} that {__file__} does not know: add it there")
-    return re.sub(r"%\((\w+)\)s|%%", lambda match: PARAMETERS[match[1]].format(**lines) if match[1] else "%", QUERIES[name].sql)
+        raise CommandError(f"{name}.sql has a parameter {', '.join(sorted(unknown))} that {__file__} does not know: add it there")
+    return re.sub(
+        r"%\((\w+)\)s|%%", lambda match: PARAMETERS[match[1]].format(**lines) if match[1] else "%", load_queries()[name].sql
+    )
 
 
 def pgbench(url: str, scenario: str, folder: Path, *, seconds: int) -> dict[str, float]:
@@ -58,7 +62,7 @@ def pgbench(url: str, scenario: str, folder: Path, *, seconds: int) -> dict[str,
     command = [find_program("pgbench"), "-n", "-M", "prepared", f"-c{CLIENTS}", "-j2", f"-T{seconds}", "-f", path, url]
     status, printed = run(command)
     if status:
-        raise Refused(f"pgbench ended with status {status}:\n{printed.strip()}")
+        raise CommandError(f"pgbench ended with status {status}:\n{printed.strip()}")
     return figures(printed)
 
 
@@ -66,5 +70,5 @@ def figures(printed: str) -> dict[str, float]:
     """What pgbench said at its end."""
     rps, failed = re.search(r"^tps = ([\d.]+)", printed, re.M), re.search(r"failed transactions: (\d+)", printed)
     if rps is None or failed is None:
-        raise Refused(f"pgbench gave no figures:\n{printed.strip()}")
+        raise CommandError(f"pgbench gave no figures:\n{printed.strip()}")
     return {"rps": float(rps[1]), "errors": int(failed[1])}

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from petstore.console import Refused
+from petstore.cli.output import CommandError
 from petstore.embedded.processes import run
 
 SCRIPT = Path(__file__).with_name("load.lua")
@@ -27,7 +27,7 @@ def find_wrk() -> str:
     """wrk on PATH; Refused without it."""
     found = shutil.which("wrk")
     if found is None:
-        raise Refused("wrk, which makes the load, is missing; on Debian and Ubuntu: apt-get install wrk")
+        raise CommandError("wrk, which makes the load, is missing; on Debian and Ubuntu: apt-get install wrk")
     return found
 
 
@@ -37,7 +37,7 @@ def load(url: str, scenario: str, argument: object, *, seconds: int, connections
     options = [f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT)]
     status, printed = run([find_wrk(), *options, url, "--", scenario, str(argument)])
     if status:
-        raise Refused(f"wrk ended with status {status}:\n{printed.strip()}")
+        raise CommandError(f"wrk ended with status {status}:\n{printed.strip()}")
     return figures(printed)
 
 
@@ -46,5 +46,5 @@ def figures(printed: str) -> Figures:
     try:
         found = json.loads(printed.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        raise Refused(f"wrk gave no figures:\n{printed.strip()}") from None
+        raise CommandError(f"wrk gave no figures:\n{printed.strip()}") from None
     return {**found, "errors": found["bad_status"] + found["socket_errors"]}

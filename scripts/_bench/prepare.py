@@ -4,9 +4,9 @@ Prints access tokens, one a line. Settings come from the environment, as always.
 """
 
 from petstore import db
-from petstore.keyring import Keyring
+from petstore.auth.signing_keys import Keyring
+from petstore.auth.tokens import LONGEST_SECONDS, Caller, Tokens
 from petstore.settings import load_settings
-from petstore.tokens import LONGEST_SECONDS, Tokens, User
 
 USERS = 600  # the first half reads, the other half buys
 _LOGIN = """
@@ -26,7 +26,7 @@ def main() -> None:
         logins = conn.execute(_LOGIN, (USERS,)).fetchall()
         conn.execute("VACUUM (ANALYZE) products, sessions")  # seeding has done the rest
     for user_id, session_id, token_version in logins:
-        print(tokens.issue(User(user_id, "user", session_id, token_version)))
+        print(tokens.issue(Caller(user_id, "user", session_id, token_version)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from petstore.console import Refused
+from petstore.cli.output import CommandError
 
 RATE = 100  # looks a second
 ROWS = 12
@@ -29,7 +29,7 @@ def recording(pid: int, path: Path, seconds: int) -> Iterator[None]:
         yield
         printed, _ = recorder.communicate()
     if recorder.returncode:
-        raise Refused(f"py-spy could not look at the service: {printed.strip()}")
+        raise CommandError(f"py-spy could not look at the service: {printed.strip()}")
 
 
 def table(stacks: Iterable[str], looks: int) -> str:

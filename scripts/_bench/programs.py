@@ -20,10 +20,10 @@ from checkouts import Checkout
 from cryptography.hazmat.primitives import serialization
 from servers import Servers, free_port
 
-from petstore.console import Refused
+from petstore.auth.signing_keys import KEY_FILE
+from petstore.cli.output import CommandError
 from petstore.embedded import find_program
 from petstore.embedded.processes import Command, Server, run
-from petstore.keyring import KEY_FILE
 
 COUNTS = {"products": 10_000, "users": 1_000, "invoices": 25_000}
 # All load comes from one address, so the limit per address is off.
@@ -59,7 +59,7 @@ def make_shop(checkout: Checkout, servers: Servers, name: str) -> Path:
     for command in (["-m", "petstore", "migrate"], ["-m", "petstore", "seed", *counts], [prepare.__file__]):
         status, printed = run([checkout.python, *command], env=environ, cwd=checkout.folder)
         if status:
-            raise Refused(f"{checkout.name}: {' '.join(command)} ended with status {status}:\n{printed.strip()}")
+            raise CommandError(f"{checkout.name}: {' '.join(command)} ended with status {status}:\n{printed.strip()}")
     tokens = servers.folder / f"{name}.tokens"
     tokens.write_text(printed)
     return tokens
@@ -100,7 +100,7 @@ def start_baseline(stack: ExitStack, folder: Path, servers: Servers) -> Program:
     servers.postgres.create_database("baseline")
     status, printed = run([find_program("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", folder / "seed.sql"])
     if status:
-        raise Refused(f"{folder / 'seed.sql'} failed: {printed.strip()}")
+        raise CommandError(f"{folder / 'seed.sql'} failed: {printed.strip()}")
     key = serialization.load_pem_private_key((servers.keys / KEY_FILE).read_bytes(), None)
     public = servers.folder / "public.pem"
     form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import redis
 
-from petstore import db, keyring
+from petstore import db
+from petstore.auth import key_rotation
+from petstore.db.queries import sql_folder
 from petstore.embedded import Postgres, Redis
-from petstore.queries import SQL_FOLDER
 
 # As in production: what is acknowledged is on the disk.
 OPTIONS = ("fsync=on", "synchronous_commit=on", "shared_buffers=256MB", "max_connections=200")
@@ -40,7 +41,7 @@ class Servers:
         with db.connect(self.postgres.url("postgres", "postgres")) as conn:
             conn.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"'.encode())
         with db.connect(self.postgres.url("postgres", name)) as conn:
-            conn.execute((SQL_FOLDER / "roles.sql").read_bytes())  # what is set on a database is not copied with it
+            conn.execute((sql_folder() / "roles.sql").read_bytes())  # what is set on a database is not copied with it
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def running(folder: Path) -> Iterator[Servers]:
     postgres, cache, port = Postgres(folder, options=OPTIONS), Redis(folder), free_port()
     keys = folder / "keys"
     keys.mkdir()
-    keyring.generate_key(keys)
+    key_rotation.generate_key(keys)
     try:
         postgres.start()
         cache.start()

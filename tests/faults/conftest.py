@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from petstore import db, db_schema
+from petstore import db
+from petstore.db import schema
 from petstore.embedded import Postgres
 from petstore.repository.reports import run_report
 from tests.client import Client
@@ -33,7 +34,7 @@ def postgres():
         try:
             server.start()
             server.create_database()
-            db_schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
+            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
             yield server
         finally:
             server.stop()

@@ -4,9 +4,10 @@ import random
 import threading
 import time
 
-from petstore import redis_link
-from petstore.cache import BYPASS, HIT, MISS, Cache
-from petstore.cached import cached
+from petstore.cache import redis_connection
+from petstore.cache.decorator import cached
+from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
+from tests import writes
 
 KEYS, WRITERS = 4, 2  # each process has one writer; each writer its own number under each key
 DEADLY = KEYS - 1  # the key at which writers die
@@ -25,7 +26,7 @@ class Call:
 
 def run_process(number, url, truth, finished, reports):
     """Write and read for SECONDS; then wait until no mark stands, and read all of it once more."""
-    redis_link.MARK_SECONDS, redis_link.SECONDS = 1, 5
+    redis_connection.MARK_SECONDS, redis_connection.SECONDS = 1, 5
     cache = Cache(url, lambda: "one")
     report = {HIT: 0, MISS: 0, BYPASS: 0, "writes": 0, "deaths": 0, "stale": []}
 
@@ -45,10 +46,10 @@ def run_process(number, url, truth, finished, reports):
             slot = key * WRITERS + number
             if key == DEADLY and random.random() < 0.8:
                 continue  # its mark would stand all the time
-            mark = cache.mark(f"race:{key}")
+            mark = writes.begin(cache, f"race:{key}")
             time.sleep(random.random() / 1000)
             if random.random() < 0.2:
-                cache.unmark(mark)  # refused
+                writes.refuse(mark)  # refused
                 continue
             truth[slot] += 1
             if key == DEADLY:
@@ -56,7 +57,7 @@ def run_process(number, url, truth, finished, reports):
                 time.sleep(0.05)
                 continue
             written = truth[slot]
-            cache.changed(mark)
+            writes.commit(mark)
             finished[slot] = written
             report["writes"] += 1
             time.sleep(random.random() / 500)

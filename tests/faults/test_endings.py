@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from petstore import tokens
-from petstore.keyring import Keyring
+from petstore.auth import tokens
+from petstore.auth.signing_keys import Keyring
 from tests.client import Client
 from tests.conftest import eventually
 from tests.faults.conftest import timed

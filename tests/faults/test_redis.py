@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from petstore import redis_link
+from petstore.cache import redis_connection
 from tests.client import Client
 from tests.conftest import eventually
 from tests.faults.conftest import timed
@@ -68,7 +68,7 @@ def cut_off(shop):
 @pytest.mark.parametrize(("fault", "most"), [(freeze, 0.2), (swallow, 0.2), (cut_off, 0)])
 @pytest.mark.parametrize("first", ["read", "write"])
 def test_only_the_first_to_notice_waits_and_no_read_is_old_when_redis_is_back(shop, monkeypatch, fault, most, first):
-    monkeypatch.setattr(redis_link, "MARK_SECONDS", 2)  # a mark that reaches a Redis that was frozen stands so long
+    monkeypatch.setattr(redis_connection, "MARK_SECONDS", 2)  # a mark that reaches a Redis that was frozen stands so long
     repair = fault(shop)
     if first == "read":
         found, how, seconds = shop.read()

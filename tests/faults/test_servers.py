@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from petstore import db, db_schema
+from petstore import db
+from petstore.db import schema
 from petstore.embedded import Postgres
 from tests.conftest import eventually, open_folder
 from tests.faults.conftest import DURABLE, opened, socket_of, timed, usual
@@ -197,7 +198,7 @@ def test_a_full_database_is_read_as_usual_and_written_again_when_there_is_room(s
         try:
             server.start()
             server.create_database()
-            db_schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
+            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
             with opened(server, settings, tmp_path) as shop:
                 with filler.open("wb", buffering=0) as file, suppress(OSError):
                     while True:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from petstore import queries
+from petstore.db import queries, run
+from petstore.repository import startup_check
 
 
 def row_lock() -> None:
@@ -24,43 +25,46 @@ def unique_key() -> None:
 
 def generation() -> None:
     """A reader takes what the cache has, of whatever generation it is."""
-    from petstore.redis_link import Link
+    from petstore.cache.redis_connection import RedisConnection
 
-    read = Link.read
+    read = RedisConnection.read
 
-    def read_any(self: Link, prefix: str, key: str) -> Any:
+    def read_any(self: RedisConnection, prefix: str, key: str) -> Any:
         now, marks, entry, seconds = read(self, prefix, key)
         return entry.split(b"\n", 1)[0] if entry else now, marks, entry, seconds
 
-    Link.read = read_any  # type: ignore[method-assign]
+    RedisConnection.read = read_any  # type: ignore[method-assign]
 
 
 def shared_generation() -> None:
     """A write leaves what the processes of the machine have in their memory as it is."""
-    from petstore.memory import SharedGenerations
+    from petstore.cache.shared_generations import SharedGenerations
 
     SharedGenerations.renew = lambda *_: None  # type: ignore[method-assign]
 
 
 def asked_generation() -> None:
     """What a process has in its memory is used, whatever generation Redis says is the present one."""
-    from petstore import hits
+    from petstore.web import response_cache
 
-    hits.Look.kept = property(lambda self: [])  # type: ignore[assignment]
+    response_cache.Lookup.kept = property(lambda self: [])  # type: ignore[assignment]
 
 
 def outcome() -> None:
     """A COMMIT that was not answered is taken for one that did not happen."""
-    from petstore import causes, errors
+    from petstore import errors
+    from petstore.db import pool
+    from petstore.db.errors import Cause
 
-    causes.CAUSES = {**causes.CAUSES, "no answer to COMMIT": causes.Cause(errors.Unavailable)}
+    pool.CAUSES = {**pool.CAUSES, "no answer to COMMIT": Cause(errors.Unavailable)}
 
 
 def _change_query(name: str, old: str, new: str) -> None:
-    """Load a query with another text: the modules that run it are imported after this."""
-    query = queries.QUERIES[name]
+    """Run a query with another text."""
+    query = queries.load_queries()[name]
+    changed = MappingProxyType({**queries.load_queries(), name: replace(query, sql=query.sql.replace(old, new))})
     assert old in query.sql, f"{name} does not say {old}"
-    queries.QUERIES = MappingProxyType({**queries.QUERIES, name: replace(query, sql=query.sql.replace(old, new))})
+    run.load_queries = startup_check.load_queries = lambda: changed
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
@@ -70,8 +74,8 @@ SABOTAGES: dict[str, Callable[[], None]] = {
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     SABOTAGES[name]()
-    from petstore import workers
     from petstore.__main__ import main
+    from petstore.cli import supervisor
 
-    workers.COMMAND = (sys.executable, "-m", "tests.history.sabotage", name)
+    supervisor.COMMAND = (sys.executable, "-m", "tests.history.sabotage", name)
     main(arguments)

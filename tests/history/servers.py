@@ -17,9 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis
 
-from petstore import db_schema, tokens
+from petstore.auth import tokens
+from petstore.auth.key_rotation import generate_key
+from petstore.auth.signing_keys import Keyring
+from petstore.db import schema
 from petstore.embedded import Postgres, find_redis
-from petstore.keyring import Keyring, generate_key
 from petstore.settings import Settings
 from tests.client import Client
 from tests.factories import Person
@@ -49,7 +51,7 @@ class Shop:
             stack.callback(self.postgres.stop)
             self.postgres.start()
             self.postgres.create_database()
-            db_schema.create_schema(self.postgres.url("postgres"), currency="USD", minor_digits=2)
+            schema.create_schema(self.postgres.url("postgres"), currency="USD", minor_digits=2)
             stack.callback(self.redis.kill)
             self.redis.start()
             for service in self.services:

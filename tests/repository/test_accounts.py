@@ -6,8 +6,8 @@ from hashlib import sha256
 
 import pytest
 
+from petstore.auth.tokens import Caller
 from petstore.repository import audit, sessions, users
-from petstore.tokens import User
 
 LATEST = 2**63 - 1
 PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
@@ -161,7 +161,7 @@ def test_a_login_begins_for_an_active_account_whose_hash_is_the_one_that_was_che
     assert (login(conn, ana, password=PHC + "2"), login(conn, bob)) == (None, None)
     assert tokens(conn) == []
     first, second = login(conn, ana), login(conn, ana, SECOND, address=None, seconds=7)
-    assert first == User(ana.id, "user", first.session_id, 1)
+    assert first == Caller(ana.id, "user", first.session_id, 1)
     assert tokens(conn) == [(FIRST, first.session_id, False), (SECOND, second.session_id, False)]
     shown = sessions.list_sessions(conn, user_id=ana.id)
     assert [(one.id, one.address, one.expires_at - one.created_at, one.ended_at, one.end_reason, one.live) for one in shown] == [
@@ -209,7 +209,7 @@ def test_a_refresh_token_is_traded_once_for_the_next_one_of_its_login(conn, make
     ana, session_id = logins[FIRST]
     make.conn.execute("UPDATE users SET role = 'admin' WHERE id = %s", (ana.id,))
     before = sessions.list_sessions(conn, user_id=ana.id)
-    assert trade(conn, FIRST) == User(ana.id, "admin", session_id, 1)
+    assert trade(conn, FIRST) == Caller(ana.id, "admin", session_id, 1)
     assert trade(conn, FIRST, OTHER) is None
     assert trade(conn, OTHER) is None
     waiting, (bobs,) = [(SECOND, logins[SECOND][1], False)], [(THIRD, logins[THIRD][1], False)]

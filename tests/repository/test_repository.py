@@ -8,22 +8,23 @@ import psycopg
 import pytest
 
 from petstore.db import Connection
-from petstore.db_schema import describe
-from petstore.queries import QUERIES
-from petstore.repository import compare, functions, idempotency, invoices, products, purchases, system, users
+from petstore.db.describe import describe
+from petstore.db.queries import load_queries
+from petstore.repository import idempotency, invoices, products, purchases, system, users
 from petstore.repository.reports import run_report
+from petstore.repository.startup_check import compare, functions
 
 LATEST = 2**63 - 1
 PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
 
 
 def test_every_query_has_one_function_of_its_name_and_every_function_a_query():
-    assert set(functions()) == set(QUERIES)
+    assert set(functions()) == set(load_queries())
 
 
-@pytest.mark.parametrize("name", sorted(QUERIES))
+@pytest.mark.parametrize("name", sorted(load_queries()))
 def test_parameters_and_columns_of_a_query_are_those_of_its_function(conn, name):
-    assert compare(functions()[name], describe(conn, QUERIES[name])) == []
+    assert compare(functions()[name], describe(conn, load_queries()[name])) == []
 
 
 def other_parameter(conn: Connection, *, product_id: str) -> products.Product | None: ...
@@ -31,7 +32,7 @@ def other_everything(conn: Connection, *, id: int) -> users.User | None: ...
 
 
 def test_a_difference_between_query_and_function_is_named(conn):
-    described = describe(conn, QUERIES["products/get_product"])
+    described = describe(conn, load_queries()["products/get_product"])
     (fault,) = compare(other_parameter, described)
     assert fault.startswith("parameter product_id is")
     faults = compare(other_everything, described)

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from petstore.addresses import networks
-from petstore.passwords import hash_password
+from petstore.auth.passwords import hash_password
+from petstore.settings import networks
 from tests.client import Client
 from tests.conftest import eventually, running
 from tests.factories import PASSWORD

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from petstore import calls, db
+from petstore import db
 from petstore.repository import audit
 from tests.factories import PASSWORD
 from tests.search import tables_with
@@ -770,19 +770,3 @@ def test_addresses_are_kept_apart_and_for_ninety_days(make, boss, admin, ana, co
     left = conn.execute("SELECT audit_id FROM audit_addresses ORDER BY 1").fetchall()
     assert [entry_id for (entry_id,) in left] == [entry_id for entry_id, _ in kept[2:]]
     assert make.rows("SELECT * FROM audit_log ORDER BY id") == log
-
-
-@pytest.mark.parametrize("request_of", ["a login", "a write"])
-def test_now_and_then_a_request_removes_old_addresses(make, admin, ana, anyone, monkeypatch, request_of):
-    for role in ("admin", "user"):
-        admin.patch(f"/admin/users/{ana.id}", {"role": role})
-    first, second = (entry_id for (entry_id,) in make.rows("SELECT audit_id FROM audit_addresses ORDER BY 1"))
-    make.conn.execute("UPDATE audit_addresses SET created_at = now() - interval '91 days' WHERE audit_id = %s", (first,))
-    monkeypatch.setattr(calls, "TIDY_ONE_IN", 1)
-    if request_of == "a login":
-        assert anyone.post("/login", {"email": "ana@example.com", "password": PASSWORD}).status == 200
-    else:
-        assert admin.post("/create_product", {"name": "Bowl", "price": 1, "stock": 1}).status == 201
-    left = [entry_id for (entry_id,) in make.rows("SELECT audit_id FROM audit_addresses ORDER BY 1")]
-    assert left[0] == second
-    assert len(left) == 2  # with that of this request

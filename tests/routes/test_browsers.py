@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from petstore.addresses import networks
-from petstore.queries import REPORTS
+from petstore.db.queries import load_reports
 from petstore.routes import system
+from petstore.settings import networks
 from tests.client import Client
 from tests.conftest import running
 from tests.factories import PASSWORD
@@ -335,7 +335,7 @@ CACHE_CONTROL = {
     "/admin/invoices": PERSONAL,
     "/admin/audit": PERSONAL,
     "/admin/products/movements": PERSONAL,
-    **{f"/admin/{name}": PERSONAL for name in REPORTS},
+    **{f"/admin/{name}": PERSONAL for name in load_reports()},
     "/": PUBLIC,
     "/docs": PUBLIC,
     "/openapi.json": PUBLIC,

@@ -15,9 +15,9 @@ from dataclasses import replace
 import pytest
 import redis
 
-from petstore import throttle
-from petstore.addresses import networks
-from petstore.throttle import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
+from petstore.limits import failed_attempts
+from petstore.limits.failed_attempts import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
+from petstore.settings import networks
 from tests.client import Client
 from tests.conftest import eventually, running
 from tests.factories import PASSWORD
@@ -58,11 +58,11 @@ class Street:
     def charge(self, policy, whom, times):
         """As so many failures would."""
         for _ in range(times):
-            assert not self.services.throttle.attempt({policy: whom}).waits
+            assert not self.services.failed_attempts.attempt({policy: whom}).waits
 
     def pass_time(self, seconds):
         """As if so long had gone by: in the process, whose clock is ours, and in Redis, whose counters are made older."""
-        throttle.time.now += seconds
+        failed_attempts.time.now += seconds
         with redis.Redis.from_url(self.services.settings.redis_url) as client:
             for key in client.scan_iter("petstore:*:attempts:*"):
                 at, until = map(float, client.hmget(key, "at", "until"))
@@ -81,7 +81,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch):
-    monkeypatch.setattr(throttle, "time", Clock())
+    monkeypatch.setattr(failed_attempts, "time", Clock())
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def behind_proxy(settings):
 
 @pytest.fixture
 def street(make, behind_proxy):
-    behind_proxy.services.throttle.clear()
+    behind_proxy.services.failed_attempts.clear()
     return behind_proxy
 
 
@@ -516,7 +516,7 @@ def test_who_is_no_trusted_proxy_has_one_address_whatever_it_says(make, service,
     make.user(ANA)
     stranger = clients()
     for _ in range(18):
-        services.throttle.attempt({ADDRESS: "127.0.0.1"})
+        services.failed_attempts.attempt({ADDRESS: "127.0.0.1"})
     for number, status in enumerate((401, 401, 429, 429)):
         body = {"email": f"user{number}@example.com", "password": WRONG}
         assert stranger.post("/login", body, headers={"X-Forwarded-For": f"203.0.113.{number}"}).status == status

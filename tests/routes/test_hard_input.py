@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from petstore.app import create_router
-from petstore.parameters import schemas_of
+from petstore.web.parameters import schemas_of
 from tests.conftest import TABLES
 from tests.factories import PASSWORD
 
@@ -111,7 +111,7 @@ def begin_anew(make, service, boss, _superuser):
 
     def begin():
         service[0].cache.clear()
-        service[0].throttle.clear()
+        service[0].failed_attempts.clear()
         with _superuser.transaction():
             _superuser.execute("SET LOCAL session_replication_role = replica")  # for once, what has ended begins again
             _superuser.execute("UPDATE users SET password = %s, token_version = 1 WHERE id = %s", (before, boss.id))

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from petstore import calls
 from petstore.app import create_router
 from tests.conftest import TABLES
 
@@ -284,24 +283,3 @@ def age(shop, **hours):
             " VALUES (%s, %s, %s, sha256(''), 201, '', now() - %s * interval '1 hour')",
             (shop.boss.id, BUY, key, age),
         )
-
-
-def test_keys_that_are_older_than_a_day_are_removed_now_and_then(shop, monkeypatch):
-    age(shop, old=24.1, older=1000, young=23.9)
-    monkeypatch.setattr(calls, "TIDY_ONE_IN", 10**9)
-    shop.send(BUY, "first")
-    assert shop.keys() == ["first", "old", "older", "young"]
-    monkeypatch.setattr(calls, "TIDY_ONE_IN", 1)
-    assert shop.send(BUY, "second").status == 201
-    assert shop.keys() == ["first", "second", "young"]
-
-
-def test_keys_that_cannot_be_removed_do_not_spoil_the_answer(shop, monkeypatch):
-    age(shop, old=25)
-    monkeypatch.setattr(calls, "TIDY_ONE_IN", 1)
-    shop.make.conn.execute("REVOKE DELETE ON idempotency_keys FROM petstore_app")
-    try:
-        shop.is_done_once(BUY)
-    finally:
-        shop.make.conn.execute("GRANT DELETE ON idempotency_keys TO petstore_app")
-    assert shop.keys() == ["k", "old"]

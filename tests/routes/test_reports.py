@@ -10,12 +10,12 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from petstore.queries import REPORTS, SQL_FOLDER
+from petstore.db.queries import load_reports, sql_folder
 from tests import contract
 from tests.client import Client
 from tests.conftest import eventually
 
-NAMES = sorted(name.removeprefix("reports/") for name in REPORTS)
+NAMES = sorted(name.removeprefix("reports/") for name in load_reports())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -24,7 +24,7 @@ def test_a_report_is_answered_with_its_sentence_and_an_etag(admin, name):
     assert answer.status == 200
     assert answer["Cache-Control"] == "private, no-cache"
     shown = answer.json()
-    assert (shown["name"], shown["description"]) == (name, REPORTS[f"reports/{name}"].sentence)
+    assert (shown["name"], shown["description"]) == (name, load_reports()[f"reports/{name}"].sentence)
     assert isinstance(shown["items"], list)
     assert admin.get(f"/admin/reports/{name}", headers={"If-None-Match": answer["ETag"]}).status == 304
 
@@ -152,7 +152,7 @@ def serving(environment, folder):
 @pytest.mark.slow
 def test_a_file_dropped_into_the_folder_is_a_report_without_any_python(make, settings, service, boss, tmp_path, monkeypatch):
     monkeypatch.setattr(contract, "check", lambda *_: None)  # its document is another one
-    for source in (SQL_FOLDER.parent / "petstore", SQL_FOLDER):
+    for source in (sql_folder().parent / "petstore", sql_folder()):
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sql/reports/dropped.sql").write_text(DROPPED)
     token = service[0].tokens.issue(boss)

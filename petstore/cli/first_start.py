@@ -1,0 +1,75 @@
+"""What `petstore serve --setup` makes where it is missing: schema, signing key, demo catalogue."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+
+from petstore import db, errors, signals
+from petstore.auth import key_rotation, passwords, signing_keys
+from petstore.cache.prefixes import PRODUCTS
+from petstore.cli import seeding
+from petstore.cli.output import report
+from petstore.db import schema
+from petstore.repository import products, users
+from petstore.services import Services
+from petstore.settings import Settings
+
+
+def make_schema(settings: Settings) -> None:
+    """Make roles and schema where the owner's URL is known and they are missing. A database that is down is left for later."""
+    if settings.owner_url is None:
+        return
+    try:
+        if schema.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits):
+            report(f"schema made, amounts in {settings.currency}")
+    except db.Error as error:
+        if error.sqlstate is not None:
+            raise
+        report(f"whether there is a schema could not be seen: {str(error).strip()}")
+
+
+def make_key(settings: Settings) -> None:
+    """Make the signing key where there is none."""
+    if not (settings.keys / signing_keys.KEY_FILE).exists():
+        report(f"a new signing key: {key_rotation.generate_key(settings.keys)}")
+
+
+def seed_if_empty(services: Services, asked: bool) -> None:
+    """Put in the demo catalogue and one admin, whose password is shown if it was made here."""
+    settings = services.settings
+    with db.connect(settings.owner_url or settings.database_url or "") as conn, signals.held():
+        with conn.transaction():
+            seeding.lock(conn)  # of two services that start at once, one seeds
+            if not seeding.is_empty(conn):
+                if asked:
+                    report("the database is not empty: no demo catalogue (`petstore seed` adds it)")
+                return
+            count = seeding.seed_demo(conn, settings.minor_digits)
+            password = settings.admin_password or secrets.token_urlsafe(12)
+            users.save_admin(conn, email=settings.admin_email, password=passwords.hash_password(password))
+        services.cache.invalidate(PRODUCTS)
+        report(f"{count} demo products, and the admin {settings.admin_email}")
+        if settings.admin_password is None:
+            report(f"the admin's password, shown this once: {password}")
+
+
+def first_steps(services: Services, url: str) -> str:
+    """Three lines to paste: look, register, and buy (or see one's profile, where nothing is on sale); "" without a database."""
+    try:
+        goods = services.db.read(partial(products.list_products, after=0, limit=100))
+    except errors.Problem:
+        return ""
+    product_id = next((product.id for product in goods if product.stock > 1), None)
+    email, password = f"ana-{secrets.token_hex(3)}@example.com", secrets.token_urlsafe(9)
+    body = f'{{"email":"{email}","password":"{password}"}}'
+    json = "-H 'Content-Type: application/json'"
+    login = f"""curl -s {url}/login {json} -d '{body}' | sed 's/.*"access_token":"\\([^"]*\\).*/\\1/'"""
+    token = f'-H "Authorization: Bearer $({login})"'
+    purchase = f"""{url}/purchase_product {json} {token} -d '{{"products":[{{"product_id":{product_id},"quantity":2}}]}}'"""
+    return (
+        "\nTry it:\n\n"
+        f"curl -s '{url}/products?limit=3'\n"
+        f"curl -s {url}/register {json} -d '{body}'\n"
+        f"curl -s {purchase if product_id else f'{url}/me {token}'}\n"
+    )

@@ -1,0 +1,62 @@
+"""Asks PostgreSQL what a query takes and gives, and whether petstore_report may run it, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.generators import execute
+
+from petstore.db.connection import Connection
+from petstore.db.errors import WrongQuery
+from petstore.db.queries import Query
+
+
+@dataclass(frozen=True)
+class Description:
+    """What PostgreSQL says of a statement without running it: types by their SQL names, columns with theirs."""
+
+    parameters: Mapping[str, str]
+    columns: Mapping[str, str]
+
+
+def describe(conn: Connection, query: Query) -> Description:
+    """Prepare a query and describe it (PostgreSQL manual, 55.2.3); raise WrongQuery if it does not fit the schema."""
+    pgconn = conn.pgconn
+    pgconn.send_prepare(b"", query.numbered().encode())
+    (prepared,) = conn.wait(execute(pgconn))
+    pgconn.send_describe_prepared(b"")
+    (described,) = conn.wait(execute(pgconn))
+    for result in (prepared, described):
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            error = psycopg.errors.error_from_result(result)
+            if not (error.sqlstate or "").startswith("42"):  # not the query's fault: a lock, a time-out, a lost connection
+                raise error
+            raise WrongQuery(f"{query.name}.sql does not fit the database: {error.diag.message_primary}")
+    return Description(
+        parameters={name: _type(conn, described.param_type(i)) for i, name in enumerate(query.names)},
+        columns={(described.fname(i) or b"").decode(): _type(conn, described.ftype(i)) for i in range(described.nfields)},
+    )
+
+
+def as_reporter(conn: Connection) -> None:
+    """Have no more rights than petstore_report, until the transaction ends."""
+    conn.execute("SET LOCAL ROLE petstore_report")
+
+
+def check_rights(conn: Connection, report: Query) -> None:
+    """Raise WrongQuery unless petstore_report may run it: preparing does not ask for rights, explaining does."""
+    try:
+        with conn.transaction(force_rollback=True):
+            as_reporter(conn)
+            conn.execute(b"EXPLAIN " + report.sql.encode(), dict.fromkeys(report.names))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise WrongQuery(f"sql/{report.name}.sql cannot be run as petstore_report: {error.diag.message_primary}") from None
+
+
+def _type(conn: Connection, oid: int) -> str:
+    info = conn.adapters.types.get(oid)
+    if info is None:
+        return f"oid {oid}"
+    return info.regtype + ("[]" if oid == info.array_oid else "")

@@ -1,0 +1,143 @@
+"""Loads the SQL files: sql/queries, named `<resource>/<verb>_<noun>`; sql/reports and sql/tools, named by folder and file.
+
+Each begins with a header, which is its contract: a sentence, its parameters, its locks, the line that runs it in psql.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+# What a :'name' may not be found in, and :'name' itself (psql's quoted variable).
+_TOKEN = re.compile(
+    r"""
+      :'(?P<name>[a-z_][a-z0-9_]*)'
+    | --[^\n]*
+    | /\*.*?\*/
+    | '(?:[^']|'')*'
+    | "(?:[^"]|"")*"
+    | \$(?P<tag>[A-Za-z_]*)\$.*?\$(?P=tag)\$
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# `--   product_id  bigint  the product`, in a header.
+_PARAMETER = re.compile(r"^--   (?P<name>[a-z_][a-z0-9_]*) +(?P<type>[a-z]+(?:\[\])?)  +(?P<meaning>\S.*)$", re.MULTILINE)
+
+
+class QueryFileError(Exception):
+    """A file of sql/ is missing or cannot be used; the text says which, and why."""
+
+
+@cache
+def sql_folder() -> Path:
+    """The folder sql/: in a checkout beside the package, in a wheel inside it."""
+    for folder in (_PACKAGE / "sql", _PACKAGE.parent / "sql"):
+        if (folder / "schema.sql").is_file():
+            return folder
+    raise QueryFileError(f"there is no folder sql beside or in {_PACKAGE}: install petstore again")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter as the header of its file tells it. type: as PostgreSQL spells it; nullable: an empty value means NULL."""
+
+    name: str
+    type: str
+    meaning: str
+    nullable: bool
+
+
+@dataclass(frozen=True)
+class Query:
+    """One SQL file.
+
+    name: `products/get_product`; path: the file; sentence: what it does; parameters: by name, in order of the header; sql: what
+    psycopg runs, with `%(name)s` in the place of `:'name'`; names: the parameters' names in order of appearance.
+    """
+
+    name: str
+    path: Path
+    sentence: str
+    parameters: Mapping[str, Parameter]
+    sql: str
+    names: tuple[str, ...]
+
+    def numbered(self) -> str:
+        """The statement with `$1`, `$2`, ... for its parameters, as the wire protocol wants it."""
+        numbers = {name: f"${number}" for number, name in enumerate(self.names, 1)}
+        return re.sub(r"%\((\w+)\)s|%%", lambda match: numbers[match[1]] if match[1] else "%", self.sql)
+
+
+def parse_query(name: str, text: str, path: Path = Path()) -> Query:
+    """Turn the text of a file, which psql runs as it is, into what psycopg runs. Comments are left out, but for the name.
+
+    ValueError: it is not one statement.
+    """
+    names: dict[str, None] = {}
+    parts, end, code = [], 0, ""
+    for token in _TOKEN.finditer(text + "\n--"):  # which ends the last part
+        between, end = text[end : token.start()], token.end()
+        code += between
+        parts.append(between.replace("%", "%%"))
+        if token["name"]:
+            names[token["name"]] = None
+            parts.append(f"%({token['name']})s")
+        elif not token[0].startswith(("--", "/*")):
+            parts.append(token[0].replace("%", "%%"))
+    if ";" in code.strip().removesuffix(";"):
+        raise ValueError("it has more than one statement")
+    words = "".join(parts).strip().removesuffix(";").split(None, 1)
+    if len(words) < 2:
+        raise ValueError("it has no statement")
+    return Query(
+        name=name,
+        path=path,
+        sentence=text.partition("\n")[0].removeprefix("-- "),
+        parameters=_parameters(text),
+        # PostgreSQL's log and its statistics views show the name. pg_stat_statements 18 drops a leading comment.
+        sql=f"{words[0]} /* {name} */ {words[1]}",
+        names=tuple(names),
+    )
+
+
+def _parameters(text: str) -> Mapping[str, Parameter]:
+    header = text[: end.start()] if (end := re.search("^(?!--)", text, re.MULTILINE)) else text
+    found = [Parameter(**match.groupdict(), nullable="NULL (empty in psql)" in match[0]) for match in _PARAMETER.finditer(header)]
+    return MappingProxyType({parameter.name: parameter for parameter in found})
+
+
+def load_files(pattern: str, folder: Path | None = None) -> Mapping[str, Query]:
+    """Every query whose file matches, by its name. QueryFileError names a file that cannot be read."""
+    found = {}
+    for path in sorted((folder or sql_folder()).glob(pattern)):
+        name = f"{path.parent.name}/{path.stem}"
+        try:
+            found[name] = parse_query(name, path.read_text("utf-8"), path)
+        except ValueError as error:
+            raise QueryFileError(f"{path} cannot be used: {error}") from None
+    return MappingProxyType(found)
+
+
+@cache
+def load_queries() -> Mapping[str, Query]:
+    """The files of sql/queries, by name: what the service runs."""
+    return load_files("queries/*/*.sql")
+
+
+@cache
+def load_reports() -> Mapping[str, Query]:
+    """The files of sql/reports, by name."""
+    return load_files("reports/*.sql")
+
+
+@cache
+def load_tools() -> Mapping[str, Query]:
+    """The files of sql/tools, by name: what a DBA asks of the server, not of the shop."""
+    return load_files("tools/*.sql")

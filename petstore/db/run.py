@@ -1,0 +1,48 @@
+"""Runs a query file by its name; the shape of its result is in the verb."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from petstore.db.connection import Connection
+from petstore.db.queries import Query, load_queries
+
+Row = TypeVar("Row")
+
+
+def one(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Row:
+    """The row of a query that always has one, as a dataclass."""
+    found = one_or_none(conn, name, row, **parameters)
+    if found is None:
+        raise LookupError(f"{name} gave no row")
+    return found
+
+
+def one_or_none(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Row | None:
+    """The only row of a query as a dataclass, or None."""
+    return next(iter(many(conn, name, row, **parameters)), None)
+
+
+def many(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> list[Row]:
+    """Every row of a query as dataclasses."""
+    return conn.run(load_queries()[name], parameters, lambda names, values: row(**dict(zip(names, values, strict=True))))
+
+
+def scalar(conn: Connection, name: str, /, **parameters: Any) -> Any:
+    """The first column of a query's only row, or None."""
+    return next(iter(conn.run(load_queries()[name], parameters, lambda _, values: values[0])), None)
+
+
+def rows(conn: Connection, query: Query, /, **parameters: Any) -> list[dict[str, Any]]:
+    """Every row of any query, each by column."""
+    return conn.run(query, parameters, lambda names, values: dict(zip(names, values, strict=True)))
+
+
+def execute(conn: Connection, name: str, /, **parameters: Any) -> int:
+    """Run a query for what it does; the number of rows it touched."""
+    return conn.count(load_queries()[name], parameters)
+
+
+def run_later(conn: Connection, name: str, /, **parameters: Any) -> None:
+    """Run a query in one round trip with the next one; only whether it fails is known then."""
+    conn.later(load_queries()[name], parameters)

@@ -1,0 +1,1 @@
+"""What one client may take: requests, failed attempts at a password, hashing."""

@@ -1,0 +1,128 @@
+"""The repository: one function per query file, of the same name. And the proof that they, the reports and the schema agree."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import ModuleType, UnionType
+from typing import Any
+
+from petstore.db import Connection
+from petstore.db.describe import Description, check_rights, describe
+from petstore.db.errors import WrongDatabase, WrongQuery
+from petstore.db.queries import Query, load_queries, load_reports
+from petstore.db.schema import SCHEMA_VERSION, schema_exists
+from petstore.repository import audit, idempotency, invoices, products, purchases, sessions, system, users
+
+MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, idempotency, audit, system)
+# SQL type → the annotation that a parameter or a dataclass field must have. A parameter that may be NULL goes out as text.
+_PYTHON: Mapping[str, Any] = {
+    "bigint": int,
+    "integer": int,
+    "text": str,
+    "numeric": Decimal,
+    "boolean": bool,
+    "bytea": bytes,
+    "timestamp with time zone": datetime,
+    "bigint[]": list[int],
+    "integer[]": list[int],
+    "numeric[]": list[Decimal],
+    "boolean[]": list[bool],
+    "text[]": list[str],
+}
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    """Every repository function, by the name of its query."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}/{name}": function
+        for module in MODULES
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+    }
+
+
+def verify_database(conn: Connection, whole: bool = True, *, currency: str, minor_digits: int) -> str:
+    """The identity of the database, if it is one that this version and these settings fit; else raise WrongDatabase.
+
+    whole: also prepare and describe every query and report, which runs none of them.
+    """
+    if not schema_exists(conn):
+        raise WrongDatabase("the database has no Petstore schema that its role may use: make it with `petstore migrate`")
+    shop = system.get_shop(conn)
+    if shop is None or shop.version != SCHEMA_VERSION:
+        raise WrongDatabase(f"the database has schema version {shop and shop.version}, this service needs {SCHEMA_VERSION}")
+    if (shop.currency, shop.minor_digits) != (currency, minor_digits):
+        there, here = f"{shop.currency} with {shop.minor_digits}", f"{currency} with {minor_digits}"
+        raise WrongDatabase(f"the database is in {there} minor digits, PETSTORE_CURRENCY says {here}")
+    if whole:
+        _verify_queries(conn)
+    return shop.identity
+
+
+def _verify_queries(conn: Connection) -> None:
+    for name, function in functions().items():
+        faults = compare(function, describe(conn, load_queries()[name]))
+        if faults:
+            raise WrongQuery(f"sql/queries/{name}.sql does not fit its function: {'; '.join(faults)}")
+    for name, report in load_reports().items():
+        faults = check_report(report, describe(conn, report))
+        if faults:
+            raise WrongQuery(f"sql/{name}.sql cannot be answered: {'; '.join(faults)}")
+        check_rights(conn, report)
+
+
+def compare(function: Callable[..., Any], described: Description) -> list[str]:
+    """In what a repository function differs from what PostgreSQL says of its query: parameters, columns, types."""
+    hints = typing.get_type_hints(function)
+    returned = _row_type(hints.pop("return"))
+    hints.pop("conn")
+    faults = _differences("parameter", hints, described.parameters, nullable_as_text=True)
+    if is_dataclass(returned):
+        members = typing.get_type_hints(returned)
+        faults += _differences("column", {f.name: members[f.name] for f in fields(returned)}, described.columns)
+    return faults
+
+
+def _row_type(annotation: Any) -> Any:
+    for inner in typing.get_args(annotation):
+        if is_dataclass(inner):
+            return inner
+    return annotation
+
+
+def _differences(kind: str, python: Mapping[str, Any], sql: Mapping[str, str], nullable_as_text: bool = False) -> list[str]:
+    faults = [f"{kind} {name} is in the {'code' if name in python else 'file'} only" for name in python.keys() ^ sql.keys()]
+    for name in python.keys() & sql.keys():
+        annotation = python[name]
+        nullable = isinstance(annotation, UnionType) and type(None) in annotation.__args__
+        fits = sql[name] == "text" if nullable and nullable_as_text else _PYTHON.get(sql[name]) in _alternatives(annotation)
+        if not fits:
+            faults.append(f"{kind} {name} is {annotation} here and {sql[name]} in PostgreSQL")
+    return sorted(faults)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types that a column may have: of `int | None`, int; PostgreSQL does not say which columns may be NULL."""
+    return annotation.__args__ if isinstance(annotation, UnionType) else (annotation,)
+
+
+# What a URL can give, by its name in the header, and what JSON can show, where every numeric is an amount of money.
+_PARAMETERS = {"bigint": "bigint", "integer": "integer", "text": "text", "timestamptz": "timestamp with time zone"}
+_COLUMNS = ("bigint", "integer", "text", "numeric", "boolean", "date", "timestamp with time zone", "bigint[]", "text[]")
+
+
+def check_report(report: Query, described: Description) -> list[str]:
+    """What keeps a report from being answered: what its header and PostgreSQL do not agree on, or HTTP has no form for."""
+    told, used = report.parameters.keys(), described.parameters.keys()
+    faults = [f"parameter {name} is in the {'header' if name in told else 'statement'} only" for name in told ^ used]
+    for name in report.parameters.keys() & described.parameters.keys():
+        parameter, found = report.parameters[name], described.parameters[name]
+        if parameter.type not in _PARAMETERS or found != ("text" if parameter.nullable else _PARAMETERS[parameter.type]):
+            faults.append(f"parameter {name} is {parameter.type} in the header and {found} in PostgreSQL")
+    faults += [f"column {name} is {kind}" for name, kind in described.columns.items() if kind not in _COLUMNS]
+    return sorted(faults)

@@ -1,0 +1,1 @@
+"""The HTTP server of `petstore serve`: waitress, bounded, strict and drained."""

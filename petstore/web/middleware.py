@@ -1,0 +1,96 @@
+"""What happens to every request before the route table, and to every answer: its id, its form as HTTP, its line in the log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from petstore import errors
+from petstore.limits.clients import client_address, client_key, is_trusted_peer
+from petstore.limits.request_rate import RequestRate
+from petstore.settings import Settings
+from petstore.web.headers import SECURITY_HEADERS, STRICT_TRANSPORT, cors_headers
+from petstore.web.response_cache import ResponseCache
+
+WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+access = logging.getLogger("petstore.access")
+
+
+class RequestMiddleware:
+    """The WSGI application: what of a request is the same for all, then the answer from memory, or else that of `app`."""
+
+    def __init__(self, app: WSGI, settings: Settings, rates: RequestRate, hits: ResponseCache | None = None) -> None:
+        self._app, self._settings, self._rates, self.hits = app, settings, rates, hits
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        started = time.perf_counter()
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        request_id = environ["petstore.request_id"] = new_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
+        environ.setdefault("petstore.received_at", time.monotonic())  # of a server that does not tell
+        address = environ["petstore.address"] = client_address(environ, self._settings.trusted_proxies)
+        added = self._added_headers(environ)
+        status = "-"
+
+        def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            nonlocal status
+            status = line[:3]
+            own = {name for name, _ in headers}  # a page has a policy of its own
+            return start_response(line, [*headers, *(pair for pair in added if pair[0] not in own)], exc_info)
+
+        try:
+            self._rates.count(f"address {client_key(address)}")
+            _check(environ)
+            answer = self.hits.answer(environ, start) if self.hits else None
+            return self._app(environ, start) if answer is None else answer
+        except errors.Problem as problem:
+            return _refuse(problem, method, request_id, start)
+        finally:
+            log_access(method, path, status, time.perf_counter() - started, request_id)
+
+    def _added_headers(self, environ: dict[str, Any]) -> list[tuple[str, str]]:
+        added = [("X-Request-ID", environ["petstore.request_id"]), *SECURITY_HEADERS]
+        added += cors_headers(environ, self._settings.cors_origins)
+        if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and is_trusted_peer(environ, self._settings.trusted_proxies):
+            added.append(STRICT_TRANSPORT)
+        return added
+
+
+def new_request_id(wanted: str = "") -> str:
+    """The client's own id where it is fit for a log, else a new one."""
+    return wanted if wanted and _REQUEST_ID.fullmatch(wanted) else os.urandom(16).hex()
+
+
+def log_access(method: str, path: str, status: str, seconds: float, request_id: str) -> None:
+    """One line for one request. Neither query nor headers: they may hold what does not belong in a log."""
+    # Escaped, so that no %0A or %1B of a path makes a line of its own or speaks to a terminal.
+    printable = path[:200].encode("unicode_escape").decode()
+    access.info("%s %s %s %.1fms %s", method, printable, status, seconds * 1000, request_id)
+
+
+def _check(environ: dict[str, Any]) -> None:
+    """Refuse what leaves it unclear to whom a request is, or for what (RFC 9112, 3.2). Framing is the server's business."""
+    if not environ["REQUEST_METHOD"].isupper():  # which the routes would take for the same in capitals
+        raise errors.BadRequest("The method must be in capital letters.")
+    host = environ.get("HTTP_HOST")
+    if host is None and environ["SERVER_PROTOCOL"] != "HTTP/1.0":
+        raise errors.BadRequest("HTTP/1.1 needs a Host header.")
+    if host is not None and not _HOST.fullmatch(host):
+        raise errors.BadRequest("There must be one Host header: a name or address, and a port.")
+    try:
+        environ["PATH_INFO"].encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        raise errors.BadRequest("The path is not UTF-8.") from None
+
+
+def _refuse(problem: errors.Problem, method: str, request_id: str, start: Callable[..., Any]) -> Iterable[bytes]:
+    body = errors.render(problem, request_id)
+    headers = [("Content-Type", errors.PROBLEM_JSON), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
+    start(f"{problem.status} {HTTPStatus(problem.status).phrase}", [*headers, *problem.headers.items()])
+    return [] if method == "HEAD" else [body]

@@ -1,0 +1,67 @@
+"""The schemas of the OpenAPI document: those that validate, each under its title, with references between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from petstore.web.parameters import PARAMETERS
+from petstore.web.validation import SCHEMAS
+
+
+def components(pages: set[str]) -> dict[str, Any]:
+    """Every schema with a title, also within another: generated code has a type of this name. pages: what comes in lists."""
+    whole = [schema["properties"] if name == "parameters" else schema for name, schema in SCHEMAS.items()]
+    named = {part["title"]: part for part in _parts([*whole, *map(page, sorted(pages))]) if _is_named(part)}
+    return {title: _component(part) for title, part in sorted(named.items())}
+
+
+def page(name: str) -> dict[str, Any]:
+    """The schema of a page of a list."""
+    cursor = {"description": "for `after` of the next page; null on the last", "type": ["string", "null"]}
+    items = {"type": "array", "maxItems": PARAMETERS["limit"]["maximum"], "items": to_component(name)}
+    return {
+        "title": f"{SCHEMAS[name]['title']}Page",
+        "type": "object",
+        "required": ["items", "next"],
+        "additionalProperties": False,
+        "properties": {"items": items, "next": cursor},
+    }
+
+
+def to_component(name: str) -> dict[str, Any]:
+    """A reference to the component that petstore/schemas/<name>.json becomes."""
+    return {"$ref": f"#/components/schemas/{SCHEMAS[name]['title']}"}
+
+
+def reference(schema: Any) -> Any:
+    """A schema with references to components in the place of files, and of all that has a title."""
+    return json.loads(json.dumps(schema), object_hook=_referring)
+
+
+def _referring(part: dict[str, Any]) -> dict[str, Any]:
+    file = str(part.get("$ref")).removesuffix(".json")
+    if file in SCHEMAS:
+        return to_component(file)
+    if not _is_named(part):
+        return part
+    described = {"description": part["description"]} if "description" in part else {}
+    return {"$ref": f"#/components/schemas/{part['title']}", **described}
+
+
+def _component(schema: Mapping[str, Any]) -> dict[str, Any]:
+    # What describes an enumeration is about the place where it stands.
+    left_out = ("$schema", "description") if "enum" in schema else ("$schema",)
+    return {key: reference(value) for key, value in schema.items() if key not in left_out}
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    yield value
+    for child in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _parts(child)
+
+
+def _is_named(part: Any) -> bool:
+    """Whether it is a schema with a title, and not a list of members, one of which is called title."""
+    return isinstance(part, Mapping) and isinstance(part.get("title"), str) and bool({"type", "enum"} & part.keys())

@@ -1,0 +1,97 @@
+"""What paths, queries and headers name. Each parameter is read by its schema in petstore/schemas/parameters.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import parse_qsl
+
+from petstore import errors
+from petstore.web.validation import SCHEMAS, SHOWN
+
+Schema = Mapping[str, Any]
+PARAMETERS: Mapping[str, Schema] = SCHEMAS["parameters"]["properties"]
+MAX_ID = 2**63 - 1
+
+
+def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Collection[str] = ()) -> dict[str, Any]:
+    """The parameters of a query, each as its schema has it; an unknown, repeated, empty or missing one is a 400 that names it."""
+    try:
+        pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=20)
+    except ValueError:
+        detail = "The query cannot be read: it is name=value, with & between, 20 at most, in percent-encoded UTF-8."
+        raise errors.BadRequest(detail) from None
+    found: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in schemas:
+            raise fault(name, f"is not a parameter here; there are: {', '.join(schemas) or 'none'}")
+        if name in found:
+            raise fault(name, "is given twice: once is enough")
+        found[name] = parse_parameter(name, text, schemas[name])
+    for name in required:
+        if name not in found:
+            raise fault(name, f"is missing: it must be {schemas[name]['description']}")
+    return found
+
+
+def parse_path(wildcards: Mapping[str, str]) -> dict[str, Any]:
+    """The wildcards of a path, as `parse_query`."""
+    return {name: parse_parameter(name, text, PARAMETERS[name]) for name, text in wildcards.items()}
+
+
+def schemas_of(query: Mapping[str, Schema] | Collection[str]) -> Mapping[str, Schema]:
+    """The schemas of a route's parameters: its own, or those that are known by their names."""
+    return query if isinstance(query, Mapping) else {name: PARAMETERS[name] for name in query}
+
+
+def parse_parameter(name: str, text: str, schema: Schema) -> Any:
+    """An int, a datetime or a string, as its schema has it; what does not fit is a 400."""
+    if not text:
+        raise fault(name, "is empty: leave it out, or give it a value")
+    if "\0" in text:
+        raise fault(name, "must not contain NUL characters")
+    if "anyOf" in schema:
+        return _moment(name, text)
+    if schema.get("type") == "integer":
+        return _integer(name, text, schema["minimum"], schema["maximum"])
+    if text not in schema.get("enum", (text,)):
+        raise fault(name, f"must be one of: {', '.join(schema['enum'])}")
+    if not re.search(schema.get("pattern", ""), text) or text.endswith("\n"):
+        raise fault(name, f"must be {schema['description']}")
+    return text
+
+
+def idempotency_key(header: str | None) -> str | None:
+    """The Idempotency-Key of a request, if it has one: 1 to 255 printable ASCII characters."""
+    if header is not None and not re.fullmatch("[ -~]{1,255}", header):
+        raise fault("Idempotency-Key", "must have 1 to 255 printable ASCII characters", kind="Header")
+    return header
+
+
+def _integer(name: str, text: str, minimum: int, maximum: int) -> int:
+    if not re.fullmatch("0|[1-9][0-9]{0,18}", text) or not minimum <= int(text) <= maximum:
+        raise fault(name, f"must be a whole number from {minimum} to {maximum}")
+    return int(text)
+
+
+def _moment(name: str, text: str) -> datetime:
+    """A time (RFC 3339), or a day, which means its beginning in UTC."""
+    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9:]{8})(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2}))?", text)
+    try:
+        if match is not None:
+            day, time, fraction, offset = match.groups()
+            moment = datetime.strptime(f"{day} {time or '00:00:00'} {offset or 'Z'}", "%Y-%m-%d %H:%M:%S %z")
+            moment = moment.replace(microsecond=int((fraction or ".0")[1:].ljust(6, "0")))
+            return moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        pass
+    example = "2026-01-31 or 2026-01-31T12:00:00Z (a + in it must be sent as %2B)"
+    raise fault(name, f"must be a day or a time such as {example}")
+
+
+def fault(name: str, detail: str, kind: str = "Parameter") -> errors.BadRequest:
+    """A 400 about one parameter of path or query, or a header."""
+    shown = name if re.fullmatch(f"[A-Za-z0-9_-]{{1,{SHOWN}}}", name) else ascii(name[:SHOWN])
+    return errors.BadRequest(f"{kind} {shown} {detail}.", errors=[{"parameter": name[:SHOWN], "detail": detail}])

@@ -1,0 +1,152 @@
+"""The way into a handler: body limits, token and role, query, JSON and its schema, in the contract's order; and out again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bottle import HTTPResponse, Route
+from bottle import request as current
+
+from petstore import errors
+from petstore.auth.tokens import Caller
+from petstore.cache.document import Document
+from petstore.db.pool import REQUEST_SECONDS
+from petstore.domain import logins
+from petstore.domain.credentials import RESERVED_SECONDS
+from petstore.request import Request, Response
+from petstore.services import Services
+from petstore.web import parameters, response_cache, validation
+from petstore.web.headers import HTML, PAGE_POLICY, etag_matches
+
+MAX_BODY = 262_144  # bytes
+_BEARER = "log in, and send the header Authorization: Bearer <access_token>"
+ROLES = {"anyone": (), "user": ("user", "admin"), "admin": ("admin",)}  # a route's `auth` → the roles that may pass
+logger = logging.getLogger(__name__)
+Handler = Callable[[Request], "Document | Response"]
+
+
+class RequestPlugin:
+    """The one plugin: makes a Call of the request, and an HTTP response of what the handler returns or raises."""
+
+    name, api = "gate", 2
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def apply(self, handler: Handler, route: Route) -> Callable[..., HTTPResponse]:
+        facts, name = route.config, f"{route.method} {route.rule}"
+        cache_control = facts.get("cache_control") or _cache_control(route.method, facts["auth"])
+        reserved = RESERVED_SECONDS if facts.get("hashes") else 0
+        schemas = parameters.schemas_of(facts.get("query", ()))
+
+        def guarded(**path: str) -> HTTPResponse:
+            deadline = current.environ["petstore.received_at"] + REQUEST_SECONDS  # also over what it waited for a thread
+            try:
+                if time.monotonic() >= deadline - reserved:
+                    raise errors.Unavailable("The service has more to do than it can; try again.")
+                checked = self._checked(facts, schemas, deadline)
+                values = parameters.parse_path(path)
+                request = Request(self._services, request_id(), deadline, name, values, **checked)
+                response = self._respond(request, handler(request), cache_control)
+            except errors.Problem as problem:
+                if problem.status == 500:
+                    logger.exception("request %s failed", request_id())
+                response = problem_response(problem)
+            except Exception:
+                logger.exception("request %s failed", request_id())
+                response = problem_response(errors.InternalError())
+            return response
+
+        return guarded
+
+    def _checked(self, facts: Mapping[str, Any], schemas: Mapping[str, parameters.Schema], deadline: float) -> dict[str, Any]:
+        """Query, body, caller, address and Idempotency-Key, each checked by the facts of the route."""
+        auth, body = facts["auth"], facts.get("body")
+        raw = _read_body()
+        caller = self._authenticate(deadline) if auth != "anyone" else None
+        if caller and caller.role not in ROLES[auth]:
+            raise errors.Forbidden(f"Your role is {caller.role}; this takes the role {auth}.")
+        query_string = current.environ.get("QUERY_STRING", "")
+        query = parameters.parse_query(query_string, schemas, facts.get("required", ()))
+        key = parameters.idempotency_key(current.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
+        value = None
+        if body is not None:
+            value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)
+            validation.validate(body, value)
+        address = current.environ["petstore.address"] or None
+        return {"query": query, "body": value, "caller": caller, "address": address, "key": key}
+
+    def _authenticate(self, deadline: float) -> Caller:
+        header = current.environ.get("HTTP_AUTHORIZATION")
+        if header is None:
+            raise errors.Unauthorized(f"This needs an access token: {_BEARER}.")
+        token = logins.bearer(header)
+        if token is None:
+            raise errors.Unauthorized(f"The Authorization header has no Bearer token: {_BEARER}.")
+        caller = logins.authenticate(self._services, token, deadline, response_cache.generations(current.environ))
+        self._services.request_rate.count(f"user {caller.id}")
+        return caller
+
+    def _respond(self, request: Request, result: Document | Response, cache_control: str) -> HTTPResponse:
+        if isinstance(result, Document):
+            return self._respond_with_document(request, result, cache_control)
+        response = HTTPResponse(request.encode(result.value), result.status, {**result.headers, "Cache-Control": cache_control})
+        response.content_type = "application/json" if result.status < 400 else errors.PROBLEM_JSON
+        return response
+
+    def _respond_with_document(self, request: Request, document: Document, cache_control: str) -> HTTPResponse:
+        headers = {"ETag": document.etag, "Cache-Control": cache_control, "Content-Length": str(len(document.body))}
+        response = HTTPResponse(document.body, 200, headers)
+        if document.cache is not None:
+            response.set_header("X-Cache", document.cache)
+        if document.content_type == HTML:
+            response.set_header(*PAGE_POLICY)
+        response.content_type = document.content_type
+        response_cache.keep(self._services, current.environ, request.caller, document, response.headerlist)
+        if etag_matches(current.environ.get("HTTP_IF_NONE_MATCH"), document.etag):
+            response.status, response.body = 304, b""
+            del response["Content-Length"]
+        return response
+
+
+def problem_response(problem: errors.Problem) -> HTTPResponse:
+    """An error answer."""
+    response = HTTPResponse(errors.render(problem, request_id()), problem.status, problem.headers)
+    response.content_type = errors.PROBLEM_JSON
+    response.set_header("Cache-Control", "no-store")
+    return response
+
+
+def request_id() -> str:
+    """The id that petstore.web.middleware gave this request."""
+    return str(current.environ["petstore.request_id"])
+
+
+def _cache_control(method: str, auth: str) -> str:
+    if method != "GET":
+        return "no-store"
+    return "no-cache" if auth == "anyone" else "private, no-cache"
+
+
+def _read_body() -> bytes:
+    environ = current.environ
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    raw: bytes = b"" if length > MAX_BODY else environ["wsgi.input"].read(MAX_BODY + 1)
+    if max(length, len(raw)) > MAX_BODY:
+        raise errors.TooLarge(f"The body is larger than {MAX_BODY} bytes.")
+    if raw and not _is_json(environ):
+        raise errors.UnsupportedMediaType()
+    return raw
+
+
+def _is_json(environ: dict[str, Any]) -> bool:
+    kind, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
+    charset = parameters.strip("; \t").lower().replace('"', "")
+    return (
+        kind.strip().lower() == "application/json"
+        and charset in ("", "charset=utf-8", "charset=utf8")
+        and environ.get("HTTP_CONTENT_ENCODING", "identity").lower() == "identity"
+    )

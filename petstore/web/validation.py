@@ -1,0 +1,191 @@
+"""Bodies: JSON read strictly, checked by its JSON Schema; money."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from importlib import resources
+from typing import Any, NoReturn, cast
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
+
+from petstore import errors
+
+DEPTH = 32  # levels of nesting in a body
+MAX_PRICE = 999_999_999
+MAX_FAULTS = 20  # listed in one answer
+SHOWN = 30  # characters of a name of the request that an answer repeats
+_MAX_DIGITS = 40  # of an integer: enough to tell every number in bounds from every one out of them
+
+
+def parse_json(body: bytes) -> Any:
+    """Read a body as JSON (RFC 8259), UTF-8, without NaN, duplicate keys or deep nesting. Numbers with a point are Decimal."""
+    if not body:
+        raise errors.MalformedJSON("The body is empty; this request takes a JSON object.")
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_float=_decimal,
+            parse_int=_integer,
+        )
+    except UnicodeDecodeError:
+        raise errors.MalformedJSON("The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        what = error.msg.removesuffix(" at").removesuffix(" starting")
+        raise errors.MalformedJSON(f"The body is not JSON at line {error.lineno}, column {error.colno}: {what}.") from None
+    except RecursionError:
+        _too_deep()
+    if body.count(b"[") + body.count(b"{") > DEPTH:
+        _check_depth(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise errors.MalformedJSON(f"An object has the member {json.dumps(twice[:SHOWN])} twice: once is enough.")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise errors.MalformedJSON(f"{name} is not JSON: a number has digits only, and what is not known is null or left out.")
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        mantissa, _, exponent = text.lower().partition("e")
+        if not re.search("[1-9]", mantissa):
+            return Decimal(0)
+        return Decimal("1E-999999") if exponent.startswith("-") else Decimal("Infinity")
+
+
+def _integer(text: str) -> int:
+    return int(text[: _MAX_DIGITS + 1])
+
+
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level := [container for container in level if isinstance(container, (dict, list))]:
+        depth += 1
+        if depth > DEPTH:
+            _too_deep()
+        level = [child for container in level for child in (container.values() if isinstance(container, dict) else container)]
+
+
+def _too_deep() -> NoReturn:
+    raise errors.MalformedJSON(f"The body is nested deeper than {DEPTH} levels.")
+
+
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    # As in ECMA 262, which JSON Schema means: `$` is the very end, `\d` is ASCII.
+    if isinstance(value, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value, re.ASCII):
+        yield ValidationError("")
+
+
+def _text(_validator: Any, types: Any, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    if not any(_validator.is_type(value, kind) for kind in ([types] if isinstance(types, str) else types)):
+        yield ValidationError("")
+    elif isinstance(value, str) and re.search("[\x00\ud800-\udfff]", value):
+        yield ValidationError("must not contain NUL characters or lone surrogates")
+
+
+_Validator = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {"pattern": _pattern, "type": _text},
+    # An integer is written as one: 1.0 arrives as a Decimal. And True is no number.
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: type(value) is int,
+            "number": lambda _, value: type(value) in (int, Decimal),
+        }
+    ),
+)
+SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    path.name.removesuffix(".json"): json.loads(path.read_text("utf-8"))
+    for path in sorted(resources.files("petstore.schemas").iterdir(), key=lambda path: path.name)
+    if path.name.endswith(".json")
+}
+_VALIDATORS = {name: _Validator(schema) for name, schema in SCHEMAS.items()}
+
+
+def validate(schema: str, value: Any) -> None:
+    """Raise Invalid with every fault (20 at most) that petstore/schemas/<schema>.json finds. Never repeats a value."""
+    faults: list[errors.Fault] = []
+    for error in _VALIDATORS[schema].iter_errors(value):
+        faults.extend(_faults(error))
+        if len(faults) >= MAX_FAULTS or error.validator == "maxItems":  # do not walk through a list that is too long
+            break
+    if faults:
+        raise errors.Invalid(faults[:MAX_FAULTS])
+
+
+def _faults(error: ValidationError) -> Iterator[errors.Fault]:
+    path, schema, instance = list(error.absolute_path), cast(Any, error.schema), cast(Any, error.instance)
+    if error.validator == "additionalProperties":
+        known = ", ".join(schema["properties"])
+        for name in instance:
+            if name not in schema["properties"]:
+                yield {"pointer": _pointer([*path, name]), "detail": f"is not a member here; there are: {known}"}
+    elif error.validator == "required":
+        for name in schema["required"]:
+            if name not in instance and error.message.startswith(repr(name)):
+                expected = f"it {_kind(schema['properties'][name])}"
+                yield {"pointer": _pointer([*path, name]), "detail": f"is missing: {expected}"}
+    else:
+        yield {"pointer": _pointer(path), "detail": error.message if error.message.startswith("must") else _detail(error)}
+
+
+_COUNTS = {
+    "minLength": "at least {} character",
+    "maxLength": "at most {} character",
+    "minItems": "at least {} item",
+    "maxItems": "at most {} item",
+}
+
+
+def _detail(error: ValidationError) -> str:
+    schema: Any = error.schema
+    wanted: Any = error.validator_value
+    if error.validator in ("type", "enum"):
+        written = ", written without point and exponent" if isinstance(error.instance, Decimal) and wanted == "integer" else ""
+        return _kind(schema) + written
+    if error.validator == "pattern":
+        return f"must be {schema['description']}"
+    if error.validator == "minProperties":
+        return f"must have at least one of: {', '.join(schema['properties'])}"
+    if error.validator in _COUNTS:
+        return f"must have {_COUNTS[error.validator].format(wanted)}{'s' * (wanted != 1)}"
+    return f"must be at {'least' if error.validator == 'minimum' else 'most'} {wanted}"
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return f"must be one of: {', '.join(map(str, schema['enum']))}"
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return "must be " + " or ".join(f"{'an' if kind[0] in 'aio' else 'a'} {kind}" for kind in kinds)
+
+
+def _pointer(path: list[str | int]) -> str:
+    """A JSON Pointer (RFC 6901), cut where a member name of the request is absurdly long."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1")[:SHOWN] for step in path)
+
+
+def money(pointer: str, value: str | int | Decimal, minor_digits: int) -> Decimal:
+    """An amount that its schema accepted, exact to the currency's digits; more digits by value: 422."""
+    amount = Decimal(value)
+    if amount > MAX_PRICE:
+        raise errors.invalid(pointer, f"must be at most {MAX_PRICE}")
+    rounded = amount.quantize(Decimal(1).scaleb(-minor_digits))
+    if rounded != amount:
+        digits = f"at most {minor_digits} digits" if minor_digits else "no digits"
+        raise errors.invalid(pointer, f"must have {digits} after the point: that is what the currency has")
+    return abs(rounded)  # -0 is 0
