@@ -28,7 +28,7 @@ from petstore.server.waitress import Server
 from petstore.services import open_services
 from petstore.settings import Settings
 from petstore.web.pagination import make_cursor
-from tests.big_shop import BIG, BUSY, LISTS, PAIRS, SMALL, asked, deep_cursor, fill
+from tests.sql.big_shop import BIG, BUSY, LISTS, PAIRS, SMALL, asked, deep_cursor, fill
 
 ROUNDS = 101  # of which the median is shown; in each, the small shop is asked and then the big one
 PATHS = {

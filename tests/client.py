@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests import contract
+from tests import openapi_contract as contract
 from tests.logs import collector
 
 NOTHING = object()

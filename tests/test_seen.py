@@ -3,7 +3,7 @@
 import pytest
 
 from petstore.app import create_router
-from tests.contract import SEEN
+from tests.openapi_contract import SEEN
 
 
 def test_every_problem_of_a_routes_own_was_answered(request):

@@ -7,7 +7,7 @@ import time
 from petstore.cache import redis_connection
 from petstore.cache.decorator import cached
 from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
-from tests import writes
+from tests.cache import writes
 
 KEYS, WRITERS = 4, 2  # each process has one writer; each writer its own number under each key
 DEADLY = KEYS - 1  # the key at which writers die

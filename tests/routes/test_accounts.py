@@ -13,7 +13,7 @@ from petstore.settings import networks
 from tests.client import Client
 from tests.conftest import eventually, running
 from tests.factories import PASSWORD
-from tests.search import tables_with
+from tests.table_search import tables_with
 
 NEW_PASSWORD = "a staple of another make"
 ANA, BOB = "Ana@example.com", "bob@example.com"

@@ -10,7 +10,7 @@ import pytest
 from petstore import db
 from petstore.repository import audit
 from tests.factories import PASSWORD
-from tests.search import tables_with
+from tests.table_search import tables_with
 
 NEW_PASSWORD = "a staple of another make"
 DAY = datetime(2026, 3, 1, tzinfo=timezone.utc)

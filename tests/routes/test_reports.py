@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from petstore.db.queries import load_reports, sql_folder
-from tests import contract
+from tests import openapi_contract as contract
 from tests.client import Client
 from tests.conftest import eventually
 

@@ -13,7 +13,7 @@ from petstore.repository import sessions
 from tests.client import Client
 from tests.conftest import eventually, running
 from tests.factories import PASSWORD
-from tests.search import tables_with
+from tests.table_search import tables_with
 
 ANA, BOB = "Ana@example.com", "bob@example.com"
 NEW_PASSWORD = "a staple of another make"

@@ -1,0 +1,353 @@
+"""The pages in a real Chromium, from the first look to the first purchase. Needs Debian's packages chromium and chromium-driver.
+
+SCREENSHOTS=docs/images scripts/test --all tests/contract/test_browser.py makes the pictures of the README anew.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from petstore import errors
+from petstore.cli import seeding
+from petstore.domain import logins
+from tests.conftest import eventually
+from tests.factories import PASSWORD
+from tests.openapi_contract import DOCUMENT
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="there is no Chromium: apt-get install chromium chromium-driver"),
+]
+WIDE, PHONE = (1280, 900), (320, 640)
+EMAIL = "ana@example.com"
+
+
+def patiently(condition):
+    """A browser beside other tests is slow."""
+    eventually(condition, 30)
+
+
+class Browser:
+    """A headless Chromium for which no host exists but ours; it remembers what it asked for, and what its console said."""
+
+    def __init__(self, driver, base):
+        self.driver, self.base, self.asked = driver, base, []
+
+    def open(self, path):
+        self.driver.get("about:blank")  # another part of the same page would not be loaded anew
+        self.driver.get(self.base + path)
+
+    def all(self, css):
+        return self.driver.find_elements("css selector", css)
+
+    def one(self, css):
+        """The one element that is there and to be seen, waited for."""
+        patiently(lambda: any(found.is_displayed() for found in self.all(css)))
+        [found] = [found for found in self.all(css) if found.is_displayed()]
+        return found
+
+    def text(self, css):
+        return self.one(css).text
+
+    def shows(self, css, text):
+        patiently(lambda: any(text in found.text for found in self.all(css)))
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def command(self, name, **parameters):
+        """One of the DevTools protocol's."""
+        self.driver.execute_cdp_cmd(name, parameters)
+
+    def look(self, size=WIDE, scheme="light"):
+        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        width, height = size
+        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=size == PHONE)
+
+    def requests(self):
+        """Method and address of whatever it asked for in this test."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [one["params"]["request"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        self.asked += [(one["method"], one["url"]) for one in sent if not one["url"].startswith(("data:", "about:"))]
+        return self.asked
+
+    def console(self):
+        """What its console said, violations of the page's policy too."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+@contextmanager
+def chromium(folder, base):
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless",
+        "--no-sandbox",  # root has none
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--hide-scrollbars",
+        f"--user-data-dir={folder}",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options, Service(DRIVER))
+    try:
+        yield Browser(driver, base)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory, service):
+    host, port = service[1].address
+    with chromium(tmp_path_factory.mktemp("chromium"), f"http://{host}:{port}") as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chrome, make):
+    """The browser before the demo shop; afterwards, that it asked nobody but us, and that its console has nothing to say."""
+    seeding.seed_demo(make.conn, 2)
+    chrome.look()
+    chrome.requests().clear()
+    chrome.console()
+    yield chrome
+    assert {urlsplit(url).netloc for _, url in chrome.requests()} == {urlsplit(chrome.base).netloc}
+    # Chromium tells of every 4xx, and Swagger UI of each _ in a deep link: it takes that for a space as well.
+    usual = r"the server responded with a status of 4\d\d|escaping deep link whitespace with `_`"
+    assert [line for line in chrome.console() if not re.search(usual, line)] == []
+
+
+def log_in(browser, button="register", email=EMAIL, password=PASSWORD):
+    browser.one("#email").clear()
+    browser.one("#email").send_keys(email)
+    browser.one("#password").clear()
+    browser.one("#password").send_keys(password)
+    browser.one(f"#login [name={button}]").click()
+
+
+def execute(browser, operation):
+    """Press Execute; the status and JSON that the page then shows."""
+    block = f"[id='operations-{operation}']"
+    for clear in browser.all(f"{block} .btn-clear"):  # what was answered before
+        clear.click()
+    browser.one(f"{block} .execute").click()
+    status = browser.text(f"{block} .live-responses-table .response .response-col_status")
+    body = browser.run(f'return document.querySelector("{block} .live-responses-table pre").textContent')
+    return int(status.split()[0]), json.loads(body)
+
+
+def in_sight(browser, operation):
+    """Wait until the head of an operation is the topmost thing where it stands, in the upper half of the window."""
+    script = """const box = document.querySelector(`[id='operations-${arguments[0]}'] .opblock-summary`);
+        const {left, top, width, height} = box.getBoundingClientRect();
+        return top > -1 && top < innerHeight / 2 && box.contains(document.elementFromPoint(left + width / 2, top + height / 2))"""
+    patiently(lambda: browser.run(script, operation))
+
+
+def sticks_out(browser, size):
+    """Pixels by which the page is wider than the window. Of a phone's, which zooms out for a wide page, not by innerWidth."""
+    return browser.run("return document.documentElement.scrollWidth") - size[0]
+
+
+def picture(browser, name):
+    """For the README, where it was asked for."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        browser.run("document.activeElement.blur()")
+        time.sleep(2)  # Swagger UI scrolls to its place
+        browser.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+def test_a_newcomer_goes_from_the_first_page_to_a_first_purchase(browser, make):
+    browser.open("/")
+    browser.shows("#health", "ready (database ok, cache ok)")
+    assert browser.text("#version") == DOCUMENT["info"]["version"]
+    picture(browser, "home")
+    browser.one(".button").click()
+    browser.one("#operations-products-get_products")
+    shown = {found.get_attribute("id") for found in browser.all(".opblock")}
+    assert shown == {f"operations-{tags}-{name}" for tags, name in operations()}
+    log_in(browser)
+    browser.shows("#who", "Logged in as")
+    assert browser.one("#password").get_attribute("value") == ""
+    browser.one("aside a[href='#/products/get_products']").click()
+    status, products = execute(browser, "products-get_products")
+    assert (status, products["items"][0]["stock"]) == (200, 320)
+    browser.one("aside a[href='#/purchases/purchase_product']").click()
+    in_sight(browser, "purchases-purchase_product")
+    picture(browser, "docs")
+    status, invoice = execute(browser, "purchases-purchase_product")
+    assert (status, invoice["status"], invoice["total"]) == (201, "pending", "19.23")
+    rows = "SELECT i.id, i.total::text, u.email FROM invoices i JOIN users u ON u.id = i.user_id"
+    assert make.rows(rows) == [(invoice["id"], "19.23", EMAIL)]
+    assert (make.stock(1), make.stock(2)) == (318, products["items"][1]["stock"] - 1)
+    browser.one("aside a[href='#/invoices/list_invoices']").click()
+    in_sight(browser, "invoices-list_invoices")
+    assert execute(browser, "invoices-list_invoices")[1]["items"][0]["id"] == invoice["id"]
+    purchases = [url for method, url in browser.requests() if method == "POST"]
+    assert purchases == [browser.base + path for path in ("/register", "/login", "/purchase_product")]
+
+
+def operations():
+    return [
+        (operation["tags"][0].replace(" ", "_"), operation["operationId"])
+        for path in DOCUMENT["paths"].values()
+        for operation in path.values()
+    ]
+
+
+def test_an_error_leads_to_its_page(browser, make):
+    make.conn.execute("UPDATE products SET stock = 0 WHERE id = 2")
+    browser.open("/docs#/purchases/purchase_product")
+    log_in(browser)
+    browser.shows("#who", "Logged in as")
+    status, problem = execute(browser, "purchases-purchase_product")
+    assert (status, problem["type"]) == (409, "/problems/not-enough-stock")
+    link = browser.one("#refused a")
+    assert browser.text("#refused") == f"Refused with 409: {errors.NotEnoughStock.title()}"
+    link.click()
+    patiently(lambda: len(browser.driver.window_handles) == 2)  # a new one: the first keeps its login
+    first, second = browser.driver.window_handles
+    browser.driver.switch_to.window(second)
+    assert urlsplit(browser.driver.current_url).path == "/problems/not-enough-stock"
+    assert browser.text("h1") == errors.NotEnoughStock.title()
+    browser.driver.close()
+    browser.driver.switch_to.window(first)
+    assert "Logged in as" in browser.text("#who")
+    browser.open("/problems/price-changed")
+    picture(browser, "problem")
+
+
+def test_a_deep_link_opens_its_operation_and_nothing_covers_it(browser):
+    for size in (WIDE, PHONE):
+        browser.look(size)
+        browser.open("/docs#/purchases/purchase_product")
+        browser.one("#operations-purchases-purchase_product .execute")
+        in_sight(browser, "purchases-purchase_product")
+        assert sticks_out(browser, size) == 0
+
+
+@pytest.mark.parametrize(
+    ("button", "email", "password", "said"),
+    [
+        ("log-in", "nobody@example.com", PASSWORD, "Email or password is wrong, or the account is disabled."),
+        ("register", "known@example.com", "never this one", "Email or password is wrong, or the account is disabled."),
+        ("register", EMAIL, "short", "The password must have 8 to 256 characters"),
+        (
+            "register",
+            EMAIL,
+            "password1",
+            "The password is among the most common passwords, which are tried first: choose another",
+        ),
+        ("register", "ana@example", PASSWORD, "The email must be an email address such as ana@example.com"),
+    ],
+)
+def test_the_login_says_why_it_did_not_work(browser, make, button, email, password, said):
+    make.user("Known@example.com")
+    browser.open("/docs")
+    log_in(browser, button, email, password)
+    browser.shows("#failed", said)
+    assert browser.text("#who") == "Not logged in."
+    assert browser.all(".authorization__btn.locked") == []
+
+
+def test_who_has_an_account_is_let_in_by_either_button_and_out_again(browser, make):
+    make.user("known@example.com")
+    browser.open("/docs")
+    log_in(browser, "register", "known@example.com", PASSWORD)
+    browser.shows("#who", "Logged in as known@example.com")
+    log_in(browser, "log-in", "known@example.com", "never this one")
+    browser.shows("#failed", "Email or password is wrong")
+    assert "Logged in as known@example.com" in browser.text("#who")  # and so it is
+    browser.one("#log-out").click()
+    browser.shows("#who", "Not logged in.")
+    patiently(lambda: make.rows("SELECT end_reason FROM sessions WHERE ended_at IS NOT NULL") == [("logout",)])
+    assert browser.run("return getComputedStyle(document.getElementById('log-out')).display") == "none"
+
+
+def test_a_login_that_has_to_wait_says_how_long(browser, make):
+    make.user(EMAIL)
+    browser.open("/docs")
+
+    def waits():
+        log_in(browser, "log-in", EMAIL, "never this one")
+        patiently(lambda: browser.run("return !busy"))
+        return re.search(r"try again in [1-9]\d* s\.$", browser.text("#failed"))
+
+    patiently(waits)
+
+
+def test_a_login_that_ended_is_told(browser, make, service):
+    browser.open("/docs#/users/get_profile")
+    log_in(browser)
+    browser.shows("#who", "Logged in as")
+    assert execute(browser, "users-get_profile")[0] == 200
+    make.conn.execute("UPDATE sessions SET ended_at = now(), end_reason = 'logout'")
+    logins.forget(service[0], 1)
+    assert execute(browser, "users-get_profile")[0] == 401
+    browser.shows("#who", "The login of this access token has ended; log in again.")
+    status, problem = execute(browser, "users-get_profile")
+    assert (status, problem["type"]) == (401, "/problems/unauthorized")  # the token is no longer sent
+
+
+def test_a_token_that_expires_is_told_and_so_is_a_service_that_is_gone(make, with_settings, tmp_path):
+    with with_settings(token_seconds=2) as (_, server), chromium(tmp_path, "http://{}:{}".format(*server.address)) as other:
+        other.open("/docs")
+        log_in(other)
+        other.shows("#who", "The access token has expired: log in again.")
+        server.stop()
+        log_in(other, "log-in")
+        other.shows("#failed", "The service does not answer. Is it still running?")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/problems", "/problems/credit-exceeds-invoice"])
+def test_nothing_sticks_out_and_all_text_can_be_read(browser, path, size, scheme):
+    browser.look(size, scheme)
+    browser.open(path)
+    browser.one("#operations-users-register" if path == "/docs" else "main")
+    assert sticks_out(browser, size) == 0
+    pale = browser.run(_PALE)
+    assert pale == []
+
+
+# Our own elements whose text has a contrast of less than 4.5 to what is behind it (WCAG 2.2, 1.4.3).
+_PALE = """
+const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const light = (colour) => {
+  const [r, g, b] = channels(colour).map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = (element) => {
+  for (let e = element; e; e = e.parentElement) {
+    const colour = getComputedStyle(e).backgroundColor;
+    if (channels(colour)[3] !== 0) return colour;
+  }
+  return "rgb(255, 255, 255)";
+};
+return [...document.querySelectorAll("body *:not(#reference *, script, noscript)")]
+  .filter((e) => [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+  .map((e) => {
+    const [a, b] = [light(getComputedStyle(e).color), light(behind(e))];
+    return [e.textContent.trim().slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+  })
+  .filter(([, contrast]) => contrast < 4.5);
+"""

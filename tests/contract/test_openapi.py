@@ -1,0 +1,239 @@
+"""The OpenAPI document: it is the one that is committed, it is whole, and its examples are what the service does."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from petstore.app import openapi_document
+from petstore.cli import seeding
+from petstore.db.queries import load_reports
+from petstore.repository import audit, idempotency, invoices, products, sessions, users
+from petstore.web.pagination import LIMIT
+from petstore.web.validation import SCHEMAS, validate
+from tests.openapi_contract import DOCUMENT
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
+OPERATIONS = {
+    operation["operationId"]: (method, path, operation)
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+}
+
+
+def test_the_document_that_is_committed_is_that_of_the_service(anyone):
+    served = anyone.get("/openapi.json").json()
+    assert served == openapi_document()
+    assert json.loads(COMMITTED.read_text("utf-8")) == served, "stale: scripts/openapi >docs/openapi.json"
+
+
+@pytest.mark.slow
+def test_the_document_is_valid_openapi():
+    from openapi_spec_validator import OpenAPIV31SpecValidator
+
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+@pytest.mark.parametrize("operation_id", OPERATIONS)
+def test_every_operation_says_all_that_a_client_needs(operation_id):
+    method, path, operation = OPERATIONS[operation_id]
+    assert operation["summary"]
+    assert operation["description"]
+    assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
+    assert operation["security"] in ([], [{"access_token": []}])
+    named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"}
+    assert named == set(re.findall("{(.*?)}", path))
+    for parameter in operation["parameters"]:
+        assert parameter["description"]
+        assert parameter["schema"]
+    if "requestBody" in operation:
+        assert operation["requestBody"]["content"]["application/json"]["examples"]
+    for status, response in operation["responses"].items():
+        assert response["description"]
+        assert "X-Request-ID" in response["headers"]
+        if status >= "400":
+            assert response["content"]["application/problem+json"]["examples"]
+    assert {"413", "429", "500", "503"} <= set(operation["responses"])
+    assert ("401" in operation["responses"]) == bool(operation["security"] or operation_id in ("login", "refresh"))
+    assert ("304" in operation["responses"]) == (method == "get")
+
+
+def test_every_operation_has_an_id_of_its_own():
+    assert len(OPERATIONS) == sum(len(operations) for operations in DOCUMENT["paths"].values())
+
+
+def test_what_has_the_same_title_is_the_same_type():
+    found = {}
+
+    def walk(part):
+        if isinstance(part, dict):
+            if isinstance(part.get("title"), str):
+                kind = {key: value for key, value in part.items() if key != "description"}
+                assert found.setdefault(part["title"], kind) == kind, part["title"]
+            for child in part.values():
+                walk(child)
+        elif isinstance(part, list):
+            for child in part:
+                walk(child)
+
+    walk([{name: value for name, value in schema.items() if name != "examples"} for schema in SCHEMAS.values()])
+    assert {*found} - {"Parameters"} <= {*DOCUMENT["components"]["schemas"]}
+
+
+def test_a_parameter_has_no_default_that_clients_would_send_beside_another():
+    """Generated clients send defaults: GET /products?id=1 would be ?id=1&limit=50, which is refused."""
+    for parameter in OPERATIONS["get_products"][2]["parameters"]:
+        assert "default" not in parameter["schema"]
+    assert f"; {LIMIT} if it is left out" in SCHEMAS["parameters"]["properties"]["limit"]["description"]
+
+
+def test_every_member_of_a_problem_is_in_its_schema():
+    types = DOCUMENT["components"]["schemas"]
+    for example in DOCUMENT["components"]["examples"].values():
+        assert example["value"].keys() <= types["Problem"]["properties"].keys()
+        for fault in example["value"].get("errors", ()):
+            assert fault.keys() <= types["Fault"]["properties"].keys()
+
+
+ROWS = {
+    "profile": users.User,
+    "account": users.Account,
+    "session": sessions.Session,
+    "audit_entry": audit.Entry,
+    "own_audit_entry": audit.OwnEntry,
+    "idempotency_key": idempotency.Key,
+    "product": products.Product,
+    "movement": products.Movement,
+    "invoice_summary": invoices.Invoice,
+    "invoice_detail": invoices.InvoiceDetail,
+    "invoice_event": invoices.Event,
+    "credit_note": invoices.CreditNote,
+    "credit_note_line": invoices.CreditNoteLine,
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_members_of_an_answer_are_the_fields_of_its_row(name):
+    whole = {"invoice_detail": {"invoice_id"}, "invoice_event": {"invoice_id"}, "credit_note_line": {"credit_note_id"}}.get(
+        name, set()
+    )
+    parts = {"credit_note": {"lines"}}.get(name, set())
+    assert set(SCHEMAS[name]["properties"]) - parts == {field.name for field in fields(ROWS[name])} - whole
+    assert set(SCHEMAS[name]["required"]) == set(SCHEMAS[name]["properties"])
+
+
+@pytest.mark.parametrize("name", [name for name, schema in SCHEMAS.items() if "examples" in schema])
+def test_every_example_is_valid(name):
+    for example in SCHEMAS[name]["examples"]:
+        if not re.search(r'"\$ref"', json.dumps(SCHEMAS[name])):  # those are held against the service below
+            validate(name, example)
+
+
+# ── the examples are what happens ────────────────────────────────────────────────────────────────────────────────────────
+
+VARYING = {
+    "created_at",
+    "updated_at",
+    "expires_at",
+    "access_token",
+    "refresh_token",
+    "id",
+    "subject_id",
+    "day",
+    "n",
+    "kid",
+    "value",
+}
+
+
+def alike(found, example):
+    """The same but for times, tokens and ids, whose kind is the same."""
+    if isinstance(example, dict):
+        assert found.keys() == example.keys()
+        for name, value in example.items():
+            if name in VARYING:
+                assert type(found[name]) is type(value), name
+            else:
+                alike(found[name], value)
+    elif isinstance(example, list):
+        assert len(found) == len(example)
+        for one, other in zip(found, example, strict=True):
+            alike(one, other)
+    elif not (isinstance(example, str) and re.fullmatch(r"C?\d{4}-\d{6}", example)):
+        assert found == example
+    else:
+        assert re.fullmatch(r"C?\d{4}-\d{6}", found)
+
+
+def examples(operation_id):
+    """Those of the requests, and that of the answer, of an operation; of a page, its items."""
+    operation = OPERATIONS[operation_id][2]
+    (answer,) = (found for status, found in operation["responses"].items() if status in ("200", "201", "204"))
+    taken, given = values(operation.get("requestBody", {})), values(answer)
+    return [*taken.values()], given.get("a page", {}).get("items"), given.get("example")
+
+
+def values(part):
+    """The examples of a request body or an answer, by name."""
+    found = part.get("content", {}).get("application/json", {}).get("examples", {})
+    return {name: example["value"] for name, example in found.items()}
+
+
+def test_the_examples_are_what_the_service_takes_and_answers(make, clients):
+    """One walk through the demo shop: each request is an example of the document, and so is each answer."""
+    boss = make.user("admin@petstore.example", role="admin")
+    seeding.seed_demo(make.conn, 2)
+    seen = set()
+    with clients() as ana, clients(boss) as admin:
+
+        def ask(client, operation_id, number=0, status=200, query="", headers=None, **path):
+            taken, items, one = examples(operation_id)
+            method, target, _ = OPERATIONS[operation_id]
+            body = {"body": taken[number]} if taken else {}
+            answer = client.request(method.upper(), target.format(**path) + query, headers=headers, **body)
+            assert answer.status == status, operation_id
+            if status < 300 and status != 204 and number == 0:
+                found = answer.json()
+                expected = items if "items" in found and items is not None else one
+                alike(found["items"] if expected is items else found, expected)
+                seen.add(operation_id)
+            return answer
+
+        ask(ana, "register", status=201)
+        ana.token = ask(ana, "login").json()["access_token"]
+        ask(ana, "get_products", query="?id=1")
+        ask(ana, "get_products", query="?limit=1")
+        ask(ana, "get_profile")
+        ask(ana, "purchase_product", status=201, headers={"Idempotency-Key": "my first purchase"})
+        ask(ana, "list_invoices")
+        ask(ana, "get_invoice", invoice_id=1)
+        ask(ana, "export_account")
+        ask(admin, "list_all_invoices")
+        ask(admin, "list_movements", query="?id=1&limit=1")
+        ask(admin, "change_invoice", invoice_id=1)
+        ask(admin, "create_credit_note", invoice_id=1, status=201)
+        ask(ana, "purchase_product", 1, status=201)
+        ask(ana, "cancel_invoice", invoice_id=2)
+        ask(ana, "purchase_product", status=201)
+        product_id = ask(admin, "create_product", status=201).json()["id"]
+        ask(admin, "modify_product", query=f"?id={product_id}")
+        ask(admin, "list_audit_entries", query="?action=product.update&limit=1")
+        for report in load_reports().values():
+            ask(admin, f"report_{report.path.stem}", query="?limit=1" if "limit" in report.parameters else "")
+        ask(admin, "modify_product", 1, query=f"?id={product_id}")
+        ask(admin, "change_invoice", 1, invoice_id=1)
+        ask(admin, "list_accounts", query="?email=ana@example.com")
+        ask(ana, "livez")
+        ask(ana, "readyz")
+        ask(ana, "jwks")
+        ask(ana, "change_password", status=204)
+        again = {**examples("login")[0][0], "password": examples("change_password")[0][0]["new_password"]}
+        ana.token = ana.post("/login", again).json()["access_token"]
+        ask(admin, "change_account", user_id=2)
+        admin.patch("/admin/users/2", {"active": True})
+        ana.token = ana.post("/login", again).json()["access_token"]
+        ask(ana, "delete_account", status=204)
+    shown = {name for name in OPERATIONS if examples(name)[1] or examples(name)[2]}
+    assert shown - seen == {"refresh"}  # which answers as login does
