@@ -13,6 +13,7 @@ from petstore import __version__, db, signals
 from petstore.auth import signing_keys
 from petstore.cli.accounts import create_admin, set_password
 from petstore.cli.database import migrate, seed
+from petstore.cli.housekeep import housekeep
 from petstore.cli.keys import generate_keys, rotate_keys
 from petstore.cli.openapi import openapi
 from petstore.cli.output import CommandError, report
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     command(create_admin).add_argument("email", metavar="EMAIL")
     command(set_password).add_argument("email", metavar="EMAIL")
     command(openapi)
+    _add_housekeep_options(command(housekeep))
     _add_key_options(command(generate_keys), command(rotate_keys))
     connecting = command(psql)
     connecting.add_argument("--owner", action="store_true", help="as the owner of the schema; the first argument")
@@ -100,6 +102,11 @@ def _add_serve_options(serving: argparse.ArgumentParser, working: argparse.Argum
     working.set_defaults(command=worker)
     for name in ("listener", "line"):
         working.add_argument(name, type=int)
+
+
+def _add_housekeep_options(keeping: argparse.ArgumentParser) -> None:
+    keeping.add_argument("--once", action="store_true", help="do it once, and end: status 1 when something could not be removed")
+    keeping.add_argument("--line", type=int, help=argparse.SUPPRESS)  # a socket of `serve`, whose end is that of this process
 
 
 def _add_key_options(making: argparse.ArgumentParser, rotating: argparse.ArgumentParser) -> None:

@@ -25,6 +25,11 @@ def workers(service: int) -> list[int]:
     return [pid for pid in children(service) if b"\0worker\0" in _command(pid)]
 
 
+def housekeepers(service: int) -> list[int]:
+    """The processes in which a `petstore serve` removes what has had its time."""
+    return [pid for pid in children(service) if b"\0housekeep\0" in _command(pid) and is_alive(pid)]
+
+
 def _command(pid: int) -> bytes:
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -1,4 +1,4 @@
-"""The processes that serve, all on one socket: started, started again when they die, replaced one by one, drained at the end."""
+"""The processes of `petstore serve`, workers on one socket and housekeeping: restarted, replaced, drained at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from petstore.cli.output import CommandError, report
 from petstore.server.limits import DRAIN_SECONDS, RETIRE_SECONDS
@@ -19,26 +19,29 @@ from petstore.server.limits import DRAIN_SECONDS, RETIRE_SECONDS
 # we were started so that it is (by `python -m petstore`).
 _SAFELY = ("-P",) if sys.version_info >= (3, 11) and sys.path[0] != os.getcwd() else ()
 COMMAND: tuple[str, ...] = (sys.executable, *_SAFELY, "-m", "petstore")
-_START_SECONDS = 30  # that a worker may take until it is ready
-_STOP_SECONDS = DRAIN_SECONDS + 5  # after which a worker that was told to end is killed
+_START_SECONDS = 30  # that a process may take until it is ready
+_STOP_SECONDS = DRAIN_SECONDS + 5  # after which a process that was told to end is killed
 _LONGEST_PAUSE = 4.0  # seconds before another is started, where one after the other dies
 _OFTEN_SECONDS = 10  # between two deaths that count as one after the other
 _POLL_SECONDS = 0.2
 
 
-class Worker:
-    """One process. It says through `line` that it is ready, and by its end that it has died; so it learns of our death, too."""
+class Child:
+    """One process. It says through `line` that it is ready, and by its end that it has died; so it learns of our death, too.
 
-    def __init__(self, listener: socket.socket, environ: Mapping[str, str]) -> None:
+    arguments: of `petstore`; the numbers of the files that it gets, and of its end of `line`, come after them.
+    """
+
+    def __init__(self, arguments: Sequence[str], files: Sequence[int], environ: Mapping[str, str]) -> None:
         self.ready = self.leaving = False
         self.old = False  # to be replaced
         self.until = time.monotonic() + _START_SECONDS  # when it is overdue with what it is doing
         self.line, theirs = socket.socketpair()
-        files = listener.fileno(), theirs.fileno()
         with theirs:
+            files = (*files, theirs.fileno())
             # In a session of its own: Ctrl-C and the end of a terminal come to us alone.
             self.process = subprocess.Popen(
-                [*COMMAND, "worker", *map(str, files)],
+                [*COMMAND, *arguments, *map(str, files)],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 pass_fds=files,
@@ -51,15 +54,36 @@ class Worker:
         self.process.send_signal(number)
 
 
+class _Pause:
+    """What ends is replaced at once; but where one dies after the other, with longer and longer pauses."""
+
+    def __init__(self) -> None:
+        self._seconds = self._begun = 0.0
+
+    def begin(self) -> None:
+        now = time.monotonic()
+        again = now < self._begun + _OFTEN_SECONDS
+        self._seconds = min(self._seconds * 2 + 0.25, _LONGEST_PAUSE) if again else 0.0
+        self._begun = now
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self._begun + self._seconds
+
+
 class Supervisor:
-    """So many workers on a socket. `run()` serves until `stop()`; that and `reload()` are safe in a signal handler."""
+    """So many workers on a socket, and a housekeeping process beside them, once they are ready.
+
+    `run()` serves until `stop()`; that and `reload()` are safe in a signal handler.
+    """
 
     def __init__(self, listener: socket.socket, count: int, environ: Mapping[str, str]) -> None:
         self._listener, self._count, self._environ = listener, count, environ
-        self._workers: list[Worker] = []  # by age
+        self._workers: list[Child] = []  # by age
+        self._housekeeping: Child | None = None
         self._selector = selectors.DefaultSelector()
         self._stopping = self._reloading = self._announced = False
-        self._start_at = self._pause = self._died_at = 0.0
+        self._pause, self._housekeeping_pause = _Pause(), _Pause()
 
     def stop(self) -> None:
         """Drain all and end."""
@@ -81,7 +105,7 @@ class Supervisor:
         finally:
             self._end()
 
-    def _ready(self) -> list[Worker]:
+    def _ready(self) -> list[Child]:
         return [worker for worker in self._workers if worker.ready and not worker.leaving]
 
     def _keep(self) -> None:
@@ -91,41 +115,59 @@ class Supervisor:
             report("reloading")
             for worker in self._workers:
                 worker.old = True
+            if self._housekeeping:
+                self._housekeeping.tell(signal.SIGTERM, _STOP_SECONDS)
         staying = [worker for worker in self._workers if not worker.leaving]
         old = [worker for worker in staying if worker.old]
         if old and len(self._ready()) > self._count:
             old[0].tell(signal.SIGHUP, RETIRE_SECONDS + _STOP_SECONDS)
         missing = len(staying) < self._count
         due = len(staying) == self._count == len(self._workers) and bool(old)
-        if (missing or due) and time.monotonic() >= self._start_at:
-            self._start()
+        if (missing or due) and self._pause.over:
+            started = self._start(["worker"], [self._listener.fileno()], self._pause)
+            self._workers += [started] if started else []
+        if self._announced and not self._housekeeping and self._housekeeping_pause.over:
+            self._housekeeping = self._start(["housekeep", "--line"], [], self._housekeeping_pause)
 
-    def _start(self) -> None:
+    def _start(self, arguments: Sequence[str], files: Sequence[int], pause: _Pause) -> Child | None:
         try:
-            worker = Worker(self._listener, self._environ)
+            child = Child(arguments, files, self._environ)
         except OSError as error:
-            report(f"no worker can be started: {error.strerror}")
-            self._put_off()
-        else:
-            self._workers.append(worker)
-            self._selector.register(worker.line, selectors.EVENT_READ, worker)
+            report(f"no {arguments[0]} process can be started: {error.strerror}")
+            pause.begin()
+            return None
+        self._selector.register(child.line, selectors.EVENT_READ, child)
+        return child
+
+    def _children(self) -> list[Child]:
+        return [*self._workers, *([self._housekeeping] if self._housekeeping else [])]
 
     def _look(self) -> None:
-        """Take what workers tell, and kill what is overdue."""
+        """Take what the processes tell, and kill what is overdue."""
         for key, _ in self._selector.select(_POLL_SECONDS):
             if key.data.line.recv(1):
                 key.data.ready, key.data.until = True, math.inf
             else:
                 self._bury(key.data)
-        for worker in self._workers:
-            if time.monotonic() > worker.until:
-                worker.process.kill()
+        for child in self._children():
+            if time.monotonic() > child.until:
+                child.process.kill()
 
-    def _bury(self, worker: Worker) -> None:
-        self._selector.unregister(worker.line)
-        worker.line.close()
-        self._workers.remove(worker)
-        status = worker.process.wait()
+    def _bury(self, child: Child) -> None:
+        self._selector.unregister(child.line)
+        child.line.close()
+        status = child.process.wait()
+        if child is not self._housekeeping:
+            self._workers.remove(child)
+            self._worker_ended(child, status)
+            return
+        self._housekeeping = None
+        if not child.leaving:
+            report(f"housekeeping {child.process.pid} has ended by itself (status {status}): another takes its place")
+            self._housekeeping_pause.begin()
+
+    def _worker_ended(self, worker: Child, status: int) -> None:
+        """Say what the end of a worker means."""
         replaced = [one for one in self._workers if one.old]
         if worker.leaving:
             if worker.old and not replaced and not self._stopping:
@@ -139,19 +181,12 @@ class Supervisor:
             report(f"the new worker does not get ready (status {status}): the old ones serve on")
             for one in replaced:
                 one.old = False
-        self._put_off()
-
-    def _put_off(self) -> None:
-        """What ends is replaced at once; but one after the other, with longer and longer pauses."""
-        now = time.monotonic()
-        again = now < self._died_at + _OFTEN_SECONDS
-        self._pause = min(self._pause * 2 + 0.25, _LONGEST_PAUSE) if again else 0.0
-        self._died_at, self._start_at = now, now + self._pause
+        self._pause.begin()
 
     def _end(self) -> None:
         self._listener.close()
-        for worker in self._workers:
-            worker.tell(signal.SIGTERM, _STOP_SECONDS)
-        while self._workers:
+        for child in self._children():
+            child.tell(signal.SIGTERM, _STOP_SECONDS)
+        while self._children():
             self._look()
         self._selector.close()

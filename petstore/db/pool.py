@@ -34,6 +34,11 @@ _OPTIONS = "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transactio
 logger = logging.getLogger(__name__)
 
 
+def server_options(url: str) -> str:
+    """The server's own deadlines for a connection; what the URL itself says comes last, and so it counts."""
+    return f"{_OPTIONS} {conninfo_to_dict(url).get('options', '')}"
+
+
 class Database:
     """A pool of connections to one database that is known to be the right one.
 
@@ -57,8 +62,7 @@ class Database:
             kwargs={
                 **CONNECTING,
                 "application_name": "petstore",
-                # What the URL itself says comes last, and so it counts.
-                "options": f"{_OPTIONS} {conninfo_to_dict(url).get('options', '')}",
+                "options": server_options(url),
             },
             configure=configure,
         )

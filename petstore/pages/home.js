@@ -12,7 +12,8 @@ async function ask() {
   try {
     const answer = await fetch("/readyz", { cache: "no-store" });
     const said = await answer.json();
-    if (answer.ok) show(said.status, `${said.status} (database ${said.database}, cache ${said.cache})`);
+    const late = said.housekeeping === "late" ? ", housekeeping late" : "";
+    if (answer.ok) show(said.status, `${said.status} (database ${said.database}, cache ${said.cache}${late})`);
     else show("down", said.detail);
   } catch {
     show("down", "does not answer");

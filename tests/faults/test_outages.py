@@ -57,14 +57,14 @@ def test_readyz_asks_redis_itself(make, with_settings, own_redis):
     with with_settings(redis_url=own_redis.url) as (services, server), Client(server.address) as client:
         services.db.check()
         own_redis.stop()
-        assert client.get("/readyz").json() == {"status": "degraded", "database": "ok", "cache": "down"}
+        assert client.get("/readyz").json() == {"status": "degraded", "database": "ok", "cache": "down", "housekeeping": "ok"}
 
 
 def test_without_redis_the_cache_is_off_and_the_service_ready(make, with_settings):
     make.product()
     with with_settings(redis_url=None) as (_, server), Client(server.address) as client:
         assert client.get("/products")["X-Cache"] == "BYPASS"
-        assert client.get("/readyz").json() == {"status": "ready", "database": "ok", "cache": "off"}
+        assert client.get("/readyz").json() == {"status": "ready", "database": "ok", "cache": "off", "housekeeping": "ok"}
 
 
 def test_a_database_that_is_down_is_a_503_with_retry_after_and_live_all_the_same(with_settings):

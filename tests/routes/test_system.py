@@ -1,7 +1,14 @@
+import pytest
+
+from petstore.cli.housekeep import Housekeeping
+from tests.aged import LIMITS, age
+from tests.client import Client
+
+
 def test_livez_and_readyz_say_yes(anyone):
     assert (anyone.get("/livez").status, anyone.get("/livez").json()) == (200, {"status": "ok"})
     ready = anyone.get("/readyz")
-    assert (ready.status, ready.json()) == (200, {"status": "ready", "database": "ok", "cache": "ok"})
+    assert (ready.status, ready.json()) == (200, {"status": "ready", "database": "ok", "cache": "ok", "housekeeping": "ok"})
 
 
 def test_another_schema_version_is_not_ready_until_it_is_back(make, anyone):
@@ -16,3 +23,32 @@ def test_another_schema_version_is_not_ready_until_it_is_back(make, anyone):
         make.conn.execute("DELETE FROM schema_version WHERE version = 999")
     assert anyone.get("/readyz").status == 200
     assert anyone.get("/products").status == 200
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_readyz_says_degraded_when_housekeeping_is_more_than_an_hour_late(make, ana, anyone, settings, kind):
+    age(make, ana.id, kind, LIMITS[kind] + 0.98)
+    expected = {"status": "ready", "database": "ok", "cache": "ok", "housekeeping": "ok"}
+    assert anyone.get("/readyz").json() == expected
+    age(make, ana.id, kind, LIMITS[kind] + 1.02)
+    late = anyone.get("/readyz")
+    assert (late.status, late.json()) == (200, expected | {"status": "degraded", "housekeeping": "late"})
+    assert Housekeeping(settings.database_url).run()
+    assert anyone.get("/readyz").json() == expected
+
+
+def test_what_is_kept_for_ever_makes_no_housekeeping_late(make, ana, anyone):
+    make.conn.execute("INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES (sha256(''), 1, '2020-01-01')")
+    make.conn.execute(
+        "INSERT INTO audit_log (action, subject_id, fields, created_at) VALUES ('user.update', 1, '{}', '2020-01-01')"
+    )
+    assert anyone.get("/readyz").json()["housekeeping"] == "ok"
+
+
+def test_without_redis_and_late_readyz_says_both(make, ana, own_redis, with_settings):
+    age(make, ana.id, "idempotency keys", 26)
+    with with_settings(redis_url=own_redis.url) as (services, server), Client(server.address) as client:
+        services.db.check()
+        own_redis.stop()
+        expected = {"status": "degraded", "database": "ok", "cache": "down", "housekeeping": "late"}
+        assert client.get("/readyz").json() == expected

@@ -1,0 +1,98 @@
+"""`petstore housekeep`: removes what has had its time, in a process of its own and outside of any request."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import select
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+
+from petstore import db, embedded, signals
+from petstore.cli.output import report
+from petstore.repository import audit, idempotency, sessions, system
+from petstore.settings import Settings
+
+BATCH = 1000  # rows that each purge removes at most: LIMIT in its file
+_PAUSE_SECONDS = 60
+# What each removes. Logins come after the tokens of theirs: these go with them, and are few then.
+PURGES: Mapping[str, Callable[[db.Connection], int]] = {
+    "idempotency keys": idempotency.purge_keys,
+    "refresh tokens": sessions.purge_refresh_tokens,
+    "logins": sessions.purge_sessions,
+    "addresses": audit.purge_addresses,
+}
+logger = logging.getLogger(__name__)
+
+
+def housekeep(settings: Settings, options: argparse.Namespace) -> None:
+    """Remove keys, tokens, logins and addresses that have had their time: every minute, or --once."""
+    line = None if options.line is None else socket.socket(fileno=options.line)
+    with embedded.attached(settings, report) as found:
+        housekeeping = Housekeeping(found.database_url or "", line)
+        if options.once:
+            if not housekeeping.run():
+                raise SystemExit(1)
+            return
+        try:
+            if line:
+                line.sendall(b"1")
+            ended = False
+            while not ended:
+                housekeeping.run()
+                ended = housekeeping.parent_ended(_PAUSE_SECONDS)
+        except signals.Interrupted:
+            pass  # the usual end
+
+
+class Housekeeping:
+    """The purges of one database. line: a socket whose other end the parent holds as long as it lives."""
+
+    def __init__(self, url: str, line: socket.socket | None = None) -> None:
+        self._url, self._line = url, line
+        self._faults: dict[str, str] = {}  # what keeps a purge from working, as the log has it
+
+    def run(self) -> bool:
+        """Remove all that has had its time; whether all of it could be tried. A purge that fails does not stop the others."""
+        for name, purge in PURGES.items():
+            try:
+                removed = self._purge(purge)
+            except db.Error as error:
+                self._note(name, error)
+            else:
+                self._faults.pop(name, None)
+                if removed:
+                    logger.info("%d %s removed", removed, name)
+        return not self._faults
+
+    def parent_ended(self, seconds: float) -> bool:
+        """Wait for the end of the parent, so long at most; whether it has come."""
+        return bool(select.select([self._line] if self._line else [], [], [], seconds)[0])
+
+    def _purge(self, purge: Callable[[db.Connection], int]) -> int:
+        """In batches, each of which a signal leaves whole; the rows removed."""
+        removed, full = 0, True
+        options = {"options": db.server_options(self._url), "application_name": "petstore housekeep"}
+        with closing(db.connect(self._url, **options)) as conn:
+            while full and not self.parent_ended(0):
+                with signals.held():
+                    batch = _batch(conn, purge)
+                removed, full = removed + batch, batch >= BATCH
+        return removed
+
+    def _note(self, name: str, error: db.Error) -> None:
+        """Log a fault when it is new, not once a minute."""
+        text = str(error).strip().partition("\n")[0]
+        fault = f"{name} cannot be removed: {text}" if error.sqlstate else f"the database cannot be reached: {text}"
+        if fault not in self._faults.values():
+            logger.warning(fault)
+        self._faults[name] = fault
+
+
+def _batch(conn: db.Connection, purge: Callable[[db.Connection], int]) -> int:
+    """One transaction; the rows removed: none while another process is at it."""
+    conn.deadline = time.monotonic() + db.REQUEST_SECONDS
+    with conn.transaction():
+        return purge(conn) if system.lock_housekeeping(conn) else 0
