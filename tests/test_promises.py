@@ -74,7 +74,12 @@ def test_one_module_alone_knows_each_library():
         "bottle": {"petstore.app", "petstore.web.plugin"},
         "jwt": {"petstore.auth.signing_keys", "petstore.auth.tokens"},
         "email_validator": {"petstore.emails"},
-        "waitress": {"petstore.server.hashing_lane", "petstore.server.waitress", "petstore.server.waitress_channel"},
+        "waitress": {
+            "petstore.server.hashing_lane",
+            "petstore.server.setup",
+            "petstore.server.waitress",
+            "petstore.server.waitress_channel",
+        },
         "jsonschema": {"petstore.web.validation"},
         "iso4217": {"petstore.settings"},
         "swagger_ui_bundle": {"petstore.routes.pages"},

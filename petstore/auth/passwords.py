@@ -11,6 +11,7 @@ import os
 import re
 import time
 import unicodedata
+from functools import cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,18 @@ _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$ZhmgdKOfqCm3ZQeIVUJo6w$ac3NEiin4w8oZtN
 _PARAMETERS = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$")
 
 
+def setup() -> None:
+    """Once in each process that serves: bounds what hashing keeps of memory, and loads the list of common passwords."""
+    _give_memory_back()
+    _common()
+
+
 def password_fault(password: str, email: str, minimum: int) -> str | None:
     """Why this cannot be the new password of the account with this email, or None. Never repeats it."""
     password = _normal(password)
     if not minimum <= len(password) <= MAX_LENGTH:
         return f"must have {minimum} to {MAX_LENGTH} characters"
-    if f"\n{password.casefold()}\n" in _COMMON:
+    if f"\n{password.casefold()}\n" in _common():
         return "is among the most common passwords, which are tried first: choose another"
     name = unicodedata.normalize("NFC", email.rpartition("@")[0]).casefold()
     if len(name) >= _SHORTEST_NAME and name in password.casefold():
@@ -88,6 +95,7 @@ def _give_memory_back() -> None:
         libc.mallopt(-8, 1)
 
 
+@cache
 def _common() -> str:
     """The 30,000 most common passwords, most of them from real leaks, each between line ends.
 
@@ -98,7 +106,3 @@ def _common() -> str:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return "\n".join(["", *module.FREQUENCY_LISTS["passwords"], ""])
-
-
-_give_memory_back()
-_COMMON = _common()

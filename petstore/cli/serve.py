@@ -20,6 +20,7 @@ from petstore.cli.supervisor import Supervisor
 from petstore.db.errors import WrongDatabase, WrongQuery
 from petstore.limits.hashing import CORES
 from petstore.server.limits import listen
+from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.services import Services, open_services
 from petstore.settings import Settings, variable
@@ -67,6 +68,8 @@ def _refuse_early(settings: Settings, options: argparse.Namespace) -> None:
 def worker(settings: Settings, options: argparse.Namespace) -> None:
     """Serve in one of several processes; `serve` starts it, with a socket that listens and a line to itself."""
     signals.call(sys.exit)  # nothing has begun yet
+    setup()
+    passwords.setup()
     with (
         open_services(settings) as services,
         socket.socket(fileno=options.listener) as listener,

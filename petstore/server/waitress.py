@@ -25,7 +25,6 @@ _IDLE_SECONDS = 60  # that a connection may stay open with nothing asked after a
 _SWEEP_SECONDS = 0.5
 _POLL_SECONDS = 0.2
 logger = logging.getLogger(__name__)
-logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests than threads is no event
 
 
 class Server:

@@ -8,7 +8,6 @@ import socket
 import time
 from typing import Any
 
-from waitress import receiver
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import Task, WSGITask
@@ -23,9 +22,6 @@ _BY_STATUS = {
     for problem in (errors.BadRequest, errors.TooLarge, errors.HeadersTooLarge, errors.InternalError, errors.NotImplementedHere)
 }
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
-# waitress ends these with `$`, which lets a line feed by that others take for the end of the line (RFC 9112, 7.1).
-receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]+\Z")
-receiver.CHUNK_EXT_RE = re.compile(receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]

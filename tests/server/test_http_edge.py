@@ -647,9 +647,11 @@ def test_when_every_connection_is_taken_the_idle_ones_make_room(start):
 LIMITED = """
 import logging, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
+from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.settings import Settings
 from tests.server.test_http_edge import hello
+setup()
 logging.basicConfig()
 server = Server(hello, Settings(listen=("127.0.0.1", 0), read_seconds=1, connections=1000))
 signal.signal(signal.SIGTERM, lambda *_: server.stop())
@@ -804,9 +806,11 @@ def test_it_listens_by_name_and_on_either_kind_of_address(host):
 
 QUIET = """
 import signal
+from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.settings import Settings
 from tests.server.test_http_edge import slow
+setup()
 server = Server(slow, Settings(listen=("127.0.0.1", 0)))
 signal.signal(signal.SIGTERM, lambda *_: server.stop())
 print(server.address[1], flush=True)
