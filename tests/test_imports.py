@@ -1,6 +1,7 @@
 """To import petstore changes nothing in the process: what serving needs changed, setup() changes."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from waitress import receiver
 
 import petstore
+from tests.test_front import talk
+from tests.test_workers import serve  # noqa: F401
 
 # Run in a fresh interpreter. What is written in C opens its files unseen; ours are opened by Python.
 PROGRAM = """
@@ -99,3 +102,12 @@ print(asked)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("['mallopt']\n", "")
+
+
+@pytest.mark.slow
+def test_a_worker_of_the_service_is_set_up(serve):  # noqa: F811
+    service = serve("--workers", "1")
+    ends_in_line_feed = b"POST /login HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5\n\r\nhello\r\n0\r\n\r\n"
+    ((status, _, body),) = talk(service.address, ends_in_line_feed)
+    assert (status, json.loads(body)["type"]) == (400, "/problems/bad-request")
+    assert service.end(signal.SIGTERM) == 0
