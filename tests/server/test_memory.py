@@ -28,7 +28,7 @@ def family(pid: int) -> list[Path]:
     """A process of the service, and those it has begun that are the service too."""
     process = Path(f"/proc/{pid}")
     children = [int(child) for task in (process / "task").iterdir() for child in (task / "children").read_text().split()]
-    ours = [child for child in children if b"petstore\0serve" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    ours = [child for child in children if b"-m\0petstore\0" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return [process, *(one for child in ours for one in family(child))]
 
 
