@@ -64,7 +64,7 @@ class Housekeeping:
             else:
                 self._faults.pop(name, None)
                 if removed:
-                    logger.info("%d %s removed", removed, name)
+                    logger.info("%s removed: %d", name, removed)
         return not self._faults
 
     def parent_ended(self, seconds: float) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from petstore import db
-from petstore.cli.housekeep import BATCH, PURGES, Housekeeping
+from petstore.cli.housekeep import BATCH, PURGES, Housekeeping, _batch
 from petstore.db.queries import sql_folder
 from petstore.repository import system
 from tests.aged import LIMITS, age, left
@@ -152,24 +152,42 @@ def test_a_fault_is_told_when_it_begins_and_not_again_until_it_has_ended(make, s
     assert warnings(caplog) == [fault, fault]
 
 
-def test_a_database_that_is_away_or_frozen_is_told_once_and_found_again(make, ana, settings, caplog, tmp_path):
-    url, host = settings.database_url, parse_qs(urlsplit(settings.database_url).query).get("host")
+@pytest.fixture
+def between(settings, tmp_path):
+    """A proxy before the database, and the URL to it."""
+    url = urlsplit(settings.database_url)
+    host = parse_qs(url.query).get("host")
     if not host:
         pytest.skip("the server has no socket of which the name is known")
+    with Proxy(tmp_path / ".s.PGSQL.5432", Path(host[0]) / ".s.PGSQL.5432") as proxy:
+        yield proxy, url._replace(query=f"host={tmp_path}").geturl()
+
+
+def test_a_database_that_is_away_or_frozen_is_told_once_and_found_again(make, ana, caplog, between):
+    proxy, url = between
+    housekeeping = Housekeeping(url)
     age(make, ana.id, "idempotency keys", 25)
-    with Proxy(tmp_path / ".s.PGSQL.5432", Path(host[0]) / ".s.PGSQL.5432") as between:
-        housekeeping = Housekeeping(url.replace(urlsplit(url).query, f"host={tmp_path}"))
-        between.refusing = True
-        assert [housekeeping.run(), housekeeping.run()] == [False, False]
-        [told] = warnings(caplog)
-        assert told.startswith("the database cannot be reached: ")
-        between.refusing, between.swallowing = False, True
+    proxy.refusing = True
+    assert [housekeeping.run(), housekeeping.run()] == [False, False]
+    [told] = warnings(caplog)
+    assert told.startswith("the database cannot be reached: ")
+    proxy.refusing, proxy.swallowing = False, True
+    started = time.monotonic()
+    assert not housekeeping.run()
+    assert time.monotonic() - started < 3 * len(PURGES)
+    proxy.swallowing = False
+    assert housekeeping.run()
+    assert left(make, "idempotency keys") == []
+
+
+def test_a_batch_ends_when_the_database_freezes_in_it(make, between):
+    proxy, url = between
+    with db.connect(url) as conn:
+        proxy.swallowing = True
         started = time.monotonic()
-        assert not housekeeping.run()
-        assert time.monotonic() - started < 4 * 3
-        between.swallowing = False
-        assert housekeeping.run()
-        assert left(make, "idempotency keys") == []
+        with pytest.raises(db.Error, match="does not answer"):
+            _batch(conn, PURGES["logins"])
+        assert time.monotonic() - started < 4
 
 
 # ── as a process ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,7 +221,7 @@ def test_it_goes_on_and_ends_at_once_when_it_is_told_to(make, ana, process, tmp_
     assert started.poll() is None
     started.send_signal(how)
     assert started.wait(1) == 0
-    assert re.fullmatch(r".* INFO petstore\.cli\.housekeep: 1 idempotency keys removed\n", (tmp_path / "log").read_text())
+    assert re.fullmatch(r".* INFO petstore\.cli\.housekeep: idempotency keys removed: 1\n", (tmp_path / "log").read_text())
 
 
 @slow_test
