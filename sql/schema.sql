@@ -1,17 +1,30 @@
--- The whole Petstore schema, for PostgreSQL 14 and newer. Run once, in an empty database, after roles.sql:
+-- The complete Petstore schema, for PostgreSQL 14 and newer. Run it once, in an empty database, after roles.sql:
 --
 --   psql -d pet_ecommerce -U petstore_owner -v ON_ERROR_STOP=1 -f sql/schema.sql
 --
--- The currency is fixed here, for ever: US dollars with two digits after the point, or any other ISO 4217 currency with its own
--- number of digits, given as two settings of the session:
+-- The currency is set here and cannot be changed later. The default is US dollars with two digits after the point. Another ISO 4217
+-- currency and its number of digits are given as session settings:
 --
 --   PGOPTIONS="-c petstore.currency=JPY -c petstore.minor_digits=0" psql ... -f sql/schema.sql
 --
--- Everything happens in one transaction. A superuser may run it too: the tables belong to petstore_owner all the same.
+-- Everything runs in one transaction. A superuser may run it too: the tables still belong to petstore_owner.
+--
+-- Contents. To find an object, search for its line: CREATE TABLE users, CREATE FUNCTION next_number. Its comments, indexes, grants and
+-- triggers follow it.
+--
+--   shop and schema version   schema_version, shop, amount (a domain), refuse_change()
+--   accounts                  users, sessions, refresh_tokens
+--   audit log                 audit_log, audit_addresses, begin_request(), record_audit()
+--   catalogue                 products
+--   invoices                  invoice_statuses, invoice_transitions, invoices, invoice_details, check_invoice_total(), invoice_events
+--   numbers and credit notes  number_series, next_number(), enter_status(), credit_notes, number_credit_note(), credit_note_lines,
+--                             check_credit_note_lines(), count_credited()
+--   stock ledger              stock_movements, stock_cause(), record_stock()
+--   idempotency keys          idempotency_keys
 
 BEGIN;
 
--- Emails are unique without regard to case, in all alphabets: the database must know their letters.
+-- Emails are unique without regard to case in every alphabet, so lower() must work beyond ASCII.
 DO $$
 BEGIN
     IF current_setting('server_encoding') <> 'UTF8' OR lower('ÄŽΩ') <> 'äžω' THEN
@@ -30,7 +43,7 @@ GRANT USAGE ON SCHEMA m2_be_project TO petstore_app, petstore_report;
 SET LOCAL search_path = m2_be_project;
 
 
--- ── what this database is ────────────────────────────────────────────────────────────────────────────────────────────────
+-- ── shop and schema version ────────────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE schema_version (
     version integer NOT NULL,
@@ -39,12 +52,9 @@ CREATE TABLE schema_version (
     CONSTRAINT schema_version_positive CHECK (version > 0)
 );
 COMMENT ON TABLE schema_version
-IS 'Which schema this is: the highest version counts. The service refuses to work on any but its own.';
-COMMENT ON COLUMN schema_version.version
-IS 'What sql/schema.sql writes, and the service was made for; the greatest row is what the database is now.';
-COMMENT ON COLUMN schema_version.applied_at IS 'When the schema was brought to this version.';
-COMMENT ON CONSTRAINT schema_version_pkey ON schema_version IS 'No version is applied twice.';
-COMMENT ON CONSTRAINT schema_version_positive ON schema_version IS 'Versions count from 1.';
+IS 'Schema versions that were applied. The highest is current; the service starts only on the version it was built for.';
+COMMENT ON COLUMN schema_version.version IS 'Version number. The highest row is the version of this database.';
+COMMENT ON COLUMN schema_version.applied_at IS 'When this version was applied.';
 GRANT SELECT ON schema_version TO petstore_app, petstore_report;
 
 INSERT INTO schema_version (version) VALUES (5);
@@ -59,22 +69,20 @@ CREATE TABLE shop (
     CONSTRAINT shop_currency_iso_4217 CHECK (currency ~ '^[A-Z]{3}$'),
     CONSTRAINT shop_minor_digits_range CHECK (minor_digits BETWEEN 0 AND 4)
 );
-COMMENT ON TABLE shop IS 'The one row of facts that are fixed when the schema is made.';
-COMMENT ON COLUMN shop.id IS 'Always 1, so that there is no second row.';
-COMMENT ON COLUMN shop.currency IS 'ISO 4217 code of every amount in this database.';
-COMMENT ON COLUMN shop.minor_digits IS 'Digits after the point that the currency has: 2 for USD, 0 for JPY, 3 for KWD.';
-COMMENT ON COLUMN shop.instance_id IS 'Tells this database from every other: the cache keeps its entries apart by it.';
-COMMENT ON CONSTRAINT shop_pkey ON shop IS 'With shop_single_row: one row at most.';
-COMMENT ON CONSTRAINT shop_single_row ON shop IS 'A database is one shop, with one currency.';
-COMMENT ON CONSTRAINT shop_currency_iso_4217 ON shop
-IS 'Three capital letters, as in ISO 4217; whether they are a currency is for the service to know.';
+COMMENT ON TABLE shop IS 'Facts about the shop that are fixed when the schema is created. Always one row.';
+COMMENT ON COLUMN shop.id IS 'Always 1, so that there is only one row.';
+COMMENT ON COLUMN shop.currency IS 'ISO 4217 code of the currency of every amount in this database.';
+COMMENT ON COLUMN shop.minor_digits IS 'Digits after the decimal point in this currency: 2 for USD, 0 for JPY, 3 for KWD.';
+COMMENT ON COLUMN shop.instance_id
+IS 'Identifies this database. Cache keys contain it, so that databases that share a Redis do not share entries.';
+COMMENT ON CONSTRAINT shop_currency_iso_4217 ON shop IS 'The form only. The service checks that ISO 4217 has the code.';
 COMMENT ON CONSTRAINT shop_minor_digits_range ON shop IS 'ISO 4217 has currencies without minor digits and with up to four.';
 GRANT SELECT ON shop TO petstore_app, petstore_report;
 
 INSERT INTO shop (currency, minor_digits)
 SELECT
     coalesce(given.currency, 'USD') AS currency,
-    -- Of a currency that is given, the digits must be too: NULL is refused.
+    -- A currency without its digits gives NULL here, which the column rejects.
     CASE WHEN given.currency IS NULL THEN 2 ELSE given.minor_digits END AS minor_digits
 FROM (
     SELECT
@@ -82,8 +90,7 @@ FROM (
         nullif(current_setting('petstore.minor_digits', true), '')::integer AS minor_digits
 ) AS given;
 
--- An amount of money: exact, never negative, never NaN (which sorts above every number, so the upper bound keeps it out),
--- with no more digits than the currency has. A CHECK cannot read shop, so the number of digits is written into it here.
+-- A CHECK cannot read the table shop, so the number of digits is written into the domain when it is created.
 DO $$
 BEGIN
     EXECUTE format(
@@ -94,10 +101,10 @@ BEGIN
     );
 END
 $$;
-COMMENT ON DOMAIN amount IS 'Money in the currency of the shop: exact, not negative, at most its minor digits.';
+COMMENT ON DOMAIN amount IS 'Money in the currency of the shop: exact, not negative, at most the minor digits of the currency.';
 COMMENT ON CONSTRAINT amount_range ON DOMAIN amount
-IS 'Keeps out NaN, which sorts above every number; the bound itself is beyond any invoice.';
-COMMENT ON CONSTRAINT amount_minor_digits ON DOMAIN amount IS 'A fraction of the smallest coin is refused, never rounded.';
+IS 'Also rejects NaN, which sorts above every number. The upper bound is far above any invoice.';
+COMMENT ON CONSTRAINT amount_minor_digits ON DOMAIN amount IS 'Fractions of the smallest coin are rejected, not rounded.';
 
 CREATE FUNCTION refuse_change() RETURNS trigger
 LANGUAGE plpgsql
@@ -108,10 +115,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION refuse_change()
-IS 'For triggers: keeps the books append-only, for the owner too, who may only TRUNCATE them.';
+IS 'Trigger function: rejects the change. Keeps the books append-only, also for the owner, who can only TRUNCATE them.';
 
 
--- ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- ── accounts ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE users (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -124,7 +131,7 @@ CREATE TABLE users (
     erased_at timestamptz,
     CONSTRAINT users_pkey PRIMARY KEY (id),
     CONSTRAINT users_email_form CHECK (char_length(email) BETWEEN 3 AND 254 AND email LIKE '_%@_%'),
-    -- The cost is bounded too: whoever checks a password has to spend m KiB and t passes on it.
+    -- Verifying a password takes m KiB of memory and t passes, so both are limited.
     CONSTRAINT users_password_is_a_hash CHECK (
         password ~ '^\$argon2id\$v=19\$m=[0-9]{1,6},t=[0-9]{1,2},p=[0-9]{1,2}\$[A-Za-z0-9+/]{1,86}\$[A-Za-z0-9+/]{1,86}$'
     ),
@@ -138,48 +145,47 @@ CREATE TABLE users (
     )
 );
 COMMENT ON TABLE users
-IS 'Everybody who can log in, or could. A row stays, because invoices name it; erasing takes out what is personal.';
-COMMENT ON COLUMN users.id IS 'Never given again; the claim sub of access tokens.';
+IS 'Everyone who can log in, or once could. Rows are never deleted, because invoices refer to them; erasing an account '
+'removes its personal data.';
+COMMENT ON COLUMN users.id IS 'Never reused. The sub claim of access tokens.';
 COMMENT ON COLUMN users.email IS 'As typed; unique without regard to case. NULL when erased.';
 COMMENT ON COLUMN users.password IS 'Argon2id hash as a PHC string, never the password. NULL when erased.';
-COMMENT ON COLUMN users.role IS 'user: buys. admin: keeps the catalogue and the invoices too.';
-COMMENT ON COLUMN users.active IS 'false: disabled by an admin, or erased. No login, and no token counts.';
-COMMENT ON COLUMN users.token_version IS 'Grows when every login of the account has to end: a new password, disabling, erasing.';
+COMMENT ON COLUMN users.role IS 'user: a customer. admin: also manages the catalogue, accounts and invoices.';
+COMMENT ON COLUMN users.active
+IS 'false: disabled by an admin, or erased. The account cannot log in, and its tokens are rejected.';
+COMMENT ON COLUMN users.token_version IS 'Increased to end all sessions of the account: on a new password, disabling or erasure.';
 COMMENT ON COLUMN users.created_at IS 'When the account was registered.';
-COMMENT ON COLUMN users.erased_at IS 'When the account was deleted by its owner; NULL while it stands.';
-COMMENT ON CONSTRAINT users_pkey ON users IS 'Invoices, events, movements, logins and keys name their user by it.';
+COMMENT ON COLUMN users.erased_at IS 'When the owner deleted the account; NULL if it was not deleted.';
 COMMENT ON CONSTRAINT users_email_form ON users
-IS 'The least there is to an address, 254 characters at most (RFC 5321); the service checks the rest.';
+IS 'A minimal check; 254 characters is the limit of RFC 5321. The service checks the rest.';
 COMMENT ON CONSTRAINT users_password_is_a_hash ON users
-IS 'Argon2id as a PHC string with a bounded cost: neither a password in clear nor a hash that takes minutes gets in.';
-COMMENT ON CONSTRAINT users_role_known ON users
-IS 'The roles that the service knows; what each may do stands in its route table.';
-COMMENT ON CONSTRAINT users_token_version_positive ON users IS 'Counts from 1.';
+IS 'Argon2id as a PHC string with a bounded cost. Rejects plain-text passwords, and hashes that take minutes to verify.';
 COMMENT ON CONSTRAINT users_whole_or_erased ON users
-IS 'Email and password are there, or all that is personal is gone; nothing in between.';
+IS 'An account has an email and a password, or it is erased: nothing personal left, not an admin, not active.';
 
 CREATE UNIQUE INDEX users_email_key ON users (lower(normalize(email)));
 COMMENT ON INDEX users_email_key
-IS 'One account per address, however its letters are cased or composed; also what login looks up.';
+IS 'One account per email address, whatever its case or Unicode composition. Login looks accounts up by it.';
 
 CREATE INDEX users_active_admins ON users (id) WHERE role = 'admin' AND active;
-COMMENT ON INDEX users_active_admins IS 'Whether there is another admin, without walking over all customers.';
+COMMENT ON INDEX users_active_admins IS 'Finds the other active admins without scanning all customers.';
 
 GRANT
 SELECT, INSERT (email, password, role), UPDATE (email, password, role, active, token_version, erased_at)
 ON users TO petstore_app;
 
--- By column: neither the hash of a password nor what ends logins is anything to report.
+-- By column: reports must not read password and token_version.
 GRANT SELECT (id, email, role, active, created_at, erased_at) ON users TO petstore_report;
 
 CREATE TRIGGER users_stay BEFORE DELETE ON users
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER users_stay ON users IS 'Accounts are erased by an UPDATE, never deleted: the books name them.';
+COMMENT ON TRIGGER users_stay ON users IS 'Accounts are erased by an UPDATE, never deleted, because the books refer to them.';
 
 CREATE TRIGGER users_ended_stays_ended BEFORE UPDATE ON users
 FOR EACH ROW WHEN (old.erased_at IS NOT NULL OR new.token_version < old.token_version)
 EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER users_ended_stays_ended ON users IS 'An erased account does not come back, and no old token gets valid again.';
+COMMENT ON TRIGGER users_ended_stays_ended ON users
+IS 'An erased account cannot be restored, and token_version cannot decrease, which would make revoked tokens valid again.';
 
 CREATE TABLE sessions (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -197,28 +203,24 @@ CREATE TABLE sessions (
     CONSTRAINT sessions_ended_whole CHECK ((ended_at IS NULL) = (end_reason IS NULL))
 );
 COMMENT ON TABLE sessions
-IS 'Logins. One lives while it is neither ended nor expired, its user is active, and its token_version is still the user''s.';
-COMMENT ON COLUMN sessions.id IS 'Never given again; the claim sid of access tokens.';
-COMMENT ON COLUMN sessions.user_id IS 'Who logged in.';
-COMMENT ON COLUMN sessions.token_version IS 'That of the user at the login.';
-COMMENT ON COLUMN sessions.address IS 'Where the login came from.';
-COMMENT ON COLUMN sessions.created_at IS 'The moment of the login; no refresh prolongs it beyond a year from here.';
+IS 'Login sessions. A session is live if it has not ended or expired, its user is active and its token_version is still '
+'that of the user.';
+COMMENT ON COLUMN sessions.id IS 'Never reused. The sid claim of access tokens.';
+COMMENT ON COLUMN sessions.user_id IS 'The account that logged in.';
+COMMENT ON COLUMN sessions.token_version IS 'token_version of the user at login.';
+COMMENT ON COLUMN sessions.address IS 'Client address at login; NULL if unknown.';
+COMMENT ON COLUMN sessions.created_at IS 'Time of the login. No refresh extends the session beyond 365 days after it.';
 COMMENT ON COLUMN sessions.expires_at
-IS 'Until when its refresh token can be used; each use prolongs it, to a year after the login at most.';
-COMMENT ON COLUMN sessions.ended_at IS 'When it was ended before its time; NULL while it lives, and when it just expired.';
-COMMENT ON COLUMN sessions.end_reason IS 'logout; or reuse: a refresh token was used twice, so somebody else may have it.';
-COMMENT ON CONSTRAINT sessions_pkey ON sessions IS 'What access tokens and refresh tokens name their login by.';
-COMMENT ON CONSTRAINT sessions_user_id_fkey ON sessions IS 'Only an account can log in; an erased one has its logins deleted.';
-COMMENT ON CONSTRAINT sessions_ends_later ON sessions IS 'A login lives for some time at least.';
-COMMENT ON CONSTRAINT sessions_end_reason_known ON sessions
-IS 'The two ways to end one login; what ends them all is users.token_version.';
-COMMENT ON CONSTRAINT sessions_ended_whole ON sessions IS 'What was ended says why, and nothing else does.';
+IS 'When its refresh token expires. Each refresh extends it, up to 365 days after the login.';
+COMMENT ON COLUMN sessions.ended_at IS 'When the session was ended early; NULL while it is live, and if it simply expired.';
+COMMENT ON COLUMN sessions.end_reason IS 'logout; or reuse: a refresh token was used twice, so it may be stolen.';
+COMMENT ON CONSTRAINT sessions_ended_whole ON sessions IS 'An ended session has a reason; any other has none.';
 
 CREATE INDEX sessions_of_user ON sessions (user_id);
-COMMENT ON INDEX sessions_of_user IS 'The logins of one account.';
+COMMENT ON INDEX sessions_of_user IS 'Sessions of one account.';
 
 CREATE INDEX sessions_age ON sessions (expires_at);
-COMMENT ON INDEX sessions_age IS 'What is long over, to be removed.';
+COMMENT ON INDEX sessions_age IS 'For the purge of sessions that expired long ago.';
 
 GRANT
 SELECT, INSERT (user_id, token_version, address, expires_at), UPDATE (expires_at, ended_at, end_reason), DELETE
@@ -227,7 +229,7 @@ ON sessions TO petstore_app;
 CREATE TRIGGER sessions_ended_stays_ended BEFORE UPDATE OF ended_at, end_reason ON sessions
 FOR EACH ROW WHEN (old.ended_at IS NOT NULL)
 EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER sessions_ended_stays_ended ON sessions IS 'A login that was ended is never revived.';
+COMMENT ON TRIGGER sessions_ended_stays_ended ON sessions IS 'A session that was ended cannot be revived.';
 
 CREATE TABLE refresh_tokens (
     token_hash bytea NOT NULL,
@@ -238,25 +240,24 @@ CREATE TABLE refresh_tokens (
     CONSTRAINT refresh_tokens_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions ON DELETE CASCADE,
     CONSTRAINT refresh_tokens_hash_sha256 CHECK (octet_length(token_hash) = 32)
 );
-COMMENT ON TABLE refresh_tokens IS 'The refresh tokens of logins, used and unused: only the newest of a login is unused.';
-COMMENT ON COLUMN refresh_tokens.token_hash IS 'SHA-256 of the token, which has 256 random bits; the token itself is nowhere.';
-COMMENT ON COLUMN refresh_tokens.session_id IS 'The login that it prolongs.';
-COMMENT ON COLUMN refresh_tokens.created_at IS 'When it was given to the client.';
-COMMENT ON COLUMN refresh_tokens.used_at IS 'When it was traded for the next one; NULL for the newest.';
-COMMENT ON CONSTRAINT refresh_tokens_pkey ON refresh_tokens IS 'A token that is shown is looked up by its hash.';
-COMMENT ON CONSTRAINT refresh_tokens_session_id_fkey ON refresh_tokens IS 'The tokens of a login are deleted with it.';
-COMMENT ON CONSTRAINT refresh_tokens_hash_sha256 ON refresh_tokens IS 'SHA-256 has 32 bytes: no token in clear by mistake.';
+COMMENT ON TABLE refresh_tokens IS 'Refresh tokens of sessions, used and unused. Only the newest token of a session is unused.';
+COMMENT ON COLUMN refresh_tokens.token_hash IS 'SHA-256 of the token, which has 256 random bits. The token itself is not stored.';
+COMMENT ON COLUMN refresh_tokens.session_id IS 'The session that the token extends.';
+COMMENT ON COLUMN refresh_tokens.created_at IS 'When the token was issued.';
+COMMENT ON COLUMN refresh_tokens.used_at IS 'When it was exchanged for the next token; NULL for the newest.';
+COMMENT ON CONSTRAINT refresh_tokens_hash_sha256 ON refresh_tokens
+IS 'SHA-256 has 32 bytes: a token in plain text does not get in by mistake.';
 
 CREATE INDEX refresh_tokens_of_session ON refresh_tokens (session_id);
-COMMENT ON INDEX refresh_tokens_of_session IS 'What goes with a login that is removed.';
+COMMENT ON INDEX refresh_tokens_of_session IS 'Finds the tokens to delete with their session (ON DELETE CASCADE).';
 
 CREATE INDEX refresh_tokens_used ON refresh_tokens (used_at) WHERE used_at IS NOT NULL;
-COMMENT ON INDEX refresh_tokens_used IS 'What was used long ago, to be removed.';
+COMMENT ON INDEX refresh_tokens_used IS 'For the purge of tokens that were used long ago.';
 
 GRANT SELECT, INSERT (token_hash, session_id), UPDATE (used_at), DELETE ON refresh_tokens TO petstore_app;
 
 
--- ── audit log ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- ── audit log ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE audit_log (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -269,34 +270,33 @@ CREATE TABLE audit_log (
     CONSTRAINT audit_log_action_form CHECK (action ~ '^[a-z_]{1,30}\.[a-z]{1,10}$')
 );
 COMMENT ON TABLE audit_log
-IS 'Who changed what, and when: ids and names of columns, never a value. '
-'Append-only; written by triggers, whoever changes a row.';
-COMMENT ON COLUMN audit_log.id IS 'Grows with the entries; of two that overlap in time, not always in the order of created_at.';
+IS 'Who changed what and when: ids and column names, never values. Append-only; written by triggers, whoever changes a row.';
+COMMENT ON COLUMN audit_log.id IS 'Increasing. For overlapping transactions, its order can differ from that of created_at.';
 COMMENT ON COLUMN audit_log.created_at IS 'Start of the transaction that made the change.';
-COMMENT ON COLUMN audit_log.actor_id IS 'The user who did it; NULL for a change made in SQL or at the command line.';
+COMMENT ON COLUMN audit_log.actor_id IS 'The user who made the change; NULL for a change made in SQL or at the command line.';
 COMMENT ON COLUMN audit_log.action IS 'What was changed, and how: user.update, product.create, session.end.';
-COMMENT ON COLUMN audit_log.subject_id IS 'The id of the row that was changed.';
-COMMENT ON COLUMN audit_log.fields IS 'The columns that an update changed.';
-COMMENT ON CONSTRAINT audit_log_pkey ON audit_log IS 'What an address names its entry by.';
-COMMENT ON CONSTRAINT audit_log_action_form ON audit_log IS 'Subject, point, verb: user.update. No room for a value.';
+COMMENT ON COLUMN audit_log.subject_id IS 'Id of the row that was changed.';
+COMMENT ON COLUMN audit_log.fields IS 'Names of the columns that an update changed.';
+COMMENT ON CONSTRAINT audit_log_action_form ON audit_log
+IS 'Subject, dot, verb: user.update. The form has no room for personal values.';
 
 CREATE INDEX audit_log_age ON audit_log (created_at, id);
 COMMENT ON INDEX audit_log_age IS 'The log by time.';
 
 CREATE INDEX audit_log_of_actor ON audit_log (actor_id, created_at, id);
-COMMENT ON INDEX audit_log_of_actor IS 'What one user did, by time.';
+COMMENT ON INDEX audit_log_of_actor IS 'Actions of one user by time.';
 
 CREATE INDEX audit_log_of_action ON audit_log (action, created_at, id);
-COMMENT ON INDEX audit_log_of_action IS 'One kind of entries by time, however rare they are.';
+COMMENT ON INDEX audit_log_of_action IS 'Entries with one action by time, however rare they are.';
 
 CREATE INDEX audit_log_of_account ON audit_log (subject_id) WHERE action LIKE 'user.%';
-COMMENT ON INDEX audit_log_of_account IS 'What was done to one account.';
+COMMENT ON INDEX audit_log_of_account IS 'Changes made to one account.';
 
 GRANT SELECT ON audit_log TO petstore_app;
 
 CREATE TRIGGER audit_log_stay BEFORE UPDATE OR DELETE ON audit_log
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER audit_log_stay ON audit_log IS 'The log is only ever added to.';
+COMMENT ON TRIGGER audit_log_stay ON audit_log IS 'The log is append-only.';
 
 CREATE TABLE audit_addresses (
     audit_id bigint NOT NULL,
@@ -306,17 +306,13 @@ CREATE TABLE audit_addresses (
     CONSTRAINT audit_addresses_audit_id_fkey FOREIGN KEY (audit_id) REFERENCES audit_log
 );
 COMMENT ON TABLE audit_addresses
-IS 'From which address what the log tells was asked for. '
-'Apart from it, so that it can be erased: with the account, or after 90 days.';
-COMMENT ON COLUMN audit_addresses.audit_id IS 'The entry that it belongs to.';
-COMMENT ON COLUMN audit_addresses.created_at IS 'That of the entry; 90 days from here it is removed.';
-COMMENT ON COLUMN audit_addresses.address IS 'Client of the request, as the trusted proxies tell it.';
-COMMENT ON CONSTRAINT audit_addresses_pkey ON audit_addresses IS 'One address per entry.';
-COMMENT ON CONSTRAINT audit_addresses_audit_id_fkey ON audit_addresses
-IS 'No address without an entry; entries without an address are many.';
+IS 'Client addresses of audit log entries. A separate table, so that they can be erased: with the account, or after 90 days.';
+COMMENT ON COLUMN audit_addresses.audit_id IS 'The entry that the address belongs to.';
+COMMENT ON COLUMN audit_addresses.created_at IS 'Same as created_at of the entry. The row is deleted 90 days later.';
+COMMENT ON COLUMN audit_addresses.address IS 'Client address of the request, as reported by the trusted proxies.';
 
 CREATE INDEX audit_addresses_age ON audit_addresses (created_at);
-COMMENT ON INDEX audit_addresses_age IS 'What is older than 90 days, to be removed.';
+COMMENT ON INDEX audit_addresses_age IS 'For the purge of addresses older than 90 days.';
 
 GRANT SELECT, DELETE ON audit_addresses TO petstore_app;
 
@@ -337,8 +333,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION begin_request(jsonb)
-IS 'What the service calls first in each transaction: {"actor_id", "address"}, which the audit log believes. '
-'Who asks cannot be erased amid it.';
+IS 'Called first in each transaction of the service that writes. Takes {"actor_id", "address"} for the audit log. '
+'Locks the row of the actor, so that the account cannot be erased during the request.';
 
 CREATE FUNCTION record_audit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
@@ -374,38 +370,40 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION record_audit()
-IS 'Writes the audit log: one row for each row that is made or changed, under the action that the trigger names.';
+IS 'Trigger function: writes one row of the audit log per changed row. The argument of the trigger is the action.';
 REVOKE EXECUTE ON FUNCTION record_audit() FROM PUBLIC;
 
--- A row made in SQL tells by itself when it was made, and nobody knows who did it: of those, only a new admin is recorded.
+-- An account created in SQL has no known actor, and its created_at is in the row. Only a new admin is worth an entry.
 CREATE TRIGGER users_create_audit AFTER INSERT ON users
 FOR EACH ROW WHEN (new.role = 'admin' OR current_setting('petstore.request', true) <> '')
 EXECUTE FUNCTION record_audit('user.create');
-COMMENT ON TRIGGER users_create_audit ON users IS 'Registrations through the service; of accounts made in SQL, the admins.';
+COMMENT ON TRIGGER users_create_audit ON users
+IS 'Logs registrations through the service; of accounts created in SQL, only admins.';
 
 CREATE TRIGGER users_update_audit AFTER UPDATE ON users
 FOR EACH ROW WHEN (new.erased_at IS NULL)
 EXECUTE FUNCTION record_audit('user.update');
-COMMENT ON TRIGGER users_update_audit ON users IS 'That role, active, email or password were changed, and never to what.';
+COMMENT ON TRIGGER users_update_audit ON users IS 'Logs that role, active, email or password changed, without the values.';
 
 CREATE TRIGGER users_erase_audit AFTER UPDATE ON users
 FOR EACH ROW WHEN (new.erased_at IS NOT NULL)
 EXECUTE FUNCTION record_audit('user.erase');
-COMMENT ON TRIGGER users_erase_audit ON users IS 'An erasure, under an action of its own.';
+COMMENT ON TRIGGER users_erase_audit ON users IS 'Logs an erasure as an action of its own.';
 
 CREATE TRIGGER sessions_start_audit AFTER INSERT ON sessions
 FOR EACH ROW WHEN (current_setting('petstore.request', true) <> '')
 EXECUTE FUNCTION record_audit('session.start');
-COMMENT ON TRIGGER sessions_start_audit ON sessions IS 'Logins through the service.';
+COMMENT ON TRIGGER sessions_start_audit ON sessions IS 'Logs logins through the service.';
 
 CREATE TRIGGER sessions_end_audit AFTER UPDATE OF ended_at ON sessions
 FOR EACH ROW EXECUTE FUNCTION record_audit('session.end');
-COMMENT ON TRIGGER sessions_end_audit ON sessions IS 'Logouts, and stolen refresh tokens that gave themselves away.';
+COMMENT ON TRIGGER sessions_end_audit ON sessions
+IS 'Logs logouts, and sessions that were ended because a refresh token was used twice.';
 
 
--- ── catalogue ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- ── catalogue ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
--- fillfactor: purchases change stock all the time; free room on the page keeps those updates off the indexes (HOT).
+-- fillfactor: purchases update stock all the time. Free space on the page allows HOT updates, which leave the indexes alone.
 CREATE TABLE products (
     id bigint GENERATED ALWAYS AS IDENTITY,
     name text NOT NULL,
@@ -422,26 +420,23 @@ CREATE TABLE products (
     CONSTRAINT products_stock_range CHECK (stock BETWEEN 0 AND 1000000000),
     CONSTRAINT products_version_positive CHECK (version > 0)
 ) WITH (fillfactor = 85);
-COMMENT ON TABLE products IS 'What is and was on sale. A deleted product keeps its row, because invoices name it.';
-COMMENT ON COLUMN products.id IS 'Never given again; the catalogue is listed, and a purchase locks, in its order.';
-COMMENT ON COLUMN products.name IS 'What it is called now; an invoice keeps the name of its day.';
-COMMENT ON COLUMN products.price IS 'Price of one piece today; an invoice keeps the price of its day.';
+COMMENT ON TABLE products IS 'Products that are or were on sale. A deleted product keeps its row, because invoices refer to it.';
+COMMENT ON COLUMN products.id IS 'Never reused. The catalogue is listed, and purchases lock products, in this order.';
+COMMENT ON COLUMN products.name IS 'Current name. An invoice keeps the name at the time of purchase.';
+COMMENT ON COLUMN products.price IS 'Current price of one piece. An invoice keeps the price at the time of purchase.';
 COMMENT ON COLUMN products.stock
-IS 'Pieces that can be sold now. Every change, also one made in psql, is written into stock_movements.';
-COMMENT ON COLUMN products.version IS 'Grows with each edit by an admin, not with purchases.';
-COMMENT ON COLUMN products.created_at IS 'When it came into the catalogue.';
-COMMENT ON COLUMN products.updated_at IS 'Time of the last edit by an admin; purchases leave it.';
-COMMENT ON COLUMN products.deleted_at IS 'NULL while on sale.';
-COMMENT ON CONSTRAINT products_pkey ON products IS 'Lines of invoices and movements of stock name a product by it.';
-COMMENT ON CONSTRAINT products_name_length ON products IS '1 to 200 characters, as the service promises its clients.';
-COMMENT ON CONSTRAINT products_name_trimmed ON products IS 'No spaces at the ends, so that names that look alike are alike.';
+IS 'Pieces that can be sold now. Every change, also one made in psql, is recorded in stock_movements.';
+COMMENT ON COLUMN products.version IS 'Increases with each edit by an admin, not with purchases. Used to detect edit conflicts.';
+COMMENT ON COLUMN products.created_at IS 'When the product was added to the catalogue.';
+COMMENT ON COLUMN products.updated_at IS 'Time of the last edit by an admin. Purchases do not change it.';
+COMMENT ON COLUMN products.deleted_at IS 'When the product was deleted; NULL while it is on sale.';
+COMMENT ON CONSTRAINT products_name_trimmed ON products IS 'No spaces at the ends: names that look the same are the same.';
 COMMENT ON CONSTRAINT products_price_range ON products
-IS '999,999,999 at most: a line of a million pieces still fits into amount.';
-COMMENT ON CONSTRAINT products_stock_range ON products IS 'Never below zero: the last guard against selling what is not there.';
-COMMENT ON CONSTRAINT products_version_positive ON products IS 'Counts from 1.';
+IS 'At most 999,999,999: a line of a million pieces still fits into the domain amount.';
+COMMENT ON CONSTRAINT products_stock_range ON products IS 'Never negative: the last guard against overselling.';
 
 CREATE INDEX products_on_sale ON products (id) WHERE deleted_at IS NULL;
-COMMENT ON INDEX products_on_sale IS 'Pages of the catalogue, without walking over what was deleted.';
+COMMENT ON INDEX products_on_sale IS 'Pages of the catalogue, without scanning deleted products.';
 
 GRANT
 SELECT, INSERT (name, price, stock), UPDATE (name, price, stock, version, updated_at, deleted_at)
@@ -453,31 +448,31 @@ CREATE TRIGGER products_create_audit AFTER INSERT ON products
 FOR EACH ROW WHEN (current_setting('petstore.request', true) <> '')
 EXECUTE FUNCTION record_audit('product.create');
 COMMENT ON TRIGGER products_create_audit ON products
-IS 'New products, through the service; of those made in SQL the ledger tells.';
+IS 'Logs products created through the service. Those created in SQL are only in stock_movements.';
 
--- Of a change of stock alone, as a purchase makes it, the ledger tells.
+-- A change of stock alone, such as a purchase, is recorded in stock_movements, not here.
 CREATE TRIGGER products_update_audit AFTER UPDATE OF name, price, version, deleted_at ON products
 FOR EACH ROW WHEN (old.deleted_at IS NOT NULL OR new.deleted_at IS NULL)
 EXECUTE FUNCTION record_audit('product.update');
-COMMENT ON TRIGGER products_update_audit ON products IS 'Edits of name, price or version, and a product that comes back.';
+COMMENT ON TRIGGER products_update_audit ON products
+IS 'Logs edits of name, price or version, and the restoring of a deleted product.';
 
 CREATE TRIGGER products_delete_audit AFTER UPDATE OF deleted_at ON products
 FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL)
 EXECUTE FUNCTION record_audit('product.delete');
-COMMENT ON TRIGGER products_delete_audit ON products IS 'A product that is taken off sale, under an action of its own.';
+COMMENT ON TRIGGER products_delete_audit ON products IS 'Logs a deletion as an action of its own.';
 
 
--- ── invoices ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- ── invoices ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE invoice_statuses (
     status text NOT NULL,
     CONSTRAINT invoice_statuses_pkey PRIMARY KEY (status),
     CONSTRAINT invoice_statuses_form CHECK (status ~ '^[a-z]{1,20}$')
 );
-COMMENT ON TABLE invoice_statuses IS 'The states of an invoice.';
-COMMENT ON COLUMN invoice_statuses.status IS 'In small letters; the API shows it as it is.';
-COMMENT ON CONSTRAINT invoice_statuses_pkey ON invoice_statuses IS 'Each state once.';
-COMMENT ON CONSTRAINT invoice_statuses_form ON invoice_statuses IS 'One plain word, 20 letters at most.';
+COMMENT ON TABLE invoice_statuses IS 'The statuses that an invoice can have.';
+COMMENT ON COLUMN invoice_statuses.status IS 'In lower case, as the API shows it.';
+COMMENT ON CONSTRAINT invoice_statuses_form ON invoice_statuses IS 'One word of at most 20 lower-case letters.';
 GRANT SELECT ON invoice_statuses TO petstore_report;
 
 INSERT INTO invoice_statuses (status)
@@ -492,14 +487,9 @@ CREATE TABLE invoice_transitions (
     CONSTRAINT invoice_transitions_moves CHECK (from_status <> to_status)
 );
 COMMENT ON TABLE invoice_transitions
-IS 'Which state may follow which: the only place that says so. What has no row here is final.';
-COMMENT ON COLUMN invoice_transitions.from_status IS 'The state that is left.';
-COMMENT ON COLUMN invoice_transitions.to_status IS 'The state that is entered.';
-COMMENT ON CONSTRAINT invoice_transitions_pkey ON invoice_transitions
-IS 'Each step once; the trigger invoices_enter_status looks here.';
-COMMENT ON CONSTRAINT invoice_transitions_from_status_fkey ON invoice_transitions IS 'Steps lead away from states that exist.';
-COMMENT ON CONSTRAINT invoice_transitions_to_status_fkey ON invoice_transitions IS 'Steps lead to states that exist.';
-COMMENT ON CONSTRAINT invoice_transitions_moves ON invoice_transitions IS 'To stay in a state is no step, and no event.';
+IS 'Allowed changes of status; they are defined only here. A status that no row leaves is final.';
+COMMENT ON COLUMN invoice_transitions.from_status IS 'Status before the change.';
+COMMENT ON COLUMN invoice_transitions.to_status IS 'Status after the change.';
 GRANT SELECT ON invoice_transitions TO petstore_app, petstore_report;
 
 INSERT INTO invoice_transitions (from_status, to_status)
@@ -527,50 +517,46 @@ CREATE TABLE invoices (
     CONSTRAINT invoices_status_fkey FOREIGN KEY (status) REFERENCES invoice_statuses
 );
 COMMENT ON TABLE invoices IS 'One row per purchase.';
-COMMENT ON COLUMN invoices.id IS 'What the API calls an invoice; has gaps, unlike its number.';
+COMMENT ON COLUMN invoices.id IS 'Identifies the invoice in the API. Has gaps, unlike number.';
 COMMENT ON COLUMN invoices.number
-IS 'Given when it becomes paid: the next of its UTC year, without gaps (number_series). 2026-000001';
-COMMENT ON COLUMN invoices.user_id IS 'The buyer; only they and admins see it.';
-COMMENT ON COLUMN invoices.status IS 'Where it stands in invoice_transitions; changed by an UPDATE, which a trigger checks.';
-COMMENT ON COLUMN invoices.total IS 'Sum of the line totals; never changes.';
-COMMENT ON COLUMN invoices.created_at IS 'Moment of the purchase. The number follows the year of the payment, not this.';
-COMMENT ON CONSTRAINT invoices_pkey ON invoices IS 'Lines, events, credit notes and movements name an invoice by it.';
-COMMENT ON CONSTRAINT invoices_number_key ON invoices IS 'No number is given twice.';
+IS 'Assigned when the invoice is paid; without gaps in its UTC year (see number_series), such as 2026-000001.';
+COMMENT ON COLUMN invoices.user_id IS 'The buyer. Only the buyer and admins can see the invoice.';
+COMMENT ON COLUMN invoices.status IS 'Current status. Changed by an UPDATE, which a trigger checks against invoice_transitions.';
+COMMENT ON COLUMN invoices.total IS 'Sum of the line totals. Never changes.';
+COMMENT ON COLUMN invoices.created_at IS 'Time of the purchase. The year in number is that of the payment, not of the purchase.';
 COMMENT ON CONSTRAINT invoices_number_form ON invoices IS 'Year, hyphen, at least six digits: 2026-000001.';
 COMMENT ON CONSTRAINT invoices_number_since_paid ON invoices
-IS 'Paid once means numbered; what was never paid uses no number up.';
-COMMENT ON CONSTRAINT invoices_user_id_fkey ON invoices IS 'Every invoice has its buyer, who stays as a row even when erased.';
-COMMENT ON CONSTRAINT invoices_status_fkey ON invoices IS 'Only states that are in invoice_statuses.';
+IS 'Every invoice that was ever paid has a number. Unpaid and cancelled invoices use none up.';
 
 CREATE INDEX invoices_of_user ON invoices (user_id, created_at, id);
-COMMENT ON INDEX invoices_of_user IS 'A customer''s invoices by time.';
+COMMENT ON INDEX invoices_of_user IS 'Invoices of one customer by time.';
 
 CREATE INDEX invoices_age ON invoices (created_at, id);
-COMMENT ON INDEX invoices_age IS 'All customers'' invoices by time.';
+COMMENT ON INDEX invoices_age IS 'Invoices of all customers by time.';
 
 CREATE INDEX invoices_of_status ON invoices (status, created_at, id);
-COMMENT ON INDEX invoices_of_status IS 'The invoices in one state by time: what waits to be paid, longest first.';
+COMMENT ON INDEX invoices_of_status IS 'Invoices with one status by time, such as unpaid ones, oldest first.';
 
 GRANT SELECT, INSERT (user_id, total), UPDATE (status) ON invoices TO petstore_app;
 GRANT SELECT ON invoices TO petstore_report;
 
 CREATE TRIGGER invoices_stay BEFORE DELETE ON invoices
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER invoices_stay ON invoices IS 'An invoice is cancelled or credited, never deleted.';
+COMMENT ON TRIGGER invoices_stay ON invoices IS 'Invoices are cancelled or credited, never deleted.';
 
 CREATE TRIGGER invoices_amount_fixed BEFORE UPDATE OF total, number ON invoices
 FOR EACH ROW WHEN (new.total <> old.total OR (old.number IS NOT NULL AND new.number IS DISTINCT FROM old.number))
 EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER invoices_amount_fixed ON invoices IS 'Neither total nor a number that was given ever changes.';
+COMMENT ON TRIGGER invoices_amount_fixed ON invoices IS 'The total never changes, and neither does a number once it is assigned.';
 
 CREATE TRIGGER invoices_create_audit AFTER INSERT ON invoices
 FOR EACH ROW WHEN (current_setting('petstore.request', true) <> '')
 EXECUTE FUNCTION record_audit('invoice.create');
-COMMENT ON TRIGGER invoices_create_audit ON invoices IS 'Purchases through the service.';
+COMMENT ON TRIGGER invoices_create_audit ON invoices IS 'Logs purchases through the service.';
 
 CREATE TRIGGER invoices_update_audit AFTER UPDATE ON invoices
 FOR EACH ROW EXECUTE FUNCTION record_audit('invoice.update');
-COMMENT ON TRIGGER invoices_update_audit ON invoices IS 'Every change of status, also one made in SQL.';
+COMMENT ON TRIGGER invoices_update_audit ON invoices IS 'Logs every change of status, also one made in SQL.';
 
 CREATE TABLE invoice_details (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -592,45 +578,37 @@ CREATE TABLE invoice_details (
     CONSTRAINT invoice_details_credited_range CHECK (credited BETWEEN 0 AND quantity),
     CONSTRAINT invoice_details_restocked_range CHECK (restocked BETWEEN 0 AND quantity)
 );
-COMMENT ON TABLE invoice_details IS 'The lines of an invoice, one per product, with name and price as they were at the purchase.';
-COMMENT ON COLUMN invoice_details.id IS 'For tools that want one column; all else names a line by invoice_id and product_id.';
-COMMENT ON COLUMN invoice_details.invoice_id IS 'The invoice it is a line of.';
-COMMENT ON COLUMN invoice_details.product_id IS 'What was bought, which may be off sale by now.';
-COMMENT ON COLUMN invoice_details.name IS 'Name of the product at the moment of purchase.';
-COMMENT ON COLUMN invoice_details.unit_price IS 'Price of one piece at the moment of purchase.';
-COMMENT ON COLUMN invoice_details.quantity IS 'Pieces bought: at most 100 request lines of 10,000.';
-COMMENT ON COLUMN invoice_details.line_total IS 'unit_price times quantity, computed by the database.';
+COMMENT ON TABLE invoice_details IS 'Lines of an invoice, one per product, with the name and price at the time of purchase.';
+COMMENT ON COLUMN invoice_details.id
+IS 'For tools that need a single-column key. Everything else identifies a line by invoice_id and product_id.';
+COMMENT ON COLUMN invoice_details.invoice_id IS 'The invoice that the line belongs to.';
+COMMENT ON COLUMN invoice_details.product_id IS 'The product bought. It may have been deleted since.';
+COMMENT ON COLUMN invoice_details.name IS 'Name of the product at the time of purchase.';
+COMMENT ON COLUMN invoice_details.unit_price IS 'Price of one piece at the time of purchase.';
+COMMENT ON COLUMN invoice_details.quantity IS 'Pieces bought: at most 100 lines of a request, of 10,000 pieces each.';
+COMMENT ON COLUMN invoice_details.line_total IS 'unit_price times quantity, computed by PostgreSQL.';
 COMMENT ON COLUMN invoice_details.credited
-IS 'Pieces that credit notes took back from the amount; kept by a trigger of credit_note_lines.';
-COMMENT ON COLUMN invoice_details.restocked IS 'Pieces that went back into stock; kept by the ledger of stock.';
-COMMENT ON CONSTRAINT invoice_details_pkey ON invoice_details
-IS 'One column that tells a line, for tools that need it; no query of the service does.';
-COMMENT ON CONSTRAINT invoice_details_invoice_id_fkey ON invoice_details IS 'No line without an invoice.';
-COMMENT ON CONSTRAINT invoice_details_product_id_fkey ON invoice_details IS 'Products that were sold stay as rows.';
+IS 'Pieces that credit notes have credited; updated by a trigger of credit_note_lines.';
+COMMENT ON COLUMN invoice_details.restocked IS 'Pieces that went back into stock; updated by record_stock().';
 COMMENT ON CONSTRAINT invoice_details_one_line_per_product ON invoice_details
-IS 'Pieces of one product are summed; credit notes and movements refer to the line by these two.';
-COMMENT ON CONSTRAINT invoice_details_name_length ON invoice_details IS 'As products_name_length.';
-COMMENT ON CONSTRAINT invoice_details_unit_price_range ON invoice_details IS 'As products_price_range.';
-COMMENT ON CONSTRAINT invoice_details_quantity_range ON invoice_details
-IS '1 to 1,000,000 pieces: 100 lines of a request, of 10,000 each.';
+IS 'Lines of a request that name the same product are summed. Credit notes and stock movements refer to this key.';
 COMMENT ON CONSTRAINT invoice_details_credited_range ON invoice_details
-IS 'Ends crediting: never more than was bought, however many credit notes are made at once.';
-COMMENT ON CONSTRAINT invoice_details_restocked_range ON invoice_details IS 'Never more goes back into stock than was bought.';
+IS 'Never more credited than bought, also with concurrent credit notes.';
 
--- No index on product_id: products are never deleted, so nothing looks for their lines, and every purchase would pay for it.
+-- No index on product_id: product rows are never deleted, so nothing looks up their lines, and each purchase would maintain it.
 GRANT SELECT, INSERT (invoice_id, product_id, name, unit_price, quantity) ON invoice_details TO petstore_app;
 GRANT SELECT ON invoice_details TO petstore_report;
 
 CREATE TRIGGER invoice_details_stay
 BEFORE DELETE OR UPDATE OF invoice_id, product_id, name, unit_price, quantity ON invoice_details
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER invoice_details_stay ON invoice_details IS 'What was sold, and at which price, never changes.';
+COMMENT ON TRIGGER invoice_details_stay ON invoice_details IS 'Product, name, price and quantity of a sale never change.';
 
 CREATE TRIGGER invoice_details_only_grow BEFORE UPDATE OF credited, restocked ON invoice_details
 FOR EACH ROW WHEN (new.credited < old.credited OR new.restocked < old.restocked)
 EXECUTE FUNCTION refuse_change();
 COMMENT ON TRIGGER invoice_details_only_grow ON invoice_details
-IS 'The two counters never go back, so nothing is credited or restocked twice.';
+IS 'Both counters only grow, so that nothing is credited or restocked twice.';
 
 CREATE FUNCTION check_invoice_total() RETURNS trigger
 LANGUAGE plpgsql
@@ -655,16 +633,17 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION check_invoice_total() IS 'For triggers: a total is the sum of its lines, when the transaction ends.';
+COMMENT ON FUNCTION check_invoice_total()
+IS 'Trigger function: the total of an invoice must be the sum of its lines when the transaction ends.';
 
 CREATE CONSTRAINT TRIGGER invoices_total_is_sum AFTER INSERT ON invoices
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_invoice_total();
-COMMENT ON TRIGGER invoices_total_is_sum ON invoices IS 'Looks at COMMIT, when the lines are there.';
+COMMENT ON TRIGGER invoices_total_is_sum ON invoices IS 'Runs at COMMIT, when the lines exist.';
 
 CREATE CONSTRAINT TRIGGER invoice_details_total_is_sum AFTER INSERT ON invoice_details
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_invoice_total();
 COMMENT ON TRIGGER invoice_details_total_is_sum ON invoice_details
-IS 'Looks at COMMIT; a line added to an old invoice fails here.';
+IS 'Runs at COMMIT. Rejects a line added to an existing invoice.';
 
 CREATE TABLE invoice_events (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -683,25 +662,19 @@ CREATE TABLE invoice_events (
     CONSTRAINT invoice_events_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
 );
 COMMENT ON TABLE invoice_events
-IS 'Each change of an invoice''s status. Append-only; only a customer''s own words can be erased.';
+IS 'Changes of an invoice''s status. Append-only; only a reason given by the customer can be erased.';
 COMMENT ON COLUMN invoice_events.id IS 'Order of the events.';
 COMMENT ON COLUMN invoice_events.invoice_id IS 'The invoice whose status changed.';
-COMMENT ON COLUMN invoice_events.from_status IS 'The state before.';
-COMMENT ON COLUMN invoice_events.to_status IS 'The state after.';
-COMMENT ON COLUMN invoice_events.actor_id IS 'The user who asked for the change.';
-COMMENT ON COLUMN invoice_events.restocked IS 'Whether the goods went back into stock with it.';
-COMMENT ON COLUMN invoice_events.reason IS 'In the words of who asked; NULL when none was given.';
+COMMENT ON COLUMN invoice_events.from_status IS 'Status before the change.';
+COMMENT ON COLUMN invoice_events.to_status IS 'Status after the change.';
+COMMENT ON COLUMN invoice_events.actor_id IS 'The user who asked for the change. A change made in SQL has no event.';
+COMMENT ON COLUMN invoice_events.restocked IS 'Whether the goods went back into stock.';
+COMMENT ON COLUMN invoice_events.reason IS 'Reason given by the actor; NULL if none was given.';
 COMMENT ON COLUMN invoice_events.created_at IS 'Start of the transaction that changed the status.';
-COMMENT ON CONSTRAINT invoice_events_pkey ON invoice_events IS 'Events are shown in the order of it.';
-COMMENT ON CONSTRAINT invoice_events_invoice_id_fkey ON invoice_events IS 'No event without an invoice.';
 COMMENT ON CONSTRAINT invoice_events_transition_fkey ON invoice_events
-IS 'Only steps that invoice_transitions allows; one that has been taken cannot be removed there.';
-COMMENT ON CONSTRAINT invoice_events_actor_id_fkey ON invoice_events
-IS 'Somebody asked for it: a change made in SQL has no event.';
+IS 'Only transitions in invoice_transitions. A transition that has been used cannot be deleted there.';
 COMMENT ON CONSTRAINT invoice_events_once ON invoice_events
-IS 'No state is left twice (the transitions have no circle), so nothing can be put back into stock twice.';
-COMMENT ON CONSTRAINT invoice_events_reason_length ON invoice_events
-IS '1 to 500 characters; no reason is NULL, never an empty text.';
+IS 'No status is left twice (the transitions have no cycle), so nothing is restocked twice.';
 
 GRANT
 SELECT, INSERT (invoice_id, from_status, to_status, actor_id, restocked, reason), UPDATE (reason)
@@ -712,15 +685,15 @@ GRANT SELECT ON invoice_events TO petstore_report;
 CREATE TRIGGER invoice_events_stay
 BEFORE DELETE OR UPDATE OF id, invoice_id, from_status, to_status, actor_id, restocked, created_at ON invoice_events
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER invoice_events_stay ON invoice_events IS 'What happened to an invoice stays as it was written.';
+COMMENT ON TRIGGER invoice_events_stay ON invoice_events IS 'Events never change.';
 
 CREATE TRIGGER invoice_events_words_only_erased BEFORE UPDATE OF reason ON invoice_events
 FOR EACH ROW WHEN (new.reason IS NOT NULL)
 EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER invoice_events_words_only_erased ON invoice_events IS 'A reason can be set to NULL, never to other words.';
+COMMENT ON TRIGGER invoice_events_words_only_erased ON invoice_events IS 'A reason can be set to NULL, but not to another text.';
 
 
--- ── numbers and credit notes ─────────────────────────────────────────────────────────────────────────────────────────────
+-- ── numbers and credit notes ───────────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE number_series (
     series text NOT NULL,
@@ -732,15 +705,11 @@ CREATE TABLE number_series (
     CONSTRAINT number_series_positive CHECK (last > 0)
 );
 COMMENT ON TABLE number_series
-IS 'The last number given in each series and UTC year. Its row is locked until the transaction that took a number ends: no gaps.';
-COMMENT ON COLUMN number_series.series IS 'invoice, or credit_note, whose numbers begin with a C.';
+IS 'Last number of each series and UTC year. The row stays locked until the transaction that takes a number ends: no gaps.';
+COMMENT ON COLUMN number_series.series IS 'invoice; or credit_note, whose numbers begin with C.';
 COMMENT ON COLUMN number_series.year IS 'UTC year of the transactions that took the numbers.';
-COMMENT ON COLUMN number_series.last IS 'The number that was given last; the next one is one more.';
-COMMENT ON CONSTRAINT number_series_pkey ON number_series
-IS 'Each series begins anew with the year; who takes a number locks this row.';
-COMMENT ON CONSTRAINT number_series_known ON number_series IS 'A further series needs a prefix of its own in next_number().';
-COMMENT ON CONSTRAINT number_series_year_range ON number_series IS 'Four digits, as the form of a number has them.';
-COMMENT ON CONSTRAINT number_series_positive ON number_series IS 'Numbers count from 1; a year without any has no row.';
+COMMENT ON COLUMN number_series.last IS 'The last number taken.';
+COMMENT ON CONSTRAINT number_series_known ON number_series IS 'A new series also needs a prefix in next_number().';
 GRANT SELECT ON number_series TO petstore_report;
 
 CREATE FUNCTION next_number(wanted text) RETURNS text
@@ -753,7 +722,7 @@ AS $$
         || s.year || '-' || lpad(s.last::text, greatest(6, length(s.last::text)), '0')
 $$;
 COMMENT ON FUNCTION next_number(text)
-IS 'The next number of a series, invoice or credit_note, in this UTC year; a transaction that fails gives it back.';
+IS 'The next number of a series (invoice or credit_note) in the current UTC year. A rollback gives it back.';
 
 CREATE FUNCTION enter_status() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
@@ -770,13 +739,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION enter_status()
-IS 'For the trigger of invoices: allows what invoice_transitions has, and gives the number on becoming paid.';
+IS 'Trigger function of invoices: allows only transitions in invoice_transitions, and assigns the number on payment.';
 
 CREATE TRIGGER invoices_enter_status BEFORE UPDATE OF status ON invoices
 FOR EACH ROW WHEN (new.status <> old.status)
 EXECUTE FUNCTION enter_status();
 COMMENT ON TRIGGER invoices_enter_status ON invoices
-IS 'Only steps of invoice_transitions; the first one that is no cancelling takes a number.';
+IS 'Allows only transitions in invoice_transitions. The first one that is not a cancellation assigns the number.';
 
 CREATE TABLE credit_notes (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -793,33 +762,26 @@ CREATE TABLE credit_notes (
     CONSTRAINT credit_notes_actor_id_fkey FOREIGN KEY (actor_id) REFERENCES users,
     CONSTRAINT credit_notes_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
 );
-COMMENT ON TABLE credit_notes
-IS 'What was taken back of an invoice, in part or whole; the invoice itself never changes an amount.';
-COMMENT ON COLUMN credit_notes.id IS 'What its lines refer to; has gaps, unlike its number.';
-COMMENT ON COLUMN credit_notes.invoice_id IS 'The invoice that it takes back from.';
-COMMENT ON COLUMN credit_notes.number IS 'The next of its UTC year, without gaps (number_series). C2026-000001';
+COMMENT ON TABLE credit_notes IS 'Credits of an invoice, in part or in full. The amounts of the invoice itself never change.';
+COMMENT ON COLUMN credit_notes.id IS 'Its lines refer to it. Has gaps, unlike number.';
+COMMENT ON COLUMN credit_notes.invoice_id IS 'The invoice that is credited.';
+COMMENT ON COLUMN credit_notes.number IS 'Without gaps in its UTC year (see number_series), such as C2026-000001.';
 COMMENT ON COLUMN credit_notes.actor_id IS 'The user who made it.';
-COMMENT ON COLUMN credit_notes.reason IS 'In the words of who made it; NULL when none was given.';
-COMMENT ON COLUMN credit_notes.created_at IS 'Start of the transaction that made it, whose UTC year its number has.';
-COMMENT ON CONSTRAINT credit_notes_pkey ON credit_notes IS 'Credit notes of an invoice are shown in the order of it.';
+COMMENT ON COLUMN credit_notes.reason IS 'Reason given by the actor; NULL if none was given.';
+COMMENT ON COLUMN credit_notes.created_at IS 'Start of the transaction that made it. Its UTC year is the year in number.';
 COMMENT ON CONSTRAINT credit_notes_of_invoice_key ON credit_notes
-IS 'For credit_note_lines, which refer to both; also finds the credit notes of an invoice.';
-COMMENT ON CONSTRAINT credit_notes_number_key ON credit_notes IS 'No number is given twice.';
+IS 'For the foreign key of credit_note_lines. Also finds the credit notes of an invoice.';
 COMMENT ON CONSTRAINT credit_notes_number_form ON credit_notes IS 'C, year, hyphen, at least six digits: C2026-000001.';
-COMMENT ON CONSTRAINT credit_notes_invoice_id_fkey ON credit_notes IS 'No credit note without an invoice.';
-COMMENT ON CONSTRAINT credit_notes_actor_id_fkey ON credit_notes IS 'Somebody made it, and stays as a row even when erased.';
-COMMENT ON CONSTRAINT credit_notes_reason_length ON credit_notes
-IS '1 to 500 characters; no reason is NULL, never an empty text.';
 GRANT SELECT, INSERT (invoice_id, actor_id, reason) ON credit_notes TO petstore_app;
 GRANT SELECT ON credit_notes TO petstore_report;
 
 CREATE TRIGGER credit_notes_stay BEFORE UPDATE OR DELETE ON credit_notes
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER credit_notes_stay ON credit_notes IS 'The books keep every credit note as the customer got it.';
+COMMENT ON TRIGGER credit_notes_stay ON credit_notes IS 'Credit notes never change: the customer has them.';
 
 CREATE TRIGGER credit_notes_create_audit AFTER INSERT ON credit_notes
 FOR EACH ROW EXECUTE FUNCTION record_audit('credit_note.create');
-COMMENT ON TRIGGER credit_notes_create_audit ON credit_notes IS 'Every credit note, also one made in SQL.';
+COMMENT ON TRIGGER credit_notes_create_audit ON credit_notes IS 'Logs every credit note, also one made in SQL.';
 
 CREATE FUNCTION number_credit_note() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
@@ -829,13 +791,13 @@ BEGIN
     RETURN new;
 END
 $$;
-COMMENT ON FUNCTION number_credit_note() IS 'For the trigger of credit_notes: gives the number.';
+COMMENT ON FUNCTION number_credit_note() IS 'Trigger function of credit_notes: assigns the number.';
 
 CREATE TRIGGER credit_notes_number BEFORE INSERT ON credit_notes
 FOR EACH ROW WHEN (new.number IS NULL)
 EXECUTE FUNCTION number_credit_note();
 COMMENT ON TRIGGER credit_notes_number ON credit_notes
-IS 'Takes the next number; one that the owner gives, in an import, is kept.';
+IS 'Assigns the next number. A number set by the owner, as in an import, is kept.';
 
 CREATE TABLE credit_note_lines (
     credit_note_id bigint NOT NULL,
@@ -850,27 +812,27 @@ CREATE TABLE credit_note_lines (
     FOREIGN KEY (invoice_id, product_id) REFERENCES invoice_details (invoice_id, product_id),
     CONSTRAINT credit_note_lines_quantity_positive CHECK (quantity > 0)
 );
-COMMENT ON TABLE credit_note_lines
-IS 'Pieces of a line of the invoice that a credit note takes back, at the unit price of that line.';
-COMMENT ON COLUMN credit_note_lines.credit_note_id IS 'The credit note it is a line of.';
+COMMENT ON TABLE credit_note_lines IS 'Pieces of an invoice line that a credit note credits, at the unit price of that line.';
+COMMENT ON COLUMN credit_note_lines.credit_note_id IS 'The credit note that the line belongs to.';
 COMMENT ON COLUMN credit_note_lines.invoice_id
-IS 'That of the credit note, kept here too so that keys can tie the line to the same invoice.';
-COMMENT ON COLUMN credit_note_lines.product_id IS 'What is taken back.';
-COMMENT ON COLUMN credit_note_lines.quantity IS 'Pieces taken back; their amount is this times the unit price on the invoice.';
+IS 'Invoice of the credit note. Repeated here so that foreign keys tie the line to the same invoice.';
+COMMENT ON COLUMN credit_note_lines.product_id IS 'The product credited.';
+COMMENT ON COLUMN credit_note_lines.quantity
+IS 'Pieces credited; invoice_details_credited_range limits them. '
+'The amount is quantity times the unit price of the invoice line.';
 COMMENT ON COLUMN credit_note_lines.restock IS 'Whether these pieces went back into stock.';
 COMMENT ON CONSTRAINT credit_note_lines_pkey ON credit_note_lines
-IS 'Of one product, two lines at most: what went back into stock, and what did not.';
-COMMENT ON CONSTRAINT credit_note_lines_credit_note_fkey ON credit_note_lines IS 'Credit note and line are of the same invoice.';
+IS 'At most two lines per product: pieces that went back into stock, and pieces that did not.';
+COMMENT ON CONSTRAINT credit_note_lines_credit_note_fkey ON credit_note_lines
+IS 'The line has the same invoice as its credit note.';
 COMMENT ON CONSTRAINT credit_note_lines_invoice_detail_fkey ON credit_note_lines
-IS 'Only what was bought with this invoice can be credited.';
-COMMENT ON CONSTRAINT credit_note_lines_quantity_positive ON credit_note_lines
-IS 'At least one piece; the upper end is invoice_details_credited_range.';
+IS 'Only products of that invoice can be credited.';
 GRANT SELECT, INSERT ON credit_note_lines TO petstore_app;
 GRANT SELECT ON credit_note_lines TO petstore_report;
 
 CREATE TRIGGER credit_note_lines_stay BEFORE UPDATE OR DELETE ON credit_note_lines
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER credit_note_lines_stay ON credit_note_lines IS 'What was credited stays as it was written.';
+COMMENT ON TRIGGER credit_note_lines_stay ON credit_note_lines IS 'Lines of credit notes never change.';
 
 CREATE FUNCTION check_credit_note_lines() RETURNS trigger
 LANGUAGE plpgsql
@@ -884,11 +846,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION check_credit_note_lines()
-IS 'For the trigger of credit_notes: there is something in it, when the transaction ends.';
+IS 'Trigger function of credit_notes: a credit note must have lines when the transaction ends.';
 
 CREATE CONSTRAINT TRIGGER credit_notes_have_lines AFTER INSERT ON credit_notes
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_credit_note_lines();
-COMMENT ON TRIGGER credit_notes_have_lines ON credit_notes IS 'Looks at COMMIT, when the lines are there.';
+COMMENT ON TRIGGER credit_notes_have_lines ON credit_notes IS 'Runs at COMMIT, when the lines exist.';
 
 CREATE FUNCTION count_credited() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
@@ -902,16 +864,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION count_credited()
-IS 'Counts credited pieces on the line of the invoice, where invoice_details_credited_range ends them.';
+IS 'Trigger function: adds credited pieces to the invoice lines, where invoice_details_credited_range limits them.';
 
 CREATE TRIGGER credit_note_lines_count AFTER INSERT ON credit_note_lines
 REFERENCING NEW TABLE AS added
 FOR EACH STATEMENT EXECUTE FUNCTION count_credited();
 COMMENT ON TRIGGER credit_note_lines_count ON credit_note_lines
-IS 'Adds to invoice_details.credited, and so locks the line against a second credit note at once.';
+IS 'Updates invoice_details.credited. The row lock makes concurrent credit notes of a line wait for each other.';
 
 
--- ── the ledger of stock ──────────────────────────────────────────────────────────────────────────────────────────────────
+-- ── stock ledger ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE stock_movements (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -942,39 +904,35 @@ CREATE TABLE stock_movements (
     CONSTRAINT stock_movements_reason_length CHECK (char_length(reason) BETWEEN 1 AND 500)
 );
 COMMENT ON TABLE stock_movements
-IS 'The ledger: every change of every stock. Append-only; written by a trigger of products, whoever changes them.';
-COMMENT ON COLUMN stock_movements.id IS 'Order of the movements of one product: each was written under the lock of its row.';
-COMMENT ON COLUMN stock_movements.product_id IS 'Whose stock it was.';
+IS 'Ledger of stock: every change of the stock of a product. '
+'Append-only; written by triggers of products, whoever changes the stock.';
+COMMENT ON COLUMN stock_movements.id
+IS 'Order of the movements of one product: each is written while the row of the product is locked.';
+COMMENT ON COLUMN stock_movements.product_id IS 'The product whose stock changed.';
 COMMENT ON COLUMN stock_movements.kind
 IS 'initial, sale, cancel_restock, return_restock (by a credit note), adjust (by an admin, or in SQL).';
-COMMENT ON COLUMN stock_movements.delta IS 'Pieces that came (positive) or went (negative).';
-COMMENT ON COLUMN stock_movements.stock IS 'Pieces there were after it.';
-COMMENT ON COLUMN stock_movements.invoice_id IS 'The invoice that sold them or gave them back; NULL for initial and adjust.';
-COMMENT ON COLUMN stock_movements.actor_id IS 'The user behind it; NULL for a change made in SQL.';
-COMMENT ON COLUMN stock_movements.reason IS 'In the words of who did it; of a change made in SQL, which role made it.';
+COMMENT ON COLUMN stock_movements.delta IS 'Pieces added (positive) or removed (negative).';
+COMMENT ON COLUMN stock_movements.stock IS 'Stock after the movement.';
+COMMENT ON COLUMN stock_movements.invoice_id IS 'The invoice of a sale or restock; NULL for initial and adjust.';
+COMMENT ON COLUMN stock_movements.actor_id IS 'The user who caused it; NULL for a change made in SQL.';
+COMMENT ON COLUMN stock_movements.reason IS 'Reason given by the actor. For a change made in SQL: the database role.';
 COMMENT ON COLUMN stock_movements.created_at
-IS 'The moment itself, not the start of the transaction, so that times follow the ids of a product.';
-COMMENT ON CONSTRAINT stock_movements_pkey ON stock_movements IS 'The ledger is read in the order of it.';
-COMMENT ON CONSTRAINT stock_movements_product_id_fkey ON stock_movements IS 'Products keep their rows, and so their ledger.';
+IS 'Time of the movement itself, not the start of the transaction, so that times have the order of the ids of a product.';
 COMMENT ON CONSTRAINT stock_movements_invoice_detail_fkey ON stock_movements
-IS 'A sale or a return is of a line of that very invoice.';
-COMMENT ON CONSTRAINT stock_movements_actor_id_fkey ON stock_movements
-IS 'Who changed the stock stays as a row even when erased.';
+IS 'A sale or restock refers to a line of its invoice.';
 COMMENT ON CONSTRAINT stock_movements_sign ON stock_movements
-IS 'Sales take away, returns bring back, and a product begins with what it has.';
+IS 'Sales remove pieces, restocks add them, and the initial movement equals the stock.';
 COMMENT ON CONSTRAINT stock_movements_invoice_of_kind ON stock_movements
-IS 'Sales and returns name their invoice, and nothing else names one.';
-COMMENT ON CONSTRAINT stock_movements_reason_length ON stock_movements
-IS '1 to 500 characters; no reason is NULL, never an empty text.';
+IS 'Sales and restocks have an invoice; other movements have none.';
 
 CREATE INDEX stock_movements_of_product ON stock_movements (product_id, id DESC);
-COMMENT ON INDEX stock_movements_of_product IS 'The ledger of one product, newest first.';
+COMMENT ON INDEX stock_movements_of_product IS 'Ledger of one product, newest first.';
 
 GRANT SELECT ON stock_movements TO petstore_app, petstore_report;
 
 CREATE TRIGGER stock_movements_stay BEFORE UPDATE OR DELETE ON stock_movements
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-COMMENT ON TRIGGER stock_movements_stay ON stock_movements IS 'The ledger is only ever added to.';
+COMMENT ON TRIGGER stock_movements_stay ON stock_movements IS 'The ledger is append-only.';
 
 CREATE FUNCTION stock_cause(kind text, invoice_id bigint, actor_id bigint, reason text) RETURNS text
 LANGUAGE sql VOLATILE
@@ -986,7 +944,7 @@ AS $$
     )
 $$;
 COMMENT ON FUNCTION stock_cause(text, bigint, bigint, text)
-IS 'Tells the ledger why the statement that calls it changes stock; good for this one statement.';
+IS 'Tells record_stock() why the statement that calls it changes stock. Valid for this one statement.';
 
 CREATE FUNCTION record_stock() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = m2_be_project, pg_temp
@@ -1022,23 +980,25 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION record_stock()
-IS 'Writes the ledger: a row for every stock that a statement changed, with the cause it gave to stock_cause().';
+IS 'Trigger function: writes a movement for every stock that a statement changed, with the cause given to stock_cause().';
 
--- Nobody hangs these on a table of their own, to write with the owner's rights.
+-- Otherwise another role could attach these to a table of its own, and write with the rights of the owner.
 REVOKE EXECUTE ON FUNCTION record_stock(), count_credited(), enter_status(), number_credit_note(), next_number(text) FROM PUBLIC;
 
 CREATE TRIGGER products_insert_record_stock AFTER INSERT ON products
 REFERENCING NEW TABLE AS after_rows
 FOR EACH STATEMENT EXECUTE FUNCTION record_stock();
-COMMENT ON TRIGGER products_insert_record_stock ON products IS 'The first movement of every product, however it is loaded.';
+COMMENT ON TRIGGER products_insert_record_stock ON products
+IS 'Writes the first movement of every product, however it is inserted.';
 
 CREATE TRIGGER products_update_record_stock AFTER UPDATE ON products
 REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows
 FOR EACH STATEMENT EXECUTE FUNCTION record_stock();
-COMMENT ON TRIGGER products_update_record_stock ON products IS 'A movement for every stock that changes, whoever changes it.';
+COMMENT ON TRIGGER products_update_record_stock ON products
+IS 'Writes a movement for every stock that changes, whoever changes it.';
 
 
--- ── answers kept for retries ─────────────────────────────────────────────────────────────────────────────────────────────
+-- ── idempotency keys ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE idempotency_keys (
     user_id bigint NOT NULL,
@@ -1057,28 +1017,27 @@ CREATE TABLE idempotency_keys (
     CONSTRAINT idempotency_keys_whole CHECK ((status IS NULL) = (body IS NULL))
 );
 COMMENT ON TABLE idempotency_keys
-IS 'The answers of writes that came with an Idempotency-Key, for 24 hours. Written in the write''s own transaction.';
-COMMENT ON COLUMN idempotency_keys.user_id IS 'Whose key it is: two users may choose the same.';
+IS 'Responses to writes with an Idempotency-Key, kept for 24 hours. Stored in the transaction of the write.';
+COMMENT ON COLUMN idempotency_keys.user_id IS 'Owner of the key. Two users may use the same key.';
 COMMENT ON COLUMN idempotency_keys.route IS 'Method and route, such as POST /purchase_product.';
-COMMENT ON COLUMN idempotency_keys.key IS 'As the client sent it; unique to one user and route.';
+COMMENT ON COLUMN idempotency_keys.key IS 'As sent by the client. Unique per user and route.';
 COMMENT ON COLUMN idempotency_keys.fingerprint
-IS 'SHA-256 of method, route, parameters and body: the same key with another request is refused.';
-COMMENT ON COLUMN idempotency_keys.status IS 'HTTP status of the answer; NULL only while its transaction runs.';
-COMMENT ON COLUMN idempotency_keys.location IS 'Location header of the answer; NULL for none.';
-COMMENT ON COLUMN idempotency_keys.body IS 'The bytes of the answer.';
-COMMENT ON COLUMN idempotency_keys.created_at IS 'When the key was claimed; it can be claimed anew after 24 hours.';
+IS 'SHA-256 of method, route, parameters and body. The same key with another request is rejected. '
+'The request itself is not kept, as it may be personal.';
+COMMENT ON COLUMN idempotency_keys.status IS 'HTTP status of the response; NULL only while its transaction runs.';
+COMMENT ON COLUMN idempotency_keys.location IS 'Location header of the response; NULL if it has none.';
+COMMENT ON COLUMN idempotency_keys.body IS 'Body of the response.';
+COMMENT ON COLUMN idempotency_keys.created_at IS 'When the key was claimed. It can be claimed again after 24 hours.';
 COMMENT ON CONSTRAINT idempotency_keys_pkey ON idempotency_keys
-IS 'One answer to a key of a user and route: of two requests with one key, one is done.';
-COMMENT ON CONSTRAINT idempotency_keys_user_id_fkey ON idempotency_keys IS 'Keys belong to accounts; an erased one has none.';
+IS 'One response per user, route and key: of two concurrent requests with the same key, one runs.';
 COMMENT ON CONSTRAINT idempotency_keys_key_form ON idempotency_keys IS '1 to 255 printable ASCII characters.';
-COMMENT ON CONSTRAINT idempotency_keys_fingerprint_sha256 ON idempotency_keys
-IS 'SHA-256 has 32 bytes: the request itself, which may be personal, is not kept.';
 COMMENT ON CONSTRAINT idempotency_keys_status_range ON idempotency_keys
-IS 'Done or refused; a failure of the server (5xx) is never kept, so that the next try runs.';
-COMMENT ON CONSTRAINT idempotency_keys_whole ON idempotency_keys IS 'An answer has both status and body, or there is none yet.';
+IS 'Success or refusal. Server errors (5xx) are never kept, so that a retry runs again.';
+COMMENT ON CONSTRAINT idempotency_keys_whole ON idempotency_keys
+IS 'A response has both status and body; until it is stored, there is neither.';
 
 CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
-COMMENT ON INDEX idempotency_keys_age IS 'What is older than 24 hours, to be removed.';
+COMMENT ON INDEX idempotency_keys_age IS 'For the purge of keys older than 24 hours.';
 
 GRANT
 SELECT, INSERT (user_id, route, key, fingerprint), UPDATE (fingerprint, status, location, body, created_at), DELETE

@@ -1,6 +1,7 @@
 """sql/roles.sql and sql/schema.sql, as they are run."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -81,8 +82,7 @@ def test_every_table_belongs_to_the_owner(make):
     )
 
 
-# What a DBA meets in the catalog. The index behind a constraint is told of by the constraint, a constraint trigger by the trigger;
-# NOT NULL, which PostgreSQL 18 has as a constraint, by its column.
+# What a DBA meets in the catalog. The index behind a constraint is described by the constraint, a constraint trigger by the trigger.
 OBJECTS = """
     WITH relations AS (SELECT oid, relkind FROM pg_class WHERE relnamespace = 'm2_be_project'::regnamespace)
     SELECT 'pg_class'::regclass, oid, 0 FROM relations WHERE relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -94,7 +94,7 @@ OBJECTS = """
     WHERE r.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
     SELECT 'pg_constraint'::regclass, oid, 0 FROM pg_constraint
-    WHERE connamespace = 'm2_be_project'::regnamespace AND contype NOT IN ('n', 't')
+    WHERE connamespace = 'm2_be_project'::regnamespace AND contype <> 't'
     UNION ALL
     SELECT 'pg_trigger'::regclass, t.oid, 0 FROM relations AS r INNER JOIN pg_trigger AS t ON r.oid = t.tgrelid
     WHERE NOT t.tgisinternal
@@ -103,13 +103,63 @@ OBJECTS = """
     UNION ALL
     SELECT 'pg_type'::regclass, oid, 0 FROM pg_type WHERE typnamespace = 'm2_be_project'::regnamespace AND typtype IN ('d', 'e', 'r')
 """
+# A constraint whose definition says it all: a key of a row, a reference, one column without duplicates, NOT NULL (a constraint since
+# PostgreSQL 18), and a CHECK that only compares columns, or their lengths, with constants or each other.
+SELF_EVIDENT = re.compile(
+    r"""PRIMARY\ KEY\ \(.*\) | FOREIGN\ KEY\ .* | UNIQUE\ \(\w+\) | NOT\ NULL\ \w+
+    | CHECK\ \( (?: [()\[\], ] | [<>=]+ | \d+ | '[^']*' | ::\w+ | (?:AND|ANY|ARRAY)\b | (?:char|octet)_length\b
+        | [a-z_]+\b(?!\() )+ \)""",
+    re.VERBOSE,
+)
 
 
-def test_every_table_column_constraint_index_trigger_function_and_domain_is_commented(make):
-    described = f"SELECT pg_describe_object(o.c, o.o, o.s), d.description FROM ({OBJECTS}) AS o (c, o, s)"
-    found = make.rows(f"{described} LEFT JOIN pg_description AS d ON (d.classoid, d.objoid, d.objsubid) = (o.c, o.o, o.s)")
-    assert {name.split()[0] for name, _ in found} == {"table", "index", "column", "constraint", "trigger", "function", "type"}
-    assert [name for name, comment in found if not comment] == []
+def uncommented(rows):
+    """Names of the objects that lack a comment, of those that need one; and every kind of object there is."""
+    found = rows(
+        f"""
+        SELECT pg_describe_object(o.c, o.o, o.s), d.description, pg_get_constraintdef(k.oid) FROM ({OBJECTS}) AS o (c, o, s)
+        LEFT JOIN pg_description AS d ON (d.classoid, d.objoid, d.objsubid) = (o.c, o.o, o.s)
+        LEFT JOIN pg_constraint AS k ON o.c = 'pg_constraint'::regclass AND o.o = k.oid
+        """
+    )
+    missing = {name for name, comment, definition in found if not comment and not SELF_EVIDENT.fullmatch(definition or "")}
+    return missing, {name.split()[0] for name, *_ in found}
+
+
+def test_every_object_is_commented_unless_its_definition_says_it_all(make):
+    missing, kinds = uncommented(make.rows)
+    assert kinds == {"table", "index", "column", "constraint", "trigger", "function", "type"}
+    assert missing == set()
+
+
+def test_a_constraint_needs_a_comment_unless_its_definition_says_it_all(make):
+    self_evident = """
+        id bigint PRIMARY KEY, user_id bigint NOT NULL REFERENCES m2_be_project.users, low integer, high integer, word text,
+        UNIQUE (word), CHECK (low > 0), CHECK (high BETWEEN low AND 100), CHECK (word IN ('a', 'b')), CHECK (word <> 'c'),
+        CHECK (char_length(word) BETWEEN 1 AND 20)
+    """
+    why = {
+        "pair": "UNIQUE (low, high)",
+        "form": "CHECK (word ~ '^[a-z]+$')",
+        "likeness": "CHECK (word LIKE '%a')",
+        "together": "CHECK ((low IS NULL) = (high IS NULL))",
+        "either": "CHECK (low = 1 OR high = 1)",
+        "trimmed": "CHECK (word = btrim(word))",
+        "cased": "CHECK (CASE word WHEN 'a' THEN low > 0 ELSE true END)",
+    }
+    with make.conn.transaction(force_rollback=True):
+        named = "".join(f", CONSTRAINT {name} {definition}" for name, definition in why.items())
+        make.conn.execute(f"CREATE TABLE m2_be_project.x ({self_evident} {named})")
+        missing, _ = uncommented(make.rows)
+    assert {name.split()[1] for name in missing if re.match("constraint .* on table x$", name)} == {*why}
+
+
+def test_the_table_of_contents_of_the_schema_is_what_is_in_each_section():
+    header, *sections = re.split(r"^-- ── (.+?) ─+$", SCHEMA.decode(), flags=re.MULTILINE)
+    listed = re.findall(r"^--   ([a-z]+(?: [a-z]+)*)  +((?:.*,\n-- +)*.*)$", header, re.MULTILINE)
+    contents = [(title, re.findall(r"\w+(?=[,(\s]|$)", re.sub(r"\(a domain\)|--", "", names))) for title, names in listed]
+    made = re.compile(r"^\s*'?CREATE (?:TABLE|FUNCTION|DOMAIN) (\w+)", re.MULTILINE)
+    assert contents == [(title, made.findall(body)) for title, body in zip(sections[::2], sections[1::2], strict=True)]
 
 
 # ── the role for reports ─────────────────────────────────────────────────────────────────────────────────────────────────
