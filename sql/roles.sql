@@ -1,16 +1,16 @@
--- The three roles of a Petstore database, and what belongs to the database itself. Can be run again at any time.
+-- The three roles of a Petstore database, and the settings and rights of the database itself. Can be run again at any time.
 --
 --   petstore_owner   owns the schema: DDL, migrations, bulk loads, maintenance
---   petstore_app     what the service connects as: exactly what its queries need (granted in schema.sql), nothing more
---   petstore_report  for people and programs that make reports: reads the books, and neither secrets nor logins
+--   petstore_app     for the service: only the rights that its queries need (granted in schema.sql)
+--   petstore_report  for reports, by people or programs: reads the books, but no secrets and no sessions
 --
--- Run as a superuser, inside the database meant for Petstore; or as its owner with CREATEROLE, who has made these roles (or may grant
--- them):
+-- Run it in the database for Petstore, as a superuser, or as the owner of the database with CREATEROLE, if that role created these
+-- roles or may grant them:
 --
 --   createdb pet_ecommerce
 --   psql -d pet_ecommerce -v ON_ERROR_STOP=1 -f sql/roles.sql
 --
--- No role has a password: give them one (\password petstore_app) or use peer, cert or any other method of pg_hba.conf.
+-- The roles have no passwords: set them (\password petstore_app), or use peer, cert or another method of pg_hba.conf.
 
 DO $$
 BEGIN
@@ -26,7 +26,7 @@ BEGIN
 END
 $$;
 
--- Whoever is no superuser must be a member of petstore_owner to make the schema in its name.
+-- A role that is not a superuser must be a member of petstore_owner to create the schema as petstore_owner.
 DO $$
 BEGIN
     IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
@@ -36,31 +36,30 @@ END
 $$;
 
 COMMENT ON ROLE petstore_owner IS 'Owns the Petstore schema: DDL, migrations, bulk loads.';
-COMMENT ON ROLE petstore_app IS 'What the Petstore service connects as: what its queries need, nothing more.';
-COMMENT ON ROLE petstore_report IS 'Reads the books of Petstore for reports: no secrets, no logins; may write to no table.';
+COMMENT ON ROLE petstore_app IS 'For the Petstore service: only the rights that its queries need.';
+COMMENT ON ROLE petstore_report IS 'For Petstore reports: reads the books, no secrets, no sessions; cannot write to any table.';
 
--- Reports that are asked for over HTTP run with the rights of petstore_report, which the service takes on for just that transaction
--- (SET LOCAL ROLE): it inherits none of them.
+-- For a report over HTTP, the service switches to petstore_report for one transaction (SET LOCAL ROLE). Otherwise it has none of its
+-- rights.
 ALTER ROLE petstore_app NOINHERIT;
 GRANT petstore_report TO petstore_app;
 
--- A plain psql finds the tables too: the path is set on the database for everybody, and on the roles wherever they go.
+-- So that psql finds the tables without a prefix. The database has the same setting below, for all other roles.
 ALTER ROLE petstore_owner SET search_path = m2_be_project;
 ALTER ROLE petstore_app SET search_path = m2_be_project;
 ALTER ROLE petstore_report SET search_path = m2_be_project;
 
--- What guards the tables is that it has no right to write to any. These are defaults, which a session can SET otherwise.
+-- Only a default, which a session can change. The tables are safe because petstore_report has no right to write to any.
 ALTER ROLE petstore_report SET default_transaction_read_only = on;
--- Time for a report on years of invoices. While one runs, VACUUM cannot remove what purchases leave behind, so an endless or
--- forgotten one ends by itself.
+-- Long enough for a report on years of invoices. Limited, because a running transaction keeps VACUUM from removing dead rows.
 ALTER ROLE petstore_report SET statement_timeout = '60s';
 ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = '60s';
 
--- ALTER DATABASE takes no expression for its name, hence format().
+-- ALTER DATABASE needs a literal name, hence format().
 DO $$
 BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = m2_be_project, public', current_database());
-    -- A time without an offset is UTC, as in the API; a session can SET timezone otherwise.
+    -- A time without an offset is UTC, as in the API, unless the session sets another time zone.
     EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'UTC');
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO petstore_owner', current_database());
@@ -68,11 +67,11 @@ BEGIN
 END
 $$;
 
--- PostgreSQL 14 still lets everybody create tables in public.
+-- PostgreSQL 14 lets every role create tables in the schema public.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
--- Which statements cost the most (scripts/sql --top). Only a superuser can make it, and only where the server has it: elsewhere all
--- else works without. It counts once the server's shared_preload_libraries names it.
+-- For scripts/sql --top. Only a superuser can create it, and only if the server has it; everything else works without it. It counts
+-- once shared_preload_libraries of the server contains it.
 DO $$
 BEGIN
     IF

@@ -1,12 +1,11 @@
--- Who bought most in a period: what was paid, less what was credited since, the largest sum first.
+-- Customers by what they paid in a period, less later credits, the highest amount first.
 --
---   since  timestamptz  only purchases at this time or later; NULL (empty in psql) for the last 30 days, today included
---   until  timestamptz  only purchases before this time; NULL (empty in psql) for any
---   limit  integer      rows at most
+--   since  timestamptz  only purchases at or after this time; NULL (empty in psql) for the last 30 days, including today
+--   until  timestamptz  only purchases before this time; NULL (empty in psql) for no limit
+--   limit  integer      maximum number of rows
 --
--- The email is NULL when the account was erased. Invoices are those that have been paid, also what was refunded since.
---
--- A time without an offset is UTC, as roles.sql sets it, unless the session says otherwise.
+-- Counts invoices that were ever paid, refunded ones too. The email is NULL if the account was erased.
+-- A time without an offset is UTC (set by roles.sql), unless the session sets another time zone.
 --
 -- Locks: none. Reads every invoice of the period.
 -- psql -v since=2026-01-01 -v until= -v limit=100 -f sql/reports/best_customers.sql
@@ -24,7 +23,7 @@ WITH best AS (
         ) AS c
     WHERE
         i.number IS NOT NULL
-        -- Each a query of its own, so that a time is read once and not once a row.
+        -- Scalar subqueries run once, so that the text is not converted to a time for each row.
         AND i.created_at >= (
             SELECT coalesce(
                 nullif(:'since'::text, '')::timestamptz,
@@ -37,7 +36,7 @@ WITH best AS (
     LIMIT :'limit'::integer
 )
 
--- Only of those who are shown, the email is looked up.
+-- Looks up the email only for the rows in the result.
 SELECT
     b.user_id,
     u.email,

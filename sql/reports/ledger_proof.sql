@@ -1,7 +1,7 @@
--- Proves the ledger: every product whose stock is not the sum of its movements, or whose movements do not follow on each other. No row is good.
+-- Products whose stock differs from the sum of their movements, or whose movements do not follow from each other; no rows if the ledger is correct.
 --
 -- Parameters: none.
--- Locks: none. Reads every movement: for checks, not for every minute.
+-- Locks: none. Reads every movement: do not run it every minute.
 -- psql -f sql/reports/ledger_proof.sql
 WITH steps AS (
     SELECT

@@ -1,9 +1,9 @@
--- Products on sale of which there are few pieces, the fewest first.
+-- Products on sale with little stock, lowest first.
 --
---   stock  integer  pieces at most; NULL (empty in psql) for 10
---   limit  integer  rows at most
+--   stock  integer  maximum stock; NULL (empty in psql) for 10
+--   limit  integer  maximum number of rows
 --
--- Locks: none. Reads every product: an index on stock would be paid for by every purchase.
+-- Locks: none. Reads every product: every purchase would have to maintain an index on stock.
 -- psql -v stock=10 -v limit=100 -f sql/reports/low_stock.sql
 SELECT id, name, stock
 FROM products

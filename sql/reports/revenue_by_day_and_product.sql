@@ -1,12 +1,12 @@
--- What was sold and what was taken back of it, by UTC day of the purchase (newest first) and product; only of invoices that have been paid.
+-- Sales and credits of paid invoices by UTC day of purchase, newest first, and by product.
 --
---   since  timestamptz  only purchases at this time or later; NULL (empty in psql) for the last 30 days, today included
---   until  timestamptz  only purchases before this time; NULL (empty in psql) for any
---   limit  integer      rows at most
+--   since  timestamptz  only purchases at or after this time; NULL (empty in psql) for the last 30 days, including today
+--   until  timestamptz  only purchases before this time; NULL (empty in psql) for no limit
+--   limit  integer      maximum number of rows
 --
--- Name and price are those at the purchase; what later credit notes take back is taken off the day of the purchase.
---
--- A time without an offset is UTC, as roles.sql sets it, unless the session says otherwise.
+-- Counts invoices that were ever paid, refunded ones too. Name and price are those at the time of purchase. A credit counts on
+-- the day of the purchase, not on its own day.
+-- A time without an offset is UTC (set by roles.sql), unless the session sets another time zone.
 --
 -- Locks: none. Reads every invoice of the period.
 -- psql -v since=2026-01-01 -v until= -v limit=100 -f sql/reports/revenue_by_day_and_product.sql
@@ -23,7 +23,7 @@ FROM invoices AS i
 INNER JOIN invoice_details AS d ON i.id = d.invoice_id
 WHERE
     i.number IS NOT NULL
-    -- Each a query of its own, so that a time is read once and not once a row.
+    -- Scalar subqueries run once, so that the text is not converted to a time for each row.
     AND i.created_at >= (
         SELECT coalesce(
             nullif(:'since'::text, '')::timestamptz,

@@ -1,4 +1,4 @@
--- What is on sale: how many products, how many pieces of them are in stock, and their value at today's prices.
+-- The number of products on sale, their pieces in stock, and the value of these pieces at current prices.
 --
 -- Parameters: none.
 -- Locks: none. Reads every product.

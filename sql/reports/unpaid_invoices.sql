@@ -1,9 +1,9 @@
--- Invoices that wait to be paid, the oldest first, with their age in whole days.
+-- Unpaid invoices, oldest first, with their age in whole days.
 --
---   older_than_days  integer  only those that have waited for this many days; NULL (empty in psql) for any
---   limit            integer  rows at most
+--   older_than_days  integer  minimum age in days; NULL (empty in psql) for any
+--   limit            integer  maximum number of rows
 --
--- The email is NULL when the account was erased.
+-- Unpaid invoices have the status pending. The email is NULL if the account was erased.
 --
 -- Locks: none.
 -- psql -v older_than_days=14 -v limit=100 -f sql/reports/unpaid_invoices.sql
@@ -19,7 +19,7 @@ FROM invoices AS i
 INNER JOIN users AS u ON i.user_id = u.id
 WHERE
     i.status = 'pending'
-    -- In hours, because a day of the session's time zone may have 23 or 25; at most a century, before which there is no time soon.
+    -- In hours, because a day in the session's time zone can have 23 or 25. Capped at 100 years, so that the result is a valid time.
     AND i.created_at <= now()
     - interval '24 hours' * least(greatest(coalesce(nullif(:'older_than_days'::text, '')::integer, 0), 0), 36500)
 ORDER BY i.created_at, i.id

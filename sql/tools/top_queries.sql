@@ -1,9 +1,9 @@
--- The statements that took most of the time of this database, a row for each file; since the last pg_stat_statements_reset().
+-- The SQL files that took the most time in this database since the last pg_stat_statements_reset(), one row per file.
 --
---   limit  integer  rows at most
+--   limit  integer  maximum number of rows
 --
--- Needs pg_stat_statements in shared_preload_libraries; roles.sql creates the extension. Of the statements of other roles only
--- superusers and members of pg_read_all_stats are told: for petstore_app it is all about the service.
+-- Needs pg_stat_statements in shared_preload_libraries; roles.sql creates the extension. Statements of other roles are visible
+-- only to superusers and members of pg_read_all_stats; petstore_app sees its own, which are all of the service.
 --
 -- Locks: none.
 -- psql -v limit=20 -f sql/tools/top_queries.sql

@@ -1,11 +1,11 @@
--- Comes first in each transaction of the service that writes: tells the audit log who asks, and from where.
+-- Must run first in each transaction of the service that writes: sets the actor and the client address for the audit log.
 --
---   actor_id  bigint  the user; NULL (empty in psql) for one who has not logged in
---   address   text    the client's address, such as 192.0.2.7; NULL (empty in psql) when it is not known
+--   actor_id  bigint  the user; NULL (empty in psql) if nobody is logged in
+--   address   text    client address, such as 192.0.2.7; NULL (empty in psql) if unknown
 --
--- Good until the transaction ends. Refused (users_actor_active) when the account is erased or blocked.
+-- Valid until the transaction ends. Fails with users_actor_active if the account is erased or disabled.
 --
--- Locks: the actor's row against deletion.
+-- Locks: the row of the actor, FOR KEY SHARE.
 -- psql -v actor_id=1 -v address=192.0.2.7 -f sql/queries/audit/begin_request.sql
 SELECT FROM begin_request(
     jsonb_build_object('actor_id', nullif(:'actor_id'::text, '')::bigint, 'address', nullif(:'address'::text, ''))

@@ -1,8 +1,8 @@
--- Erases from which addresses a user acted; the log itself stays.
+-- Deletes the client addresses of a user from the audit log; the entries stay.
 --
 --   actor_id  bigint  the user
 --
--- Locks: the rows it removes.
+-- Locks: the rows it deletes.
 -- psql -v actor_id=1 -f sql/queries/audit/erase_addresses.sql
 DELETE FROM audit_addresses AS a
 USING audit_log AS l

@@ -1,17 +1,17 @@
--- One page of one kind of entries of the audit log, newest first.
+-- One page of the audit log entries with one action, newest first.
 --
---   action  text         such as product.update
---   since   timestamptz  only at this time or later; NULL (empty in psql) for any
---   until   timestamptz  only before this time; NULL (empty in psql) for any
---   before  bigint       the last id of the page before, of the same filters; 0 for the first page
---   limit   integer      rows at most
+--   action  text         the action, such as product.update
+--   since   timestamptz  only entries at or after this time; NULL (empty in psql) for no limit
+--   until   timestamptz  only entries before this time; NULL (empty in psql) for no limit
+--   before  bigint       last id of the previous page, with the same filters; 0 for the first page
+--   limit   integer      maximum number of rows
 --
 -- Locks: none.
 -- psql -v action=user.update -v since= -v until= -v before=0 -v limit=50 -f sql/queries/audit/list_entries_by_action.sql
 SELECT id, created_at, actor_id, action, subject_id, fields
 FROM audit_log
 WHERE
-    -- By all of an index, and not by its first column and the rest: so no plan takes another index, whatever the values.
+    -- Compares the whole key of one index as a row, so that the planner uses this index for all values.
     (action, created_at, id) < (
         :'action'::text,
         coalesce(
@@ -24,7 +24,7 @@ WHERE
         ),
         :'before'::bigint
     )
-    -- A query of its own, so that the time is read once and not once a row.
+    -- A scalar subquery runs once, so that the text is not converted to a time for each row.
     AND (action, created_at) >= (:'action'::text, (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity')))
 ORDER BY action DESC, created_at DESC, id DESC
 LIMIT :'limit'::integer;

@@ -1,4 +1,4 @@
--- What one user did, and what others did to the account, oldest first; with the user's own addresses that are still kept.
+-- The audit log entries of one user, and those about their account, oldest first; with client addresses of the user that are still stored.
 --
 --   user_id  bigint  the user
 --

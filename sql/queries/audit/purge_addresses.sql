@@ -1,7 +1,7 @@
--- Erases addresses older than 90 days, at most a thousand; the log itself stays.
+-- Deletes client addresses older than 90 days from the audit log, at most 1,000 per run; the entries stay.
 --
 -- Parameters: none.
--- Locks: the rows it removes.
+-- Locks: the rows it deletes.
 -- psql -f sql/queries/audit/purge_addresses.sql
 DELETE FROM audit_addresses
 WHERE audit_id = any(

@@ -1,7 +1,7 @@
--- The answer that was given to the first request with a key, within the last 24 hours.
+-- The stored response to the first request with an idempotency key, if it is at most 24 hours old.
 --
---   user_id  bigint  who asks
---   route    text    method and route
+--   user_id  bigint  owner of the key
+--   route    text    method and route, such as POST /purchase_product
 --   key      text    the key
 --
 -- Locks: none.

@@ -1,4 +1,4 @@
--- The keys of an account that are still kept, oldest first.
+-- The idempotency keys of an account that are still stored, oldest first.
 --
 --   user_id  bigint  the account
 --

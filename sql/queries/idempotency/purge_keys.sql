@@ -1,9 +1,9 @@
--- Removes keys older than 24 hours, at most a thousand. Nothing depends on it but the size of the table.
+-- Deletes idempotency keys older than 24 hours, at most 1,000 per run, only to keep the table small.
 --
 -- Parameters: none.
--- Locks: the rows it removes; leaves alone what others are working on.
+-- Locks: the rows it deletes; skips rows that others have locked.
 -- psql -f sql/queries/idempotency/purge_keys.sql
-WITH old AS MATERIALIZED ( -- a plan that looked for them again and again would find other ones each time, and remove more
+WITH old AS MATERIALIZED ( -- inlined, it could run several times, find other rows each time, and delete more than the limit
     SELECT user_id, route, key
     FROM idempotency_keys
     WHERE created_at < now() - interval '24 hours'

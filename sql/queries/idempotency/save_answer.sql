@@ -1,11 +1,11 @@
--- Keeps the answer of a request beside its key, in the transaction that does what it asks.
+-- Stores the response to a request with its idempotency key, in the transaction of the request.
 --
---   user_id   bigint   who asks
---   route     text     method and route
---   key       text     the key, taken before by claim_key
+--   user_id   bigint   owner of the key
+--   route     text     method and route, such as POST /purchase_product
+--   key       text     the key, reserved before by claim_key
 --   status    integer  HTTP status
 --   location  text     Location header; NULL (empty in psql) for none
---   body      bytea    the bytes of the answer
+--   body      bytea    body of the response
 --
 -- Locks: the row of the key.
 -- psql -v user_id=1 -v route='POST /purchase_product' -v key=k1 -v status=201 -v location=/invoices/1 -v body='{}' -f sql/queries/idempotency/save_answer.sql

@@ -1,4 +1,4 @@
--- Adds the lines of a credit note; more pieces than were bought and not yet credited break invoice_details_credited_range.
+-- Adds the lines of a credit note; crediting more pieces than were bought violates invoice_details_credited_range.
 --
 --   credit_note_id  bigint     the credit note
 --   invoice_id      bigint     its invoice
@@ -6,7 +6,7 @@
 --   quantities      integer[]  pieces of each, in the same order
 --   restocks        boolean[]  whether they go back into stock, in the same order
 --
--- One step of a credit note: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+-- One step of a credit note: run it in one transaction with the other steps.
 --
 -- Locks: the new rows; the lines of the invoice.
 -- psql -v credit_note_id=1 -v invoice_id=1 -v product_ids='{1}' -v quantities='{1}' -v restocks='{false}' -f sql/queries/invoices/create_credit_note_lines.sql

@@ -1,15 +1,15 @@
--- Writes down a change of status.
+-- Records a change of an invoice's status.
 --
 --   invoice_id   bigint   the invoice, locked before by lock_invoice
---   from_status  text     state it leaves
---   to_status    text     state it enters
---   actor_id     bigint   the user who asked for it
---   restocked    boolean  whether goods went back into stock with it
---   reason       text     in the words of who asked, at most 500 characters; NULL (empty in psql) for none
+--   from_status  text     status before the change
+--   to_status    text     status after the change
+--   actor_id     bigint   the user who asked for the change
+--   restocked    boolean  whether the goods went back into stock
+--   reason       text     reason given by the actor, at most 500 characters; NULL (empty in psql) for none
 --
--- One step of a change of status: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+-- One step of a change of status: run it in one transaction with the other steps.
 --
--- Locks: the new row; the rows it refers to against deletion.
+-- Locks: the new row; the rows that it references, FOR KEY SHARE.
 -- psql -v invoice_id=1 -v from_status=pending -v to_status=paid -v actor_id=1 -v restocked=false -v reason= -f sql/queries/invoices/create_event.sql
 INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked, reason)
 VALUES (

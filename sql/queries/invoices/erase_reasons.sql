@@ -1,4 +1,4 @@
--- Erases what a customer wrote when cancelling invoices of their own.
+-- Erases the reasons that a customer gave when cancelling their own invoices.
 --
 --   user_id  bigint  the customer
 --

@@ -1,4 +1,4 @@
--- Whose an invoice is, and which products it names: neither ever changes. No row when there is no such invoice.
+-- The owner and the products of an invoice, neither of which ever changes; no row if there is no such invoice.
 --
 --   invoice_id  bigint  the invoice
 --

@@ -1,4 +1,4 @@
--- The lines of every credit note of invoices, with name and price as they were at the purchase.
+-- The lines of all credit notes of these invoices, with name and price at the time of purchase.
 --
 --   invoice_ids  bigint[]  the invoices
 --

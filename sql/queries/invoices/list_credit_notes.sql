@@ -1,4 +1,4 @@
--- The credit notes of invoices, oldest first, without their lines.
+-- The credit notes of these invoices, oldest first, without their lines.
 --
 --   invoice_ids  bigint[]  the invoices
 --

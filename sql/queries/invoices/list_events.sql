@@ -1,4 +1,4 @@
--- The changes of invoices' status, oldest first.
+-- The changes of status of these invoices, oldest first.
 --
 --   invoice_ids  bigint[]  the invoices
 --

@@ -1,4 +1,4 @@
--- The lines of invoices, in product order.
+-- The lines of these invoices, in product order.
 --
 --   invoice_ids  bigint[]  the invoices
 --

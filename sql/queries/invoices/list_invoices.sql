@@ -1,8 +1,8 @@
--- One page of a customer's invoices, newest first.
+-- One page of the invoices of one customer, newest first.
 --
 --   user_id  bigint   the customer
---   before   bigint   the last id of the page before; 0 for the first page
---   limit    integer  rows at most
+--   before   bigint   last id of the previous page; 0 for the first page
+--   limit    integer  maximum number of rows
 --
 -- Locks: none.
 -- psql -v user_id=1 -v before=0 -v limit=50 -f sql/queries/invoices/list_invoices.sql
@@ -16,12 +16,12 @@ SELECT
     created_at
 FROM invoices
 WHERE
-    -- By all of an index, and not by its first column and the rest: so no plan takes another index, whatever the values.
+    -- Compares the whole key of one index as a row, so that the planner uses this index for all values.
     (user_id, created_at, id) < (
         :'user_id'::bigint,
         coalesce(
             (
-                -- Of another customer's invoice, nothing is told; and as no condition, it takes no walk through all of one's own.
+                -- A cursor of another customer gives nothing away. As a CASE and not a condition, it keeps the lookup by primary key.
                 SELECT CASE WHEN b.user_id = :'user_id'::bigint THEN b.created_at END FROM invoices AS b
                 WHERE b.id = :'before'::bigint
             ),

@@ -1,10 +1,10 @@
--- Locks an invoice for a change of status, and tells which states may follow.
+-- Locks an invoice and returns its status and the statuses that may follow.
 --
 --   invoice_id  bigint  the invoice
 --
--- One step of a change of status or a credit note: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+-- One step of a change of status or a credit note: run it in one transaction with the other steps.
 --
--- Locks: the row of the invoice, FOR UPDATE, until the transaction ends.
+-- Locks: the row of the invoice, FOR UPDATE.
 -- psql -v invoice_id=1 -f sql/queries/invoices/lock_invoice.sql
 SELECT
     i.status,

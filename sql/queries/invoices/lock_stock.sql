@@ -1,10 +1,10 @@
--- Locks products whose goods come back, on sale or not, and tells what is in stock.
+-- Locks the products whose pieces go back into stock, deleted ones too, and returns their stock.
 --
 --   product_ids  bigint[]  the products
 --
--- One step of a cancellation or a credit note: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+-- One step of a cancellation or a credit note: run it in one transaction with the other steps.
 --
--- Locks: the rows of the products, FOR UPDATE, in id order as a purchase does.
+-- Locks: the rows of the products, FOR UPDATE, in id order as in a purchase.
 -- psql -v product_ids='{1,2}' -f sql/queries/invoices/lock_stock.sql
 SELECT id, stock
 FROM products

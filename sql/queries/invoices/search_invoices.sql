@@ -1,9 +1,9 @@
--- One page of all customers' invoices, newest first.
+-- One page of the invoices of all customers, newest first.
 --
---   since   timestamptz  only made at this time or later; NULL (empty in psql) for any
---   until   timestamptz  only made before this time; NULL (empty in psql) for any
---   before  bigint       the last id of the page before, of the same filters; 0 for the first page
---   limit   integer      rows at most
+--   since   timestamptz  only invoices created at or after this time; NULL (empty in psql) for no limit
+--   until   timestamptz  only invoices created before this time; NULL (empty in psql) for no limit
+--   before  bigint       last id of the previous page, with the same filters; 0 for the first page
+--   limit   integer      maximum number of rows
 --
 -- Locks: none.
 -- psql -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices.sql
@@ -28,7 +28,7 @@ WHERE
         ),
         :'before'::bigint
     )
-    -- A query of its own, so that the time is read once and not once a row.
+    -- A scalar subquery runs once, so that the text is not converted to a time for each row.
     AND created_at >= (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity'))
 ORDER BY created_at DESC, id DESC
 LIMIT :'limit'::integer;

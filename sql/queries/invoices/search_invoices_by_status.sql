@@ -1,10 +1,10 @@
--- One page of all customers' invoices in one state, newest first.
+-- One page of the invoices of all customers with one status, newest first.
 --
---   status  text         the state
---   since   timestamptz  only made at this time or later; NULL (empty in psql) for any
---   until   timestamptz  only made before this time; NULL (empty in psql) for any
---   before  bigint       the last id of the page before, of the same filters; 0 for the first page
---   limit   integer      rows at most
+--   status  text         the status
+--   since   timestamptz  only invoices created at or after this time; NULL (empty in psql) for no limit
+--   until   timestamptz  only invoices created before this time; NULL (empty in psql) for no limit
+--   before  bigint       last id of the previous page, with the same filters; 0 for the first page
+--   limit   integer      maximum number of rows
 --
 -- Locks: none.
 -- psql -v status=paid -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices_by_status.sql
@@ -18,7 +18,7 @@ SELECT
     created_at
 FROM invoices
 WHERE
-    -- By all of an index, and not by its first column and the rest: so no plan takes another index, whatever the values.
+    -- Compares the whole key of one index as a row, so that the planner uses this index for all values.
     (status, created_at, id) < (
         :'status'::text,
         coalesce(
@@ -31,7 +31,7 @@ WHERE
         ),
         :'before'::bigint
     )
-    -- A query of its own, so that the time is read once and not once a row.
+    -- A scalar subquery runs once, so that the text is not converted to a time for each row.
     AND (status, created_at) >= (:'status'::text, (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity')))
 ORDER BY status DESC, created_at DESC, id DESC
 LIMIT :'limit'::integer;

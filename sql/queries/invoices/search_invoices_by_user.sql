@@ -1,11 +1,11 @@
--- One page of a customer's invoices as admins search them, newest first.
+-- One page of the invoices of one customer for admins, newest first, with filters.
 --
 --   user_id  bigint       the customer
---   status   text         only in this state; NULL (empty in psql) for any
---   since    timestamptz  only made at this time or later; NULL (empty in psql) for any
---   until    timestamptz  only made before this time; NULL (empty in psql) for any
---   before   bigint       the last id of the page before, of the same filters; 0 for the first page
---   limit    integer      rows at most
+--   status   text         only invoices with this status; NULL (empty in psql) for any
+--   since    timestamptz  only invoices created at or after this time; NULL (empty in psql) for no limit
+--   until    timestamptz  only invoices created before this time; NULL (empty in psql) for no limit
+--   before   bigint       last id of the previous page, with the same filters; 0 for the first page
+--   limit    integer      maximum number of rows
 --
 -- Locks: none.
 -- psql -v user_id=1 -v status=paid -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices_by_user.sql
@@ -19,7 +19,7 @@ SELECT
     created_at
 FROM invoices
 WHERE
-    -- By all of an index, and not by its first column and the rest: so no plan takes another index, whatever the values.
+    -- Compares the whole key of one index as a row, so that the planner uses this index for all values.
     (user_id, created_at, id) < (
         :'user_id'::bigint,
         coalesce(
@@ -32,7 +32,7 @@ WHERE
         ),
         :'before'::bigint
     )
-    -- A query of its own, so that the time is read once and not once a row.
+    -- A scalar subquery runs once, so that the text is not converted to a time for each row.
     AND (user_id, created_at) >= (:'user_id'::bigint, (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity')))
     AND (nullif(:'status'::text, '') IS NULL OR status = :'status'::text)
 ORDER BY user_id DESC, created_at DESC, id DESC

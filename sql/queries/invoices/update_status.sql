@@ -1,12 +1,12 @@
--- Moves an invoice from one state to another; does nothing when it is no longer in the first. On becoming paid it gets its number.
+-- Changes the status of an invoice, unless its status is no longer from_status; payment assigns its number.
 --
 --   invoice_id   bigint  the invoice
---   from_status  text    state it must be in
---   to_status    text    state it enters
+--   from_status  text    status that it must have
+--   to_status    text    new status
 --
--- One step of a change of status: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+-- One step of a change of status: run it in one transaction with the other steps.
 --
--- Locks: the row of the invoice; on becoming paid, the year's row of number_series until the transaction ends: so do it last.
+-- Locks: the row of the invoice; on payment, the row of the year in number_series until the transaction ends, so run it late.
 -- psql -v invoice_id=1 -v from_status=pending -v to_status=paid -f sql/queries/invoices/update_status.sql
 UPDATE invoices
 SET status = :'to_status'::text

@@ -1,4 +1,4 @@
--- Takes a product off sale for good; returns its id, or no row when there is no such product on sale.
+-- Takes a product off sale permanently, keeping its row; returns its id, or no row if there is no such product on sale.
 --
 --   product_id  bigint  the product
 --

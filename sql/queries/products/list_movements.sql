@@ -1,8 +1,8 @@
--- One page of the ledger of a product, newest first; also of a product that is no longer on sale.
+-- One page of the stock ledger of a product, newest first, also of a deleted product.
 --
 --   product_id  bigint   the product
---   before      bigint   the last id of the page before; 9223372036854775807 for the first page
---   limit       integer  rows at most
+--   before      bigint   last id of the previous page; 9223372036854775807 for the first page
+--   limit       integer  maximum number of rows
 --
 -- Locks: none.
 -- psql -v product_id=4 -v before=9223372036854775807 -v limit=50 -f sql/queries/products/list_movements.sql

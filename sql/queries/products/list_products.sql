@@ -1,7 +1,7 @@
 -- One page of the products on sale, in id order.
 --
---   after  bigint   the last id of the page before; 0 for the first page
---   limit  integer  rows at most
+--   after  bigint   last id of the previous page; 0 for the first page
+--   limit  integer  maximum number of rows
 --
 -- Locks: none.
 -- psql -v after=0 -v limit=50 -f sql/queries/products/list_products.sql

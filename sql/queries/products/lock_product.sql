@@ -1,10 +1,10 @@
--- Locks a product on sale for an edit, and tells its stock and version; no row when there is no such product.
+-- Locks a product on sale and returns its stock and version; no row if there is no such product.
 --
 --   product_id  bigint  the product
 --
--- One step of an edit: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+-- One step of an edit: run it in one transaction with the other steps.
 --
--- Locks: the row of the product, FOR UPDATE, until the transaction ends.
+-- Locks: the row of the product, FOR UPDATE.
 -- psql -v product_id=4 -f sql/queries/products/lock_product.sql
 SELECT stock, version
 FROM products

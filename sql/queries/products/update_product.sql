@@ -1,11 +1,11 @@
--- Changes what is given of a product on sale, and raises its version; the ledger has a change of stock. No row when there is no such product.
+-- Changes a product on sale and increases its version; a change of stock is recorded in the ledger. No row if there is no such product.
 --
 --   product_id  bigint   the product
 --   name        text     new name; NULL (empty in psql) leaves it
 --   price       numeric  new price; NULL (empty in psql) leaves it
 --   stock       integer  new stock; NULL (empty in psql) leaves it
---   actor_id    bigint   who changes it
---   reason      text     why its stock changes, at most 500 characters; NULL (empty in psql) for none
+--   actor_id    bigint   the user who changes it
+--   reason      text     why the stock changes, at most 500 characters; NULL (empty in psql) for none
 --
 -- Locks: the row of the product.
 -- psql -v product_id=4 -v name= -v price=12.50 -v stock= -v actor_id=1 -v reason= -f sql/queries/products/update_product.sql

@@ -1,22 +1,22 @@
--- Buys all that is wanted, or nothing: writes the invoice with its lines, takes the pieces out of stock, and tells what was found.
+-- Makes a purchase, all or nothing: locks the products, writes the invoice with its lines, and takes the pieces out of stock.
 --
---   user_id          bigint     who buys
+--   user_id          bigint     the buyer
 --   product_ids      bigint[]   the products, each once
 --   quantities       integer[]  pieces of each, in the same order
---   expected_ids     bigint[]   products that the buyer knows a price of; one may be there more than once
+--   expected_ids     bigint[]   products with an expected price; the same product may occur more than once
 --   expected_prices  numeric[]  these prices, in the same order
 --
--- A row for each of the products that is on sale, in id order, with its price and the stock before. When one of them is not on sale,
--- has too little stock or another price, nothing is bought, and all that belongs to the invoice is NULL.
+-- Returns one row per product that is on sale, in id order, with its price and its stock before the purchase. If a product is not
+-- on sale, has too little stock or not the expected price, nothing is bought, and all columns of the invoice are NULL.
 --
--- Locks: the rows of the products, FOR UPDATE, until the transaction ends; the new rows; the buyer's row against deletion.
+-- Locks: the rows of the products, FOR UPDATE; the new rows; the row of the buyer, FOR KEY SHARE.
 -- psql -v user_id=1 -v product_ids='{1,2}' -v quantities='{3,1}' -v expected_ids='{}' -v expected_prices='{}' -f sql/queries/purchases/buy_products.sql
 WITH wanted AS (
     SELECT w.product_id, w.quantity
     FROM unnest(:'product_ids'::bigint[], :'quantities'::integer[]) AS w (product_id, quantity)
 ),
 
--- In id order, so that two purchases never wait for each other in a circle; who waits gets the row as the other one left it.
+-- Locks in id order prevent deadlocks between purchases. After waiting, a purchase sees the row as the other one left it.
 locked AS (
     SELECT id, name, price, stock
     FROM products
@@ -25,7 +25,7 @@ locked AS (
     FOR UPDATE
 ),
 
--- One row if everything can be had; else none, and nothing below is written.
+-- One row if everything is available; otherwise none, and nothing below is written.
 deal AS (
     SELECT sum(l.price * w.quantity) AS total
     FROM wanted AS w
@@ -45,7 +45,7 @@ invoice AS (
     RETURNING id, number, user_id, status, total, created_at
 ),
 
--- With name and price as they are at this moment.
+-- Keeps the name and price of this moment.
 details AS (
     INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity)
     SELECT i.id AS invoice_id, l.id AS product_id, l.name, l.price, w.quantity
@@ -56,7 +56,8 @@ details AS (
     RETURNING product_id, quantity, line_total, credited, restocked
 ),
 
--- The ledger names the invoice. From the stock that was locked: p is first seen as it was when the statement began, and checked so.
+-- stock_cause() gives the invoice to the ledger. The new stock is computed from the locked row: p may still show the stock as it was
+-- when the statement began.
 taken AS (
     UPDATE products AS p
     SET stock = l.stock - w.quantity

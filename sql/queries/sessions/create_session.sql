@@ -1,12 +1,12 @@
--- Begins a login with its first refresh token, if the account is active and its hash is still the one that was checked; else no row.
+-- Starts a session with its first refresh token, if the account is active and its password was not changed meanwhile; otherwise no row.
 --
 --   user_id     bigint   the account
---   password    text     hash it must still have
---   address     text     where the login comes from; NULL (empty in psql) when that is not known
+--   password    text     the hash that was checked, which must still be stored
+--   address     text     client address; NULL (empty in psql) if unknown
 --   token_hash  bytea    SHA-256 of the refresh token
---   seconds     integer  how long the refresh token can be used
+--   seconds     integer  lifetime of the refresh token
 --
--- Locks: the row of the account against changes; the new rows.
+-- Locks: the row of the account, FOR SHARE; the new rows.
 -- psql -v user_id=1 -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -v address=192.0.2.7 -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -v seconds=2592000 -f sql/queries/sessions/create_session.sql
 WITH account AS (
     SELECT id, role, token_version

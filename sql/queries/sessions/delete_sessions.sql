@@ -1,8 +1,8 @@
--- Removes every login of an account, with its refresh tokens and addresses.
+-- Deletes all sessions of an account, with their refresh tokens and addresses.
 --
 --   user_id  bigint  the account
 --
--- Locks: the rows it removes.
+-- Locks: the rows it deletes.
 -- psql -v user_id=1 -f sql/queries/sessions/delete_sessions.sql
 DELETE FROM sessions
 WHERE user_id = :'user_id'::bigint;

@@ -1,10 +1,10 @@
--- Ends the login of a refresh token that was used more than 10 seconds ago and is shown again: somebody else may have it.
+-- Ends the session of a refresh token that is used again after more than 10 seconds, as it may be stolen; returns the account, or no row.
 --
---   token_hash  bytea  SHA-256 of the token that is shown
+--   token_hash  bytea  SHA-256 of the token
 --
--- Within the 10 seconds it is a client that did not get its answer. The account, or no row.
+-- Within the 10 seconds, the client probably lost the first response.
 --
--- Locks: the row of the login.
+-- Locks: the row of the session.
 -- psql -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -f sql/queries/sessions/end_reused_session.sql
 UPDATE sessions AS s
 SET ended_at = now(), end_reason = 'reuse'

@@ -1,8 +1,8 @@
--- Ends the login that a refresh token belongs to, used or not; the account, also when it had ended; no row when there is none.
+-- Ends the session of a refresh token, used or unused, and returns its account, also if it had ended before; no row if the token is unknown.
 --
 --   token_hash  bytea  SHA-256 of the token
 --
--- Locks: the row of the login.
+-- Locks: the row of the session.
 -- psql -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -f sql/queries/sessions/end_session.sql
 WITH login AS (
     SELECT s.id, s.user_id

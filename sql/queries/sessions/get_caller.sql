@@ -1,8 +1,8 @@
--- The role of who shows an access token, as it is now; no row when its login has ended, or any other with it.
+-- The current role of the user of an access token; no row if its session, or all sessions of the user, have ended.
 --
---   user_id        bigint   whom the token speaks for
---   session_id     bigint   the login that it names
---   token_version  integer  the version that it names
+--   user_id        bigint   claim sub of the token
+--   session_id     bigint   claim sid of the token
+--   token_version  integer  claim token_version of the token
 --
 -- Locks: none.
 -- psql -v user_id=1 -v session_id=1 -v token_version=1 -f sql/queries/sessions/get_caller.sql

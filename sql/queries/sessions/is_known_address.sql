@@ -1,7 +1,7 @@
--- Whether the account with this email was logged in to from this address before, or from its IPv6 network of 64 bits.
+-- Whether there is a stored session of the account with this email from this IPv4 address, or from the same IPv6 /64 network.
 --
---   email    text  address as typed, in whatever case
---   address  text  where the request comes from; NULL (empty in psql) is never known
+--   email    text  address as typed; compared without regard to case
+--   address  text  client address; NULL (empty in psql) is never known
 --
 -- Locks: none.
 -- psql -v email=ana@example.com -v address=192.0.2.7 -f sql/queries/sessions/is_known_address.sql
@@ -11,6 +11,6 @@ SELECT exists(
     WHERE
         lower(normalize(u.email)) = lower(normalize(:'email'::text))
         AND nullif(:'address'::text, '')::inet
-        -- sqlfluff's grammar lacks this operator: lies in the network, or is it.
+        -- <<= (is contained in or equals) is not in the grammar of sqlfluff.
         <<= set_masklen(s.address, CASE family(s.address) WHEN 6 THEN 64 ELSE 32 END)  -- noqa: PRS,LT02
 ) AS known;

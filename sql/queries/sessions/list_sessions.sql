@@ -1,4 +1,4 @@
--- The logins of an account that are still kept, oldest first.
+-- The sessions of an account that are still stored, oldest first.
 --
 --   user_id  bigint  the account
 --

@@ -1,7 +1,7 @@
--- Removes refresh tokens that were used more than 30 days ago, at most a thousand: shown again, they are as unknown as any other text.
+-- Deletes refresh tokens that were used more than 30 days ago, at most 1,000 per run; after that they are unknown tokens.
 --
 -- Parameters: none.
--- Locks: the rows it removes; leaves alone what others are working on.
+-- Locks: the rows it deletes; skips rows that others have locked.
 -- psql -f sql/queries/sessions/purge_refresh_tokens.sql
 DELETE FROM refresh_tokens
 WHERE token_hash = any(

@@ -1,7 +1,7 @@
--- Removes logins that expired more than 30 days ago, at most a thousand. Nothing depends on it but the size of the tables.
+-- Deletes sessions that expired more than 30 days ago, at most 1,000 per run, only to keep the tables small.
 --
 -- Parameters: none.
--- Locks: the rows it removes; leaves alone what others are working on.
+-- Locks: the rows it deletes; skips rows that others have locked.
 -- psql -f sql/queries/sessions/purge_sessions.sql
 DELETE FROM sessions
 WHERE id = any(

@@ -1,10 +1,10 @@
--- Trades a refresh token for the next one of its login; no row when it was used before, or its login is over.
+-- Exchanges a refresh token for the next one of its session; no row if the token was used before or the session has ended.
 --
---   token_hash  bytea    SHA-256 of the token that is shown
---   new_hash    bytea    SHA-256 of the next one
---   seconds     integer  how long the next one can be used; never beyond a year after the login
+--   token_hash  bytea    SHA-256 of the token
+--   new_hash    bytea    SHA-256 of the next token
+--   seconds     integer  lifetime of the next token, which ends at the latest 365 days after the login
 --
--- Locks: the row of the token: of two who show it at once, the second finds it used; the login; the new row.
+-- Locks: the row of the token, so that of two concurrent requests the second finds it used; the row of the session; the new row.
 -- psql -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -v new_hash='\xa7ffc6f8bf1ed76651c14756a061d662f580ff4de43b49fa82d80a4b80f8434a' -v seconds=2592000 -f sql/queries/sessions/refresh_session.sql
 WITH used AS (
     UPDATE refresh_tokens AS t
@@ -25,7 +25,7 @@ prolonged AS (
     UPDATE sessions AS s
     SET expires_at = least(now() + make_interval(secs => :'seconds'::integer), s.created_at + interval '365 days')
     FROM used
-    WHERE s.id = used.session_id AND s.ended_at IS NULL  -- asked again: it may have been ended since
+    WHERE s.id = used.session_id AND s.ended_at IS NULL  -- checked again: it may have ended meanwhile
     RETURNING s.id
 ),
 

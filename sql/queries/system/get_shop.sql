@@ -1,4 +1,4 @@
--- What this database is: its schema version, its currency, and what tells it from every other database.
+-- Facts about this database: schema version, currency, minor digits, and an identity that no other database has.
 --
 -- Parameters: none.
 -- Locks: none.

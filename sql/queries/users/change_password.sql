@@ -1,8 +1,8 @@
--- Gives an account a new password, if its hash is still the one that was read, and ends all of its logins; the id, or no row.
+-- Sets a new password and ends all sessions of the account, unless the password was changed meanwhile; returns the id, or no row.
 --
 --   user_id       bigint  the account
---   old_password  text    hash it must still have
---   password      text    Argon2id hash of the new one (PHC string)
+--   old_password  text    the hash that was read before, which must still be stored
+--   password      text    Argon2id hash of the new password (PHC string)
 --
 -- Locks: the row of the account.
 -- psql -v user_id=1 -v old_password='$argon2id$old' -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -f sql/queries/users/change_password.sql

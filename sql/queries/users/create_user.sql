@@ -1,4 +1,4 @@
--- Adds an account; an email that is known in any case breaks the index users_email_key.
+-- Adds an account; an email that exists already, in upper or lower case, violates users_email_key.
 --
 --   email     text  address as typed, at most 254 characters
 --   password  text  Argon2id hash (PHC string), never the password itself

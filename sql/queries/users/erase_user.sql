@@ -1,9 +1,9 @@
--- Erases what is personal of an account, if its hash is still the one that was read, and ends its logins; the id, or no row.
+-- Removes the personal data of an account and ends its sessions, unless the password was changed meanwhile; returns the id, or no row.
 --
 --   user_id       bigint  the account
---   old_password  text    hash it must still have
+--   old_password  text    the hash that was read before, which must still be stored
 --
--- One step of an erasure: run it between BEGIN and COMMIT with delete_sessions, delete_keys, erase_addresses and erase_reasons, or ROLLBACK.
+-- One step of an erasure: run it in one transaction with delete_sessions, delete_keys, erase_addresses and erase_reasons.
 --
 -- Locks: the row of the account.
 -- psql -v user_id=1 -v old_password='$argon2id$old' -f sql/queries/users/erase_user.sql

@@ -1,4 +1,4 @@
--- The account with this email, in whatever case it is typed, as admins see it.
+-- The account with this email, compared without regard to case, as admins see it.
 --
 --   email  text  address as typed
 --

@@ -1,4 +1,4 @@
--- What a login is checked against: the account with this email, in whatever case it is typed.
+-- The account with this email, compared without regard to case, with the password hash that a login is checked against.
 --
 --   email  text  address as typed
 --

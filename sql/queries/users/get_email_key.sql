@@ -1,4 +1,4 @@
--- The form in which an email is compared: what the index users_email_key holds.
+-- The normalised form of an email, as the index users_email_key compares it.
 --
 --   email  text  address as typed
 --

@@ -1,4 +1,4 @@
--- What the owner of an account proves to be with: its email and password hash; no row when it is erased.
+-- Email and password hash of an account, to check the current password of its owner; no row if it is erased.
 --
 --   user_id  bigint  the account
 --

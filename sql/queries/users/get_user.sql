@@ -1,4 +1,4 @@
--- The profile of one account; no row when it is erased.
+-- The profile of one account; no row if it is erased.
 --
 --   user_id  bigint  the account
 --

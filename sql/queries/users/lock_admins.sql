@@ -1,8 +1,8 @@
--- Locks every active admin, so that of two who leave at once the second sees that the first has gone; their ids.
+-- Locks all active admins and returns their ids, so that of two admins who leave at the same time, the second sees that the first has left.
 --
 -- Parameters: none.
 --
--- One step of a demotion, disabling or erasure: run it between BEGIN and COMMIT with the others, or ROLLBACK.
+-- One step of a demotion, disabling or erasure: run it in one transaction with the other steps.
 --
 -- Locks: the rows of the admins, FOR NO KEY UPDATE, in id order.
 -- psql -f sql/queries/users/lock_admins.sql

@@ -1,10 +1,10 @@
--- Locks an account to be erased, and waits for whatever it is doing at this moment; its id, or no row.
+-- Locks an account that is to be erased, and waits for its running transactions; returns the id, or no row.
 --
 --   user_id  bigint  the account
 --
--- One step of an erasure: run it between BEGIN and COMMIT with erase_user and the others, or ROLLBACK.
+-- One step of an erasure: run it in one transaction with erase_user and the other steps.
 --
--- Locks: the row of the account, FOR UPDATE: also against every row that is to refer to it.
+-- Locks: the row of the account, FOR UPDATE, which also keeps out new rows that reference it.
 -- psql -v user_id=1 -f sql/queries/users/lock_user.sql
 SELECT id
 FROM users

@@ -1,7 +1,7 @@
--- Keeps the same password under a stronger hash, if the hash is still the one that was read; the id, or no row.
+-- Stores a stronger hash of the same password, unless the password was changed meanwhile; returns the id, or no row.
 --
 --   user_id       bigint  the account
---   old_password  text    hash it must still have
+--   old_password  text    the hash that was read before, which must still be stored
 --   password      text    new Argon2id hash (PHC string)
 --
 -- Locks: the row of the account.

@@ -1,4 +1,4 @@
--- Adds an admin, or makes the account that has this email one, active and with this password; its logins end.
+-- Adds an admin, or makes the account with this email an active admin with this password and ends its sessions.
 --
 --   email     text  address; an existing account keeps its own spelling
 --   password  text  Argon2id hash (PHC string), never the password itself

@@ -1,4 +1,4 @@
--- Changes role or activity of an account; disabling ends its logins. No row when there is none, or it is erased.
+-- Changes the role of an account, or enables or disables it, which ends its sessions; no row if it is erased or does not exist.
 --
 --   user_id  bigint   the account
 --   role     text     user or admin; NULL (empty in psql) leaves it
