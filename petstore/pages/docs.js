@@ -1,13 +1,13 @@
 "use strict";
-// Swagger UI on this service's own document, and a login whose token every request that is tried then carries.
+// Swagger UI for the OpenAPI document of this service, and a login form. Requests that are tried out send the token of the login.
 const form = document.getElementById("login");
 const who = document.getElementById("who");
 const failed = document.getElementById("failed");
 const refused = document.getElementById("refused");
-const leave = document.getElementById("log-out");
+const logOut = document.getElementById("log-out");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const NO_LOGIN = ["/problems/unauthorized", "/problems/login-ended"];
-let login = null; // the tokens that requests carry, and whose they are
+let login = null; // tokens of the current login, and its email
 let expiry;
 let busy = false;
 
@@ -19,12 +19,12 @@ const reference = SwaggerUIBundle({
   displayRequestDuration: true,
   tryItOutEnabled: true,
   validatorUrl: null,
-  responseInterceptor: (answer) => {
-    const said = answer.obj ?? {};
-    if (answer.ok && /\/(login|refresh)$/.test(answer.url)) useToken(said, login?.email ?? "tried above");
-    if (NO_LOGIN.includes(said.type)) forgetToken(said.detail);
-    explain(answer.ok ? null : said);
-    return answer;
+  responseInterceptor: (response) => {
+    const body = response.obj ?? {};
+    if (response.ok && /\/(login|refresh)$/.test(response.url)) useToken(body, login?.email ?? "the account tried here");
+    if (NO_LOGIN.includes(body.type)) forgetToken(body.detail);
+    explain(response.ok ? null : body);
+    return response;
   },
 });
 
@@ -34,9 +34,9 @@ function useToken(tokens, email) {
   clearTimeout(expiry);
   expiry = setTimeout(forgetToken, tokens.expires_in * 1000, "The access token has expired: log in again.");
   const until = new Date(Date.now() + tokens.expires_in * 1000).toLocaleTimeString([], { timeStyle: "short" });
-  who.textContent = `Logged in as ${email} until ${until}: every request that you try carries the token.`;
+  who.textContent = `Logged in as ${email} until ${until}. Requests that you try send the token.`;
   failed.textContent = "";
-  leave.hidden = false;
+  logOut.hidden = false;
 }
 
 function forgetToken(why) {
@@ -44,10 +44,10 @@ function forgetToken(why) {
   clearTimeout(expiry);
   reference.authActions.logout(["access_token"]);
   who.textContent = why;
-  leave.hidden = true;
+  logOut.hidden = true;
 }
 
-// A link to the page of the error that the last try was answered with.
+// Links to the page that explains the error of the last request.
 function explain(problem) {
   if (!problem?.type) return refused.replaceChildren();
   const page = Object.assign(document.createElement("a"), { href: problem.type, target: "_blank", textContent: problem.title });
@@ -56,25 +56,26 @@ function explain(problem) {
 
 async function send(path, body) {
   const sent = fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  const answer = await sent.catch(() => Promise.reject(new Error("The service does not answer. Is it still running?")));
-  if (answer.status === 204) return null;
-  const said = await answer.json().catch(() => ({ detail: `The answer was ${answer.status}, and none of this service's.` }));
-  if (answer.ok) return said;
-  const fault = said.errors?.[0];
-  throw Object.assign(new Error(fault ? `The ${fault.pointer.slice(1)} ${fault.detail}` : said.detail), { type: said.type });
+  const response = await sent.catch(() => Promise.reject(new Error("The service does not answer. Is it still running?")));
+  if (response.status === 204) return null;
+  const notOurs = { detail: `The response (${response.status}) did not come from this service.` }; // but from a proxy, say
+  const answer = await response.json().catch(() => notOurs);
+  if (response.ok) return answer;
+  const fault = answer.errors?.[0];
+  throw Object.assign(new Error(fault ? `The ${fault.pointer.slice(1)} ${fault.detail}` : answer.detail), { type: answer.type });
 }
 
 async function register(account) {
   try {
     await send("/register", account);
   } catch (error) {
-    if (error.type !== "/problems/email-taken") throw error; // else it is enough to log in
+    if (error.type !== "/problems/email-taken") throw error; // the account exists: only log in
   }
 }
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  if (busy) return; // of a double click, one
+  if (busy) return; // ignores a double click
   busy = true;
   const account = { email: form.elements.email.value, password: form.elements.password.value };
   try {
@@ -88,13 +89,13 @@ form.addEventListener("submit", async (event) => {
   }
 });
 
-leave.addEventListener("click", async () => {
+logOut.addEventListener("click", async () => {
   const { refresh_token } = login;
   forgetToken("Not logged in.");
   await send("/logout", { refresh_token }).catch((error) => (failed.textContent = error.message));
 });
 
-// Open the operation that the address names, and go there: Swagger UI does so only once.
+// Opens the operation in the URL and scrolls to it. Swagger UI does so only when the page loads.
 function follow() {
   const [, tag, name] = /^#\/([\w%]+)\/(\w+)$/.exec(location.hash) ?? [];
   if (!name) return;
@@ -108,7 +109,7 @@ function follow() {
 
 addEventListener("hashchange", follow);
 document.querySelector("aside ol").addEventListener("click", (event) => {
-  if (event.target.hash && event.target.hash === location.hash) follow(); // which is no change
+  if (event.target.hash && event.target.hash === location.hash) follow(); // the same link again fires no hashchange
 });
 
 function colour() {

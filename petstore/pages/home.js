@@ -1,9 +1,9 @@
 "use strict";
-// How the service is, now and every five seconds.
+// Shows the health of the service, now and every five seconds.
 const health = document.getElementById("health");
 
 function show(state, text) {
-  if (health.textContent === text) return; // what has not changed is not to be announced again
+  if (health.textContent === text) return; // no change: screen readers must not announce it again
   health.className = state;
   health.textContent = text;
 }
