@@ -18,19 +18,19 @@ from petstore.auth.signing_keys import Keyring, Keys
 
 ALGORITHM = "RS256"
 TYPE = "at+jwt"
-CLOCK_SECONDS = 5  # that the clocks of several machines may differ
-LONGEST_SECONDS = 86_400  # that an access token may live
+CLOCK_SECONDS = 5  # that the clocks of two machines may differ
+LONGEST_SECONDS = 86_400  # the longest life of an access token
 _CLAIMS = ["iss", "sub", "aud", "iat", "exp", "jti", "role", "sid", "token_version"]
-_LONGEST = 4096  # characters of a token that is looked at; ours have about 750
-_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # without padding (RFC 7515, 2 and 7.1)
-_MOST = 4096  # tokens remembered
+_MAX_LENGTH = 4096  # characters; the tokens issued here have about 750
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # compact serialization, unpadded (RFC 7515, 2 and 7.1)
+_MAX_VERIFIED = 4096  # verified tokens kept in memory
 _ID = re.compile("[1-9][0-9]{0,18}")
-_HEADER = {"alg", "typ", "kid"}  # nothing else, such as jku, jwk, x5u or crit, is in a token of ours
+_HEADER = {"alg", "typ", "kid"}  # a token with any other, such as jku, jwk, x5u or crit, is refused
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whom a token speaks for, by which login (session_id), of which token_version of theirs."""
+    """The user that a token speaks for. session_id: the login; token_version: grows when all tokens of the user are revoked."""
 
     id: int
     role: str
@@ -39,15 +39,15 @@ class Caller:
 
 
 class _Verified(NamedTuple):
-    """A token that was found good. exp: its last second; keys: those that verified it."""
+    """A token that was verified. exp: when it expires; keys: the keys of that moment."""
 
-    user: Caller
+    caller: Caller
     exp: int
     keys: Keys
 
 
 class Tokens:
-    """Issues and verifies access tokens of one issuer for one audience; `seconds` is their life."""
+    """Issues and verifies access tokens of one issuer for one audience. seconds: their life."""
 
     def __init__(self, keyring: Keyring, *, issuer: str, audience: str, seconds: int) -> None:
         self.keyring = keyring
@@ -55,47 +55,47 @@ class Tokens:
         self._verified: dict[bytes, _Verified] = {}
         self._lock = threading.Lock()
 
-    def issue(self, user: Caller) -> str:
-        """A signed token that speaks for the user for `seconds` from now."""
+    def issue(self, caller: Caller) -> str:
+        """Sign a token that speaks for the caller for `seconds` from now."""
         keys, now = self.keyring.now(), int(time.time())
         claims = {
             "iss": self._issuer,
-            "sub": str(user.id),
+            "sub": str(caller.id),
             "aud": self._audience,
             "iat": now,
             "exp": now + self.seconds,
             "jti": uuid.uuid4().hex,
-            "role": user.role,
-            "sid": str(user.session_id),
-            "token_version": user.token_version,
+            "role": caller.role,
+            "sid": str(caller.session_id),
+            "token_version": caller.token_version,
         }
         return jwt.encode(claims, keys.signing, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": keys.kid})
 
     def verify(self, token: str) -> Caller:
-        """Whom a token speaks for; raise Unauthorized for any token that is not ours, whole and in time.
+        """The caller of a token. Unauthorized if it was not issued here, was changed, or has expired.
 
-        Whether the login still lives, and which role its user has now, is the database's to say (petstore.domain.logins).
+        Whether the login was ended and which role the user has now is not checked here: see petstore.domain.logins.
         """
-        return self.recall(token) or self._verify(token)
+        return self.verified_before(token) or self._verify(token)
 
-    def recall(self, token: str) -> Caller | None:
-        """Whom a token speaks for, if it was verified before, is still in time, and no key has changed since."""
-        if len(token) > _LONGEST:
+    def verified_before(self, token: str) -> Caller | None:
+        """The caller of a token, if it was verified before, has not expired, and no key has changed since."""
+        if len(token) > _MAX_LENGTH:
             return None
         verified = self._verified.get(_digest(token))
-        in_time = verified is not None and verified.keys is self.keyring.now() and time.time() < verified.exp
-        return verified.user if verified is not None and in_time else None
+        valid = verified is not None and verified.keys is self.keyring.now() and time.time() < verified.exp
+        return verified.caller if verified is not None and valid else None
 
     def _remember(self, token: str, verified: _Verified) -> None:
         with self._lock:
             self._verified[_digest(token)] = verified
-            if len(self._verified) > _MOST:
+            if len(self._verified) > _MAX_VERIFIED:
                 del self._verified[next(iter(self._verified))]
 
     def _verify(self, token: str) -> Caller:
         try:
-            if len(token) > _LONGEST or not _COMPACT.fullmatch(token):
-                raise jwt.InvalidTokenError("not the compact form")
+            if len(token) > _MAX_LENGTH or not _COMPACT.fullmatch(token):
+                raise jwt.InvalidTokenError("not a compact JWT")
             keys = self.keyring.now()
             header = jwt.get_unverified_header(token)
             key = self.keyring.find(header.get("kid"))
@@ -107,13 +107,13 @@ class Tokens:
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
-                options={"require": _CLAIMS, "strict_aud": True, "verify_iat": False},  # _is_ours knows of other clocks
+                options={"require": _CLAIMS, "strict_aud": True, "verify_iat": False},  # _has_valid_claims checks iat
             )
-            if not _is_ours(claims):
-                raise jwt.InvalidTokenError("claims that we do not make")
-            user = Caller(int(claims["sub"]), claims["role"], int(claims["sid"]), claims["token_version"])
-            self._remember(token, _Verified(user, claims["exp"], keys))
-            return user
+            if not _has_valid_claims(claims):
+                raise jwt.InvalidTokenError("never issued here")
+            caller = Caller(int(claims["sub"]), claims["role"], int(claims["sid"]), claims["token_version"])
+            self._remember(token, _Verified(caller, claims["exp"], keys))
+            return caller
         except jwt.ExpiredSignatureError:
             detail = "The access token has expired: get the next one (POST /refresh), or log in again."
             raise errors.Unauthorized(detail, error="invalid_token") from None
@@ -123,12 +123,12 @@ class Tokens:
 
 
 def _digest(token: str) -> bytes:
-    """What a token is remembered by: tokens themselves are kept nowhere."""
+    """The key under which a verified token is kept; the token itself is not."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _is_ours(claims: Mapping[str, Any]) -> bool:
-    """Whether the claims are of the types that we make: PyJWT takes what int() takes."""
+def _has_valid_claims(claims: Mapping[str, Any]) -> bool:
+    """Whether types and bounds of the claims are those of `issue`. PyJWT alone accepts all that int() accepts."""
     numbers = type(claims["iat"]) is type(claims["exp"]) is type(claims["token_version"]) is int
     ids = all(
         isinstance(claims[name], str) and _ID.fullmatch(claims[name]) and int(claims[name]) < 2**63 for name in ("sub", "sid")

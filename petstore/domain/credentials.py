@@ -1,4 +1,4 @@
-"""Proving who one is with a password, and choosing a new one: throttled, in turns, and telling nothing by answer or time."""
+"""Checks of passwords. Failed attempts are slowed down; neither the answer nor its time tells whether an email has an account."""
 
 from __future__ import annotations
 
@@ -14,36 +14,39 @@ from petstore.repository import sessions, users
 from petstore.repository.users import Credentials
 from petstore.request import Request
 
-RESERVED_SECONDS = 1.0  # of the three that a request has: then no turn at hashing is worth having
+RESERVED_SECONDS = 1.0  # of the three that a request has, for hashing itself and the queries after it
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def attempt(request: Request, email: str) -> Iterator[Attempt]:
-    """An attempt to log in to the account with this email: WrongCredentials in the block makes it a failed one."""
+def login_attempt(request: Request, email: str) -> Iterator[Attempt]:
+    """An attempt to log in to the account with this email. WrongCredentials in the block makes it a failed one.
+
+    TooManyAttempts when it must wait.
+    """
     account = request.read(users.get_email_key, email=email)
     client = clients.client_key(request.address or "")
-    here, from_here = {ACCOUNT_HERE: f"{account} {client}"}, {ADDRESS: client}
-    throttle = request.services.failed_attempts
-    tried = throttle.attempt({ACCOUNT: account, **here, **from_here})
-    # Strangers who guess must not keep the owner out: where they were logged in before, only what was tried with this account
-    # counts, and where nothing was tried with it yet, one attempt is looked at.
-    if tried.waits and ACCOUNT_HERE not in tried.waits:
+    from_here, by_address = {ACCOUNT_HERE: f"{account} {client}"}, {ADDRESS: client}
+    limits = request.services.failed_attempts
+    attempt = limits.attempt({ACCOUNT: account, **from_here, **by_address})
+    # Strangers who guess must not lock the owner out. From an address that has logged in to the account before, only the failures
+    # from there count. From one that has not tried this account yet, the first attempt is let through.
+    if attempt.blocked_by and ACCOUNT_HERE not in attempt.blocked_by:
         if request.read(sessions.is_known_address, email=email, address=request.address):
-            tried = throttle.attempt(here)
-        elif tried.waits == {ACCOUNT} and tried.is_first(ACCOUNT_HERE):
-            tried = throttle.attempt({NEWCOMERS: account, **here, **from_here})
-    with _judged(request, tried, errors.WrongCredentials):
-        yield tried
+            attempt = limits.attempt(from_here)
+        elif attempt.blocked_by == {ACCOUNT} and attempt.is_first(ACCOUNT_HERE):
+            attempt = limits.attempt({NEWCOMERS: account, **from_here, **by_address})
+    with _counted(request, attempt, errors.WrongCredentials):
+        yield attempt
 
 
 @contextmanager
-def own_attempt(request: Request) -> Iterator[Attempt]:
-    """The same for who is logged in: their login is counted for itself, whatever strangers try elsewhere."""
-    tried = request.services.failed_attempts.attempt({ACCOUNT_HERE: f"login {request.user.session_id}"})
-    with _judged(request, tried, errors.WrongCredentials):
+def password_attempt(request: Request) -> Iterator[Attempt]:
+    """An attempt of the caller to give their current password. It counts per login, so strangers cannot block it."""
+    attempt = request.services.failed_attempts.attempt({ACCOUNT_HERE: f"login {request.user.session_id}"})
+    with _counted(request, attempt, errors.WrongCredentials):
         try:
-            yield tried
+            yield attempt
         except errors.WrongCredentials as problem:
             problem.detail = "The current password is wrong."
             problem.errors = [{"pointer": "/current_password", "detail": "is wrong"}]
@@ -51,49 +54,50 @@ def own_attempt(request: Request) -> Iterator[Attempt]:
 
 
 @contextmanager
-def registration(request: Request) -> Iterator[Attempt]:
-    """An attempt to register: EmailTaken in the block tells who has an account, so it counts against the address."""
-    client = clients.client_key(request.address or "")
-    with _judged(request, request.services.failed_attempts.attempt({REGISTER: client}), errors.EmailTaken) as tried:
-        yield tried
+def registration_attempt(request: Request) -> Iterator[Attempt]:
+    """An attempt to register. EmailTaken in the block counts as failed: it tells that an email has an account."""
+    attempt = request.services.failed_attempts.attempt({REGISTER: clients.client_key(request.address or "")})
+    with _counted(request, attempt, errors.EmailTaken):
+        yield attempt
 
 
 @contextmanager
-def _judged(request: Request, tried: Attempt, failure: type[errors.Problem]) -> Iterator[Attempt]:
-    if tried.waits:
-        raise tried.refusal()
+def _counted(request: Request, attempt: Attempt, failure: type[errors.Problem]) -> Iterator[Attempt]:
+    """Count how the block ends: `failure` keeps the charge, success resets the counters, any other error refunds the charge."""
+    if attempt.blocked_by:
+        raise attempt.refusal()
     try:
-        yield tried
+        yield attempt
     except failure as problem:
-        problem.headers.update(tried.fields())
+        problem.headers.update(attempt.fields())
         logger.warning("%s from %s: %s; request %s", request.route, request.address, problem.slug, request.request_id)
         raise
     except BaseException:
-        tried.was_none()
+        attempt.cancel()
         raise
-    tried.succeeded()
+    attempt.succeed()
 
 
 def check_password(request: Request, known: Credentials | None, password: str) -> Credentials:
-    """The same credentials, if the password is theirs; else WrongCredentials, after the same time when nobody is known."""
-    # No connection is held meanwhile: hashing takes longer than any query.
-    if not passwords.verify_password(password, known.password if known else None, wait_until(request)) or known is None:
+    """Return `known` if the password is theirs, else raise WrongCredentials. For None (no account) it takes the same time."""
+    # No database connection is held here: hashing takes longer than any query.
+    if not passwords.verify_password(password, known.password if known else None, hashing_deadline(request)) or known is None:
         raise errors.WrongCredentials()
     return known
 
 
-def check_new(request: Request, pointer: str, password: str, email: str) -> None:
-    """Refuse a password that is too short, too long, common or made of the email."""
+def check_new_password(request: Request, pointer: str, password: str, email: str) -> None:
+    """Refuse a new password that is too short, too long, common, or contains the name in the email."""
     if fault := passwords.password_fault(password, email, request.services.settings.password_min):
         raise errors.invalid(pointer, fault)
 
 
 def check_email(pointer: str, email: str) -> None:
-    """Refuse what is no email address."""
+    """Refuse a text that is not an email address."""
     if fault := emails.email_fault(email):
         raise errors.invalid(pointer, fault)
 
 
-def wait_until(request: Request) -> float:
-    """Until when a request may wait for its turn at hashing: 2 s after it arrived."""
+def hashing_deadline(request: Request) -> float:
+    """time.monotonic() by which hashing must begin: 2 s after the request arrived."""
     return request.deadline - RESERVED_SECONDS

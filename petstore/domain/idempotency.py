@@ -1,4 +1,4 @@
-"""Idempotency-Key: a write is done once for its key, and a retry gets the first answer again."""
+"""`transact_once`: a write with an Idempotency-Key. It is done once; a retry gets the first answer again."""
 
 from __future__ import annotations
 
@@ -17,32 +17,37 @@ from petstore.repository import idempotency
 from petstore.repository.idempotency import SavedAnswer
 from petstore.request import Request, Response
 
-KEY_WAIT_SECONDS = 2.0  # that a request waits for the first one with its key
-_POLL_SECONDS = 0.05  # between two looks at what another transaction is doing
+KEY_WAIT_SECONDS = 2.0  # the longest that a retry waits for the first request with its key
+_POLL_SECONDS = 0.05  # between two attempts to claim a key
 
 Work = Callable[[Connection], Response]
 
 
 def transact_once(request: Request, work: Work, *, key: str | None, invalidates: Sequence[str]) -> Response:
-    """As `transact`, and once for this key: claiming it, the work and its answer are one transaction.
+    """As `transact`, but once per key. Claiming the key, `work` and saving its answer are one transaction.
 
-    A Conflict is kept as the answer and so committed: `work` raises it before it writes anything. KeyInUse while another request
-    has the key; KeyReused when the key came with another request. Without a key it is `transact`.
+    `work` must raise a Conflict before it writes anything: a Conflict is saved as the answer, so it commits.
+    KeyInUse: another request with the key still runs. KeyReused: the key came with a different request.
+    key: None runs a plain `transact`.
     """
     if key is None:
         return transact(request, work, invalidates=invalidates)
-    once = _Once(request, work, key)
-    return _when_key_is_free(request, lambda: transact(request, once.run, invalidates=invalidates, settle=once.settle))
+    keyed = _KeyedWork(request, work, key)
+
+    def attempt() -> Response:
+        return transact(request, keyed.run, invalidates=invalidates, find_outcome=keyed.find_outcome)
+
+    return _retry_while_key_in_use(request, attempt)
 
 
-def _when_key_is_free(request: Request, attempt: Callable[[], Response]) -> Response:
-    """What `attempt` gives. While another request has the key, wait for it, without a database connection."""
+def _retry_while_key_in_use(request: Request, attempt: Callable[[], Response]) -> Response:
+    """Run `attempt` until it gets the key, for KEY_WAIT_SECONDS. No database connection is held between the attempts."""
     wait_until = time.monotonic() + KEY_WAIT_SECONDS
     waiters = request.services.key_waiters
     try:
         return attempt()
     except errors.KeyInUse:
-        if not waiters.acquire(blocking=False):  # each waits in a thread: enough of this process wait already
+        if not waiters.acquire(blocking=False):  # each waiter occupies a thread, and a quarter of them wait already
             raise
         try:
             while time.monotonic() + _POLL_SECONDS < wait_until:
@@ -54,12 +59,12 @@ def _when_key_is_free(request: Request, attempt: Callable[[], Response]) -> Resp
         raise
 
 
-class _NotDone(Exception):
-    """The transaction whose COMMIT was not answered was rolled back."""
+class _RolledBack(Exception):
+    """The transaction whose COMMIT got no answer was rolled back."""
 
 
-class _Once:
-    """Work that is done once for its key. Both methods may raise KeyInUse."""
+class _KeyedWork:
+    """The work of a request that has an Idempotency-Key. The methods raise KeyInUse while another transaction has the key."""
 
     def __init__(self, request: Request, work: Work, key: str) -> None:
         self._request, self._work = request, work
@@ -67,8 +72,8 @@ class _Once:
         self._fingerprint = _fingerprint(request)
 
     def run(self, conn: Connection) -> Response:
-        """Claim the key, do the work, save its answer; or give the saved answer of the first request with the key."""
-        saved = self._claim(conn)
+        """Claim the key, do the work, save its answer. If the key was used before: return the saved answer."""
+        saved = self._claim_key(conn)
         if saved is not None:
             return self._replay(saved)
         try:
@@ -79,30 +84,33 @@ class _Once:
         idempotency.save_answer(conn, **self._key, status=response.status, location=location, body=body)
         return Response(response.status, body, response.headers)
 
-    def settle(self) -> Response:
-        """What became of a COMMIT that was not answered: the key can be claimed again once that transaction has ended."""
+    def find_outcome(self) -> Response:
+        """The saved answer, if the COMMIT that got no answer succeeded. Unavailable: it was rolled back.
+
+        PostgreSQL gives the key out again only when that transaction has ended, so claiming it tells which of the two happened.
+        """
         while time.monotonic() + _POLL_SECONDS < self._request.deadline:
             try:
-                return transact(self._request, self._find)
-            except _NotDone:
+                return transact(self._request, self._find_saved)
+            except _RolledBack:
                 raise errors.Unavailable(
                     "The connection to the database broke, and nothing was changed. Send it again."
                 ) from None
-            except (errors.Unavailable, errors.KeyInUse):  # the database is starting, or that transaction still runs
+            except (errors.Unavailable, errors.KeyInUse):  # the database is starting up, or the transaction still runs
                 time.sleep(_POLL_SECONDS)
         raise errors.OutcomeUnknown(
             "The connection to the database broke while it committed: whether this was done is not known yet. Send the same"
             " request with the same Idempotency-Key again: it is done once, and you get its answer."
         )
 
-    def _find(self, conn: Connection) -> Response:
-        saved = self._claim(conn)
+    def _find_saved(self, conn: Connection) -> Response:
+        saved = self._claim_key(conn)
         if saved is None:
-            raise _NotDone
+            raise _RolledBack
         return self._replay(saved)
 
-    def _claim(self, conn: Connection) -> SavedAnswer | None:
-        """Take the key for this transaction, or give what the first request with it was answered; KeyInUse while it runs."""
+    def _claim_key(self, conn: Connection) -> SavedAnswer | None:
+        """Claim the key for this transaction: None. If the key was used before: the answer of the first request."""
         if idempotency.claim_key(conn, **self._key, fingerprint=self._fingerprint) is not None:
             return None
         saved = idempotency.get_answer(conn, **self._key)
@@ -118,9 +126,9 @@ class _Once:
 
 
 def _fingerprint(request: Request) -> bytes:
-    """SHA-256 of route, path, query and body. The order of members and the notation of numbers make no difference."""
-    whole = [request.route, dict(request.path), dict(request.query), _canonical(request.body)]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).digest()
+    """SHA-256 of route, path, query and body, independent of the order of members and of the notation of numbers."""
+    parts = [request.route, dict(request.path), dict(request.query), _canonical(request.body)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 
 def _canonical(value: Any) -> Any:
@@ -129,5 +137,5 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, list):
         return [_canonical(item) for item in value]
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        return ["number", format((Decimal(value) or Decimal(0)).normalize(), "f")]  # 12.50 is 12.5, and -0 is 0
+        return ["number", format((Decimal(value) or Decimal(0)).normalize(), "f")]  # 12.50 becomes 12.5, and -0 becomes 0
     return value

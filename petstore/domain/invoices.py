@@ -1,4 +1,4 @@
-"""What belongs to an invoice beyond its row: its changes of status, what comes back of it, and the whole of it as JSON."""
+"""Invoices: change the status, take goods back, and build the JSON of one with its details, events and credit notes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from petstore.cache.prefixes import INVOICES, stock_prefixes
 from petstore.db import Connection
 from petstore.domain.stock import check_stock_limit
 from petstore.repository import invoices
-from petstore.repository.invoices import Invoice, LockedInvoice, Touched
+from petstore.repository.invoices import Invoice, InvoiceReferences, LockedInvoice
 from petstore.request import Request
 
-GIVING_BACK = ("cancelled", "refunded")  # the states in which goods come back
-Goods = Mapping[tuple[int, bool], int]  # pieces that come back, by product and whether they go into stock
+RETURN_STATUSES = ("cancelled", "refunded")  # on entering one of these, goods come back
+Goods = Mapping[tuple[int, bool], int]  # pieces that come back, by (product id, whether they go back into stock)
 
 
 @dataclass(frozen=True)
-class Step:
-    """Something done to an invoice. actor_id: by whom; reason: in their words, or None."""
+class InvoiceChange:
+    """A change of one invoice, inside a transaction. actor_id: the user who makes it; reason: in their words, or None."""
 
     conn: Connection
     invoice_id: int
@@ -30,62 +30,64 @@ class Step:
 
 
 def no_such_invoice() -> errors.NotFound:
-    """A 404, the same for one that is not there and one that is somebody else's."""
+    """A 404. It is the same for an invoice that does not exist and for one of somebody else."""
     return errors.NotFound("There is no invoice with this id.")
 
 
-def touched(request: Request, invoice_id: int) -> Touched:
-    """Whose an invoice is, and its products: what has to be known before the transaction, for the cache."""
-
-    found = request.read(invoices.get_touched, invoice_id=invoice_id)
+def find_invoice(request: Request, invoice_id: int) -> InvoiceReferences:
+    """The owner and the products of an invoice. Read before the transaction: the cache prefixes follow from them."""
+    found = request.read(invoices.get_references, invoice_id=invoice_id)
     if found is None:
         raise no_such_invoice()
     return found
 
 
-def prefixes(invoice: Touched, restocks: bool) -> list[str]:
-    """What of the cache shows a change of this invoice."""
+def cache_prefixes(invoice: InvoiceReferences, restocks: bool) -> list[str]:
+    """The cache prefixes that a change of this invoice makes invalid: its owner's lists; with `restocks` its products, too."""
     return [INVOICES.format(user_id=invoice.user_id), *(stock_prefixes(invoice.product_ids) if restocks else [])]
 
 
-def lock(step: Step) -> LockedInvoice:
-    """Keep every other change of the invoice out until the transaction ends."""
-    locked = invoices.lock_invoice(step.conn, invoice_id=step.invoice_id)
+def lock_invoice(change: InvoiceChange) -> LockedInvoice:
+    """Lock the invoice until the transaction ends, so that no other change of it runs at the same time."""
+    locked = invoices.lock_invoice(change.conn, invoice_id=change.invoice_id)
     if locked is None:
         raise no_such_invoice()
     return locked
 
 
-def move(step: Step, status: str, restock: bool = True) -> None:
-    """Change the status, with all that belongs to it: goods, credit note, event. Nothing, if it has that status."""
-    locked = lock(step)
+def change_status(change: InvoiceChange, status: str, restock: bool = True) -> None:
+    """Give the invoice another status: lock, check, take goods back, write the event. Does nothing if it has that status.
+
+    Cancelling puts all goods back into stock. Refunding makes a credit note for all that was not credited yet.
+    """
+    locked = lock_invoice(change)
     if status == locked.status:
         return
     if status not in locked.allowed:
         detail = f"The invoice is {locked.status}; it can become: {', '.join(locked.allowed) or 'nothing else'}."
         raise errors.TransitionNotAllowed(detail, current=locked.status, allowed=locked.allowed)
-    goods = _all_goods(step, restock) if status in GIVING_BACK else {}
+    goods = _goods_left(change, restock) if status in RETURN_STATUSES else {}
     if status == "cancelled":
-        _restock(step, goods, "cancel_restock")
+        _put_into_stock(change, goods, "cancel_restock")
     elif goods:
-        credit(step, goods)
-    change: dict[str, Any] = {"invoice_id": step.invoice_id, "from_status": locked.status, "to_status": status}
+        credit_goods(change, goods)
+    statuses: dict[str, Any] = {"invoice_id": change.invoice_id, "from_status": locked.status, "to_status": status}
     restocked = restock and bool(goods)
-    invoices.create_event(step.conn, **change, actor_id=step.actor_id, restocked=restocked, reason=step.reason)
-    if not invoices.update_status(step.conn, **change):
+    invoices.create_event(change.conn, **statuses, actor_id=change.actor_id, restocked=restocked, reason=change.reason)
+    if not invoices.update_status(change.conn, **statuses):
         raise LookupError("a locked invoice has changed its status")
 
 
-def credit(step: Step, goods: Goods) -> int:
-    """Make a credit note for goods of a locked invoice; its id."""
-    _restock(step, goods, "return_restock")
+def credit_goods(change: InvoiceChange, goods: Goods) -> int:
+    """Make a credit note for goods of a locked invoice, and put those into stock that are to go there; its id."""
+    _put_into_stock(change, goods, "return_restock")
     credit_note_id = invoices.create_credit_note(
-        step.conn, invoice_id=step.invoice_id, actor_id=step.actor_id, reason=step.reason
+        change.conn, invoice_id=change.invoice_id, actor_id=change.actor_id, reason=change.reason
     )
     invoices.create_credit_note_lines(
-        step.conn,
+        change.conn,
         credit_note_id=credit_note_id,
-        invoice_id=step.invoice_id,
+        invoice_id=change.invoice_id,
         product_ids=[product_id for product_id, _ in goods],
         quantities=list(goods.values()),
         restocks=[restock for _, restock in goods],
@@ -93,59 +95,62 @@ def credit(step: Step, goods: Goods) -> int:
     return credit_note_id
 
 
-def _all_goods(step: Step, restock: bool) -> Goods:
-    """What has not come back yet."""
-    details = invoices.list_invoice_details(step.conn, invoice_ids=[step.invoice_id])
+def _goods_left(change: InvoiceChange, restock: bool) -> Goods:
+    """The goods of the invoice that are not credited yet."""
+    details = invoices.list_invoice_details(change.conn, invoice_ids=[change.invoice_id])
     return {(line.product_id, restock): line.quantity - line.credited for line in details if line.credited < line.quantity}
 
 
-def _restock(step: Step, goods: Goods, kind: str) -> None:
-    """Put those of the goods back into stock that are to go there."""
-    back = {product_id: quantity for (product_id, restock), quantity in goods.items() if restock}
-    if not back:
+def _put_into_stock(change: InvoiceChange, goods: Goods, kind: str) -> None:
+    """Put those of the goods into stock that are to go there. kind: of the movement in the stock ledger."""
+    restocked = {product_id: quantity for (product_id, restock), quantity in goods.items() if restock}
+    if not restocked:
         return
-    in_stock = {product.id: product.stock for product in invoices.lock_stock(step.conn, product_ids=list(back))}
-    check_stock_limit({product_id: in_stock[product_id] + quantity for product_id, quantity in back.items()})
+    stocks = {product.id: product.stock for product in invoices.lock_stock(change.conn, product_ids=list(restocked))}
+    check_stock_limit({product_id: stocks[product_id] + quantity for product_id, quantity in restocked.items()})
     invoices.return_stock(
-        step.conn,
-        product_ids=list(back),
-        quantities=list(back.values()),
+        change.conn,
+        product_ids=list(restocked),
+        quantities=list(restocked.values()),
         kind=kind,
-        invoice_id=step.invoice_id,
-        actor_id=step.actor_id,
+        invoice_id=change.invoice_id,
+        actor_id=change.actor_id,
     )
 
 
-def whole(conn: Connection, invoice_id: int) -> dict[str, Any]:
-    """An invoice as it is shown alone: with its details, events and credit notes. In one snapshot, or with the invoice locked."""
+def full_invoice(conn: Connection, invoice_id: int) -> dict[str, Any]:
+    """An invoice with its details, events and credit notes, as JSON members.
+
+    It takes several queries, so they need one snapshot, or the lock of the invoice.
+    """
     invoice = invoices.get_invoice(conn, invoice_id=invoice_id)
     if invoice is None:
         raise no_such_invoice()
-    return wholes(conn, [invoice])[0]
+    return full_invoices(conn, [invoice])[0]
 
 
-def wholes(conn: Connection, found: Sequence[Invoice]) -> list[dict[str, Any]]:
-    """As `whole`, of many."""
-    ids = [invoice.id for invoice in found]
-    details = parts("invoice_id", invoices.list_invoice_details(conn, invoice_ids=ids))
-    events = parts("invoice_id", invoices.list_events(conn, invoice_ids=ids))
+def full_invoices(conn: Connection, rows: Sequence[Invoice]) -> list[dict[str, Any]]:
+    """As `full_invoice`, for many, with the same number of queries."""
+    ids = [invoice.id for invoice in rows]
+    details = _group_by("invoice_id", invoices.list_invoice_details(conn, invoice_ids=ids))
+    events = _group_by("invoice_id", invoices.list_events(conn, invoice_ids=ids))
     notes = defaultdict(list)
-    for note in credit_notes(conn, ids):
+    for note in full_credit_notes(conn, ids):
         notes[note["invoice_id"]].append(note)
-    return [{**vars(one), "details": details[one.id], "events": events[one.id], "credit_notes": notes[one.id]} for one in found]
+    return [{**vars(row), "details": details[row.id], "events": events[row.id], "credit_notes": notes[row.id]} for row in rows]
 
 
-def credit_notes(conn: Connection, invoice_ids: list[int]) -> list[dict[str, Any]]:
-    """The credit notes of invoices, oldest first, each with its lines."""
-    lines = parts("credit_note_id", invoices.list_credit_note_lines(conn, invoice_ids=invoice_ids))
+def full_credit_notes(conn: Connection, invoice_ids: list[int]) -> list[dict[str, Any]]:
+    """The credit notes of these invoices with their lines, oldest first, as JSON members."""
+    lines = _group_by("credit_note_id", invoices.list_credit_note_lines(conn, invoice_ids=invoice_ids))
     notes = invoices.list_credit_notes(conn, invoice_ids=invoice_ids)
     return [{**vars(note), "lines": lines[note.id]} for note in notes]
 
 
-def parts(whole_id: str, rows: Iterable[Any]) -> Mapping[int, list[dict[str, Any]]]:
-    """Rows by the whole that each is a part of, and without its id."""
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+def _group_by(parent_id: str, rows: Iterable[Any]) -> Mapping[int, list[dict[str, Any]]]:
+    """Rows as JSON members, grouped by the column `parent_id`, which is left out of them."""
+    groups: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        shown = dict(vars(row))
-        found[shown.pop(whole_id)].append(shown)
-    return found
+        members = dict(vars(row))
+        groups[members.pop(parent_id)].append(members)
+    return groups

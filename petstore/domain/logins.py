@@ -1,4 +1,4 @@
-"""Logins: begun with tokens, refreshed, ended; and whether the one that an access token names still lives."""
+"""Logins: begin, refresh and end one, and find the caller of an access token."""
 
 from __future__ import annotations
 
@@ -21,69 +21,67 @@ from petstore.repository import sessions
 from petstore.request import Request, Response
 from petstore.services import Services
 
-REMEMBERED_SECONDS = 2  # the most that a change may take to count that was made past the service, in psql
-_SIZE = 1000  # bytes that a remembered login takes, about
+CACHED_SECONDS = 2  # the longest that a login is cached: a change made in psql takes effect within this time
+_ENTRY_BYTES = 1000  # about what a cached login takes
 logger = logging.getLogger(__name__)
 
 
 def bearer(header: str) -> str | None:
-    """The token of an Authorization header (RFC 6750, 2.1), None if it has none."""
+    """The token of an Authorization header (RFC 6750, 2.1), or None."""
     scheme, _, token = header.partition(" ")
     return token.lstrip(" ") or None if scheme.lower() == "bearer" else None
 
 
 def authenticate(services: Services, token: str, deadline: float, generations: Mapping[str, str | None]) -> Caller:
-    """Whom an access token speaks for, with the role of this moment; Unauthorized when it or its login is no longer good.
+    """The caller of an access token, with their present role. Unauthorized when the token or its login is no longer valid.
 
-    The role is remembered for a few seconds, while nothing that ends or changes logins has been done to the account.
-    generations: those that are known already, asked for after the request had come.
+    The role is cached for CACHED_SECONDS, as long as the cache generation of the account's logins stays the same.
+    generations: those that the server has read from the cache already, after the request arrived; others are read here.
     """
-    said = services.tokens.verify(token)
-    prefix = LOGINS.format(user_id=said.id)
-    known = services.local_cache.get(said)
+    claimed = services.tokens.verify(token)
+    prefix = LOGINS.format(user_id=claimed.id)
+    entry = services.local_cache.get(claimed)
     generation = generations[prefix] if prefix in generations else services.cache.generations([prefix])[prefix]
-    if known is not None and known.generation == generation:
-        return replace(said, role=known.value)
+    if entry is not None and entry.generation == generation:
+        return replace(claimed, role=entry.value)
     asked_at = time.monotonic()
-    role = services.db.read(
-        lambda conn: sessions.get_caller(conn, user_id=said.id, session_id=said.session_id, token_version=said.token_version),
-        deadline,
-    )
+    login = {"user_id": claimed.id, "session_id": claimed.session_id, "token_version": claimed.token_version}
+    role = services.db.read(lambda conn: sessions.get_caller(conn, **login), deadline)
     if role is None:
         raise errors.LoginEnded()
     if generation is not None:
-        seconds = asked_at + REMEMBERED_SECONDS - time.monotonic()
-        services.local_cache.keep(said, role, Fresh(prefix, generation, seconds), _SIZE)
-    return replace(said, role=role)
+        seconds = asked_at + CACHED_SECONDS - time.monotonic()
+        services.local_cache.keep(claimed, role, Fresh(prefix, generation, seconds), _ENTRY_BYTES)
+    return replace(claimed, role=role)
 
 
-def recall(services: Services, header: str | None) -> tuple[Caller, Entry] | tuple[None, None]:
-    """Whom the token of an Authorization header speaks for, and their role, if both are remembered; see `authenticate`."""
+def cached_caller(services: Services, header: str | None) -> tuple[Caller, Entry] | tuple[None, None]:
+    """The caller of an Authorization header, if token and role are cached. The entry's generation is not checked here."""
     token = bearer(header) if header else None
-    said = services.tokens.recall(token) if token else None
-    known = services.local_cache.get(said) if said else None
-    return (replace(said, role=known.value), known) if said and known else (None, None)
+    claimed = services.tokens.verified_before(token) if token else None
+    entry = services.local_cache.get(claimed) if claimed else None
+    return (replace(claimed, role=entry.value), entry) if claimed and entry else (None, None)
 
 
 @contextmanager
-def forgotten(request: Request, user_id: int) -> Iterator[None]:
-    """Around a transaction that ends or changes logins of an account: no worker remembers them when it is answered."""
+def invalidating(request: Request, user_id: int) -> Iterator[None]:
+    """Around a transaction that ends or changes logins of an account: afterwards no worker uses what it has cached of them."""
     try:
         yield
     except errors.OutcomeUnknown:
-        forget(request.services, user_id)
+        invalidate(request.services, user_id)
         raise
-    forget(request.services, user_id)
+    invalidate(request.services, user_id)
 
 
-def forget(services: Services, user_id: int) -> None:
-    """After the commit: what is remembered of the account's logins is no longer used, on every worker."""
+def invalidate(services: Services, user_id: int) -> None:
+    """Make the cached logins of an account invalid in every worker. Call it after the commit."""
     if not services.cache.invalidate(LOGINS.format(user_id=user_id)):
-        time.sleep(REMEMBERED_SECONDS)  # others may reach Redis, and not hear of it: what they remember has ended then
+        time.sleep(CACHED_SECONDS)  # Redis is down, perhaps for this worker alone: by then all entries have expired
 
 
 def begin(request: Request, user_id: int, password: str) -> Response | None:
-    """A new login of an account, whose hash `password` was checked; None when it is disabled, or the hash is another by now."""
+    """Begin a login. password: the hash that was checked. None when the account is disabled, or has another password by now."""
     token = _new_token()
     seconds = request.services.settings.refresh_seconds
     session: dict[str, Any] = {"password": password, "address": request.address, "token_hash": _hash(token), "seconds": seconds}
@@ -92,7 +90,7 @@ def begin(request: Request, user_id: int, password: str) -> Response | None:
 
 
 def refresh(request: Request, token: str) -> Response:
-    """The next tokens of a login. A token that was used before is refused, and after 10 s its login ends."""
+    """Rotate a refresh token: the next tokens of its login. Reusing a token after 10 s revokes the login (it may be stolen)."""
     new = _new_token()
     seconds = request.services.settings.refresh_seconds
     hashes = {"token_hash": _hash(token), "new_hash": _hash(new)}
@@ -100,19 +98,17 @@ def refresh(request: Request, token: str) -> Response:
     if user is None:
         user_id = transact(request, lambda conn: sessions.end_reused_session(conn, token_hash=_hash(token)))
         if user_id is not None:
-            forget(request.services, user_id)
-            logger.warning(
-                "a refresh token of user %d was used twice, its login has ended; request %s", user_id, request.request_id
-            )
+            invalidate(request.services, user_id)
+            logger.warning("a refresh token of user %d was reused: login revoked; request %s", user_id, request.request_id)
         raise errors.WrongRefreshToken()
     return _tokens(request, user, new)
 
 
 def end(request: Request, token: str) -> None:
-    """End the login that a refresh token belongs to, if there is one."""
+    """End the login of a refresh token. An unknown token is no error."""
     user_id = transact(request, lambda conn: sessions.end_session(conn, token_hash=_hash(token)))
     if user_id is not None:
-        forget(request.services, user_id)
+        invalidate(request.services, user_id)
 
 
 def _tokens(request: Request, user: Caller, refresh_token: str) -> Response:

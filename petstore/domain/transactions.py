@@ -1,4 +1,4 @@
-"""The transaction of a request: what it commits, and what of the cache it makes invalid."""
+"""`transact`: one database transaction of a request, and the cache entries that it makes invalid."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ def transact(
     work: Callable[[Connection], T],
     *,
     invalidates: Sequence[str] = (),
-    settle: Callable[[], T] | None = None,
+    find_outcome: Callable[[], T] | None = None,
 ) -> T:
-    """Run `work` in one transaction, and return what it returns after COMMIT; what it raises rolls back.
+    """Run `work` between BEGIN and COMMIT, and return its result; an exception rolls back.
 
-    `work` may run again until COMMIT is sent, so it does nothing but SQL. invalidates: the prefixes of the cache that show what
-    it writes. settle: finds out what became of a COMMIT that was not answered; without it that is OutcomeUnknown.
+    `work` runs again after a deadlock or a broken connection, as long as COMMIT was not sent. So it runs SQL and nothing else.
+    invalidates: the cache prefixes whose entries show what `work` writes. They are invalid once `transact` returns.
+    find_outcome: called when COMMIT was sent and the connection broke before its answer came. It returns the result, or raises.
+    Without it, OutcomeUnknown is raised.
     """
 
     def work_as_caller(conn: Connection) -> T:
@@ -34,18 +36,18 @@ def transact(
         try:
             result = request.db.transact(work_as_caller, request.deadline)
         except errors.OutcomeUnknown:
-            if settle is None:
+            if find_outcome is None:
                 writing.outcome_unknown()
                 raise
-            result = _settled(settle, writing.outcome_unknown)
-        if isinstance(result, Response) and result.status >= 400:
+            result = _find_outcome(find_outcome, writing.outcome_unknown)
+        if isinstance(result, Response) and result.status >= 400:  # a saved refusal was committed, and nothing else
             writing.nothing_written()
     return result
 
 
-def _settled(settle: Callable[[], T], outcome_unknown: Callable[[], None]) -> T:
+def _find_outcome(find_outcome: Callable[[], T], outcome_unknown: Callable[[], None]) -> T:
     try:
-        return settle()
+        return find_outcome()
     except errors.OutcomeUnknown:
         outcome_unknown()
         raise

@@ -77,8 +77,8 @@ class CreditNoteLine:
 
 
 @dataclass(frozen=True)
-class Touched:
-    """What a change of an invoice may show in: its owner's lists, its products. Neither ever changes."""
+class InvoiceReferences:
+    """The ids that an invoice refers to: its owner's and its products'. They never change."""
 
     id: int
     user_id: int
@@ -159,9 +159,9 @@ def erase_reasons(conn: Connection, *, user_id: int) -> int:
     return execute(conn, "invoices/erase_reasons", user_id=user_id)
 
 
-def get_touched(conn: Connection, *, invoice_id: int) -> Touched | None:
-    """Whose an invoice is, and which products it names."""
-    return one_or_none(conn, "invoices/get_touched", Touched, invoice_id=invoice_id)
+def get_references(conn: Connection, *, invoice_id: int) -> InvoiceReferences | None:
+    """The owner and the products of an invoice."""
+    return one_or_none(conn, "invoices/get_references", InvoiceReferences, invoice_id=invoice_id)
 
 
 def lock_invoice(conn: Connection, *, invoice_id: int) -> LockedInvoice | None:

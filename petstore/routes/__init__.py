@@ -1,1 +1,1 @@
-"""The handlers, a module per resource. What more than one of them has to know stands in the modules beside this folder."""
+"""The handlers, one module per resource. They do not import each other: rules that several share are in petstore.domain."""

@@ -22,7 +22,7 @@ def list_audit_entries(request: Request) -> Document:
 
 
 def _list(conn: Connection, /, *, actor_id: int | None, action: str | None, **page: Any) -> list[Entry]:
-    """Run the query for these filters: each has an index in the order of the list."""
+    """Choose the query that fits the filters. Each has an index in the order of the list."""
     if actor_id is not None:
         return audit.list_entries_by_actor(conn, actor_id=actor_id, action=action, **page)
     if action is not None:

@@ -1,4 +1,4 @@
-"""Invoices: one's own (cached), a single one, and changes of status."""
+"""Invoices: the caller's own (cached), a single one, all of them for admins, and changes of status."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from petstore.cache.document import Document
 from petstore.cache.prefixes import INVOICES
 from petstore.db import Connection
 from petstore.domain.idempotency import transact_once
-from petstore.domain.invoices import GIVING_BACK, Step, move, no_such_invoice, prefixes, touched, whole
+from petstore.domain.invoices import (
+    RETURN_STATUSES,
+    InvoiceChange,
+    cache_prefixes,
+    change_status,
+    find_invoice,
+    full_invoice,
+    no_such_invoice,
+)
 from petstore.repository import invoices
-from petstore.repository.invoices import Invoice, Touched
+from petstore.repository.invoices import Invoice, InvoiceReferences
 from petstore.request import Request, Response
 from petstore.web.pagination import page, position
 
@@ -34,12 +42,12 @@ def _scope(user_id: int) -> str:
 
 
 def get_invoice(request: Request) -> Document:
-    """An invoice with its details, events and credit notes, for its owner and for admins; to anyone else it does not exist."""
+    """An invoice with its details, events and credit notes, for its owner and for admins; for anyone else a 404."""
     invoice_id = request.path["invoice_id"]
-    invoice = touched(request, invoice_id)
+    invoice = find_invoice(request, invoice_id)
     if invoice.user_id != request.user.id and request.user.role != "admin":
         raise no_such_invoice()
-    return request.document(request.snapshot(whole, invoice_id=invoice_id))
+    return request.document(request.snapshot(full_invoice, invoice_id=invoice_id))
 
 
 def list_all_invoices(request: Request) -> Document:
@@ -52,7 +60,7 @@ def list_all_invoices(request: Request) -> Document:
 
 
 def _search(conn: Connection, /, *, status: str | None, user_id: int | None, **page: Any) -> list[Invoice]:
-    """Run the query for these filters: each has an index in the order of the list."""
+    """Choose the query that fits the filters. Each has an index in the order of the list."""
     if user_id is not None:
         return invoices.search_invoices_by_user(conn, user_id=user_id, status=status, **page)
     if status is not None:
@@ -61,24 +69,25 @@ def _search(conn: Connection, /, *, status: str | None, user_id: int | None, **p
 
 
 def change_invoice(request: Request) -> Response:
-    """Move an invoice to another status; cancelling and refunding put the goods back, unless `restock` is false."""
+    """Give an invoice another status; cancelling and refunding put the goods back, unless `restock` is false."""
     status, restock = request.body["status"], request.body.get("restock", True)
     if "restock" in request.body and status != "refunded":
         raise errors.invalid("/restock", "goes with status refunded only")
-    return _change(request, touched(request, request.path["invoice_id"]), status, restock)
+    return _change(request, find_invoice(request, request.path["invoice_id"]), status, restock)
 
 
 def cancel_invoice(request: Request) -> Response:
-    """The buyer takes back what is not paid yet; the goods go back into stock."""
-    invoice = touched(request, request.path["invoice_id"])
+    """Cancel the caller's own invoice, if it is not paid yet; the goods go back into stock."""
+    invoice = find_invoice(request, request.path["invoice_id"])
     if invoice.user_id != request.user.id:
         raise no_such_invoice()
     return _change(request, invoice, "cancelled", True)
 
 
-def _change(request: Request, invoice: Touched, status: str, restock: bool) -> Response:
-    def work(conn: Connection) -> Response:
-        move(Step(conn, invoice.id, request.user.id, request.body.get("reason")), status, restock)
-        return Response(200, whole(conn, invoice.id))
+def _change(request: Request, invoice: InvoiceReferences, status: str, restock: bool) -> Response:
+    def change(conn: Connection) -> Response:
+        change_status(InvoiceChange(conn, invoice.id, request.user.id, request.body.get("reason")), status, restock)
+        return Response(200, full_invoice(conn, invoice.id))
 
-    return transact_once(request, work, key=request.key, invalidates=prefixes(invoice, status in GIVING_BACK))
+    restocks = status in RETURN_STATUSES
+    return transact_once(request, change, key=request.key, invalidates=cache_prefixes(invoice, restocks))

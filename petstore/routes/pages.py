@@ -1,4 +1,4 @@
-"""Pages for people: what this is, the interactive reference, and what each error means; and the OpenAPI document behind them."""
+"""Web pages (home, interactive reference, errors) and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 
 
 def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Document]:
-    """The handler of the document that `describe` gives. What is kept of it are its bytes."""
-    made: list[Document] = []
+    """The handler of GET /openapi.json. It builds the document once, at the first request."""
+    built: list[Document] = []
 
     def get_openapi(request: Request) -> Document:
         """This document."""
-        if not made:
-            made.append(request.document(describe()))
-        return made[0]
+        if not built:
+            built.append(request.document(describe()))
+        return built[0]
 
     return get_openapi
 
@@ -73,12 +73,12 @@ def get_problem(request: Request) -> Document:
 
 
 def _page(name: str, heading: str, **texts: str) -> Document:
-    """A page with texts in their places, backquotes in them as code. heading: of its window."""
+    """Fill a page with texts, escaped; `backquoted` words become code. heading: the title of the window."""
     return _framed(name, heading, **{key: _with_code(escape(text)) for key, text in texts.items()})
 
 
 def _framed(name: str, heading: str, **html: str) -> Document:
-    """A page in the frame that all of them share."""
+    """Fill a page, and put it into the frame that all pages share."""
     return document(_fill("frame", heading=heading, content=_fill(name, **html)).encode(), content_type=HTML)
 
 
@@ -93,4 +93,4 @@ def _with_code(text: str) -> str:
 
 _FILES = [path for path in _PAGES.iterdir() if path.name.rpartition(".")[2] in _TYPES]
 _SWAGGER_UI = [swagger_ui_path / name for name in ("swagger-ui-bundle.js", "swagger-ui.css")]
-_ASSETS = {path.name: path for path in [*_FILES, *_SWAGGER_UI]}  # read when asked for: they are 2 MB
+_ASSETS = {path.name: path for path in [*_FILES, *_SWAGGER_UI]}  # the paths only: the files have 2 MB

@@ -1,4 +1,4 @@
-"""The catalogue: lists and single products (cached), and what admins do to them."""
+"""Products: the list and single ones (cached); creating, changing and deleting them; the stock ledger."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from petstore.web.parameters import MAX_ID, fault
 from petstore.web.validation import money
 
 MAX_NAME = 200  # characters
-_SCOPE = "products"  # of the cursors
+_SCOPE = "products"  # a cursor made for another list is refused
 
 
 def get_products(request: Request) -> Document:
@@ -38,7 +38,7 @@ def get_products(request: Request) -> Document:
 
 @cached(PRODUCT, ttl=300)
 def _single(request: Request, *, product_id: int) -> Any:
-    return _found(request.read(products.get_product, product_id=product_id))
+    return _require(request.read(products.get_product, product_id=product_id))
 
 
 @cached(PRODUCTS, ttl=600)
@@ -53,7 +53,7 @@ def list_movements(request: Request) -> Document:
     before, limit = position(request.query, scope, MAX_ID)
     items = request.read(products.list_movements, product_id=product_id, before=before, limit=limit + 1)
     if not items and "after" not in request.query:
-        raise _no_such_product()  # the first row of every ledger is its initial stock
+        raise _no_such_product()  # every product has at least the row of its initial stock
     return request.document(page(scope, items, limit))
 
 
@@ -61,11 +61,11 @@ def create_product(request: Request) -> Response:
     """Put a product on sale."""
     columns = _columns(request)
 
-    def work(conn: Connection) -> Response:
+    def create(conn: Connection) -> Response:
         product = products.create_product(conn, **columns, stock=request.body["stock"], actor_id=request.user.id)
         return Response(201, product, {"Location": f"/products?id={product.id}"})
 
-    return transact_once(request, work, key=request.key, invalidates=[PRODUCTS])
+    return transact_once(request, create, key=request.key, invalidates=[PRODUCTS])
 
 
 def modify_product(request: Request) -> Response:
@@ -74,68 +74,68 @@ def modify_product(request: Request) -> Response:
     _check_changes(body)
     columns = {"name": None, "price": None} | _columns(request)
 
-    def work(conn: Connection) -> Response:
+    def modify(conn: Connection) -> Response:
         locked = _lock(conn, product_id, body.get("version"), pointer="/version")
         columns["stock"] = _new_stock(body, product_id, locked.stock)
         cause = {"actor_id": request.user.id, "reason": body.get("reason")}
         return Response(200, products.update_product(conn, product_id=product_id, **columns, **cause))
 
-    return transact_once(request, work, key=request.key, invalidates=stock_prefixes([product_id]))
+    return transact_once(request, modify, key=request.key, invalidates=stock_prefixes([product_id]))
 
 
 def delete_product(request: Request) -> Response:
     """Take a product off sale; `version`: only if it was not edited since."""
     product_id = request.query["id"]
 
-    def work(conn: Connection) -> Response:
+    def delete(conn: Connection) -> Response:
         _lock(conn, product_id, request.query.get("version"), parameter="version")
         products.delete_product(conn, product_id=product_id)
         return Response(204)
 
-    return transact(request, work, invalidates=stock_prefixes([product_id]))
+    return transact(request, delete, invalidates=stock_prefixes([product_id]))
 
 
-def _lock(conn: Connection, product_id: int, version: int | None, **named: str) -> products.EditedProduct:
-    """Lock it for an edit, if it has this version. named: where the request names that."""
+def _lock(conn: Connection, product_id: int, version: int | None, **place: str) -> products.EditedProduct:
+    """Lock a product until the transaction ends. EditConflict if its version is another. place: where the request names it."""
     locked = products.lock_product(conn, product_id=product_id)
     if locked is None:
         raise _no_such_product()
     if version not in (None, locked.version):
         detail = f"You name version {version}, and it has version {locked.version} now: read it again."
-        there = {**named, "detail": f"is {locked.version} now"}
+        there = {**place, "detail": f"is {locked.version} now"}
         raise errors.EditConflict(detail, errors=[there], current_version=locked.version)
     return locked
 
 
 def _check_changes(body: dict[str, Any]) -> None:
-    """What the schema cannot say: which members go together."""
-    of_stock = {"stock", "stock_delta"} & body.keys()
-    if len(of_stock) == 2:
+    """Refuse members that do not go together, which the JSON Schema does not express."""
+    stock_members = {"stock", "stock_delta"} & body.keys()
+    if len(stock_members) == 2:
         raise errors.invalid("/stock_delta", "cannot stand beside stock: one is the new stock, the other a change of it")
     for name in ("expected_stock", "reason"):
-        if name in body and not of_stock:
+        if name in body and not stock_members:
             raise errors.invalid(f"/{name}", "goes with stock or stock_delta only")
     if not body.keys() - {"version"}:
         raise errors.invalid("", "must name at least one of: name, price, stock, stock_delta")
 
 
 def _new_stock(body: dict[str, Any], product_id: int, stock: int) -> int | None:
-    """The stock that a locked product is to have; None to leave it."""
+    """The new stock of a locked product, from `stock` or `stock_delta`; None leaves it. stock: the present one."""
     if body.get("expected_stock", stock) != stock:
         there = {"pointer": "/expected_stock", "detail": f"the stock is {stock} now"}
         raise errors.StockChanged(f"The stock is {stock} now, and nothing was changed.", errors=[there], current_stock=stock)
     if "stock_delta" not in body:
-        found: int | None = body.get("stock")
-        return found
-    wanted = stock + int(body["stock_delta"])
-    if wanted < 0:
+        new_stock: int | None = body.get("stock")
+        return new_stock
+    new_stock = stock + int(body["stock_delta"])
+    if new_stock < 0:
         short = shortage("/stock_delta", product_id, -int(body["stock_delta"]), stock, "in stock")
         raise errors.NotEnoughStock(errors=[short])
-    check_stock_limit({product_id: wanted})
-    return wanted
+    check_stock_limit({product_id: new_stock})
+    return new_stock
 
 
-def _found(product: products.Product | None) -> products.Product:
+def _require(product: products.Product | None) -> products.Product:
     if product is None:
         raise _no_such_product()
     return product
@@ -146,7 +146,7 @@ def _no_such_product() -> errors.NotFound:
 
 
 def _columns(request: Request) -> dict[str, Any]:
-    """Name and price of the validated body, as far as they are there: the name trimmed, the price exact."""
+    """Those columns that the body has: the name trimmed, the price as a Decimal."""
     columns = {name: request.body[name] for name in ("name", "price") if name in request.body}
     if "name" in columns:
         columns["name"] = columns["name"].strip()

@@ -1,4 +1,4 @@
-"""Buying: all of it or nothing, in one transaction that locks the products in id order."""
+"""Purchases. One transaction locks the products in id order and buys all of them or none."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from petstore.repository.purchases import BoughtProduct
 from petstore.request import Request, Response
 from petstore.web.validation import money
 
-_OF_INVOICE = ("number", "user_id", "status", "total", "currency", "created_at")
-_OF_DETAIL = ("product_id", "name", "unit_price", "quantity", "line_total", "credited", "restocked")
+_INVOICE_MEMBERS = ("number", "user_id", "status", "total", "currency", "created_at")
+_DETAIL_MEMBERS = ("product_id", "name", "unit_price", "quantity", "line_total", "credited", "restocked")
 
 
-class Expected(NamedTuple):
-    """A price that the buyer knows, and where in the body it stands."""
+class ExpectedPrice(NamedTuple):
+    """A price that the buyer expects. pointer: where the body names it."""
 
     pointer: str
     product_id: int
@@ -31,37 +31,39 @@ class Expected(NamedTuple):
 def purchase_product(request: Request) -> Response:
     """Turn lines of products into a pending invoice, and take the pieces out of stock."""
     lines = request.body["products"]
-    wanted, expected = sum_lines(lines), _expected_prices(request, lines)
+    pieces, expected = sum_lines(lines), _expected_prices(request, lines)
 
-    def work(conn: Connection) -> Response:
-        found = purchases.buy_products(
+    def buy(conn: Connection) -> Response:
+        products = purchases.buy_products(
             conn,
             user_id=request.user.id,
-            product_ids=list(wanted),
-            quantities=list(wanted.values()),
+            product_ids=list(pieces),
+            quantities=list(pieces.values()),
             expected_ids=[one.product_id for one in expected],
             expected_prices=[one.price for one in expected],
         )
-        if not found or found[0].invoice_id is None:
-            raise _refusal(request, lines, wanted, expected, {product.product_id: product for product in found})
-        return _answer(found)
+        if not products or products[0].invoice_id is None:
+            raise _refusal(request, lines, pieces, expected, {product.product_id: product for product in products})
+        return _invoice_response(products)
 
-    touched = [*stock_prefixes(wanted), INVOICES.format(user_id=request.user.id)]
-    return transact_once(request, work, key=request.key, invalidates=touched)
-
-
-def _answer(bought: Sequence[BoughtProduct]) -> Response:
-    invoice = bought[0]
-    details = [{name: getattr(product, name) for name in _OF_DETAIL} for product in bought]
-    whole = {"id": invoice.invoice_id, **{name: getattr(invoice, name) for name in _OF_INVOICE}}
-    whole |= {"details": details, "events": [], "credit_notes": []}
-    return Response(201, whole, {"Location": f"/invoices/{invoice.invoice_id}"})
+    # One transaction: BEGIN, claim the key, buy, save the answer, COMMIT. Then the stale cache entries are invalid.
+    stale = [*stock_prefixes(pieces), INVOICES.format(user_id=request.user.id)]
+    return transact_once(request, buy, key=request.key, invalidates=stale)
 
 
-def _expected_prices(request: Request, lines: Sequence[Line]) -> list[Expected]:
+def _invoice_response(products: Sequence[BoughtProduct]) -> Response:
+    """The new invoice, as GET /invoices/X shows it. Every row of the query has the columns of the invoice."""
+    first = products[0]
+    details = [{name: getattr(product, name) for name in _DETAIL_MEMBERS} for product in products]
+    invoice = {"id": first.invoice_id, **{name: getattr(first, name) for name in _INVOICE_MEMBERS}}
+    invoice |= {"details": details, "events": [], "credit_notes": []}
+    return Response(201, invoice, {"Location": f"/invoices/{first.invoice_id}"})
+
+
+def _expected_prices(request: Request, lines: Sequence[Line]) -> list[ExpectedPrice]:
     digits = request.services.settings.minor_digits
     return [
-        Expected(pointer, line["product_id"], money(pointer, line["expected_price"], digits))
+        ExpectedPrice(pointer, line["product_id"], money(pointer, line["expected_price"], digits))
         for number, line in enumerate(lines)
         if "expected_price" in line and (pointer := f"/products/{number}/expected_price")
     ]
@@ -70,22 +72,24 @@ def _expected_prices(request: Request, lines: Sequence[Line]) -> list[Expected]:
 def _refusal(
     request: Request,
     lines: Sequence[Line],
-    wanted: Mapping[int, int],
-    expected: Sequence[Expected],
+    pieces: Mapping[int, int],
+    expected: Sequence[ExpectedPrice],
     locked: Mapping[int, BoughtProduct],
 ) -> Exception:
-    """Why nothing was bought."""
+    """The error that tells why nothing was bought. locked: the products on sale, by id, as the transaction has locked them."""
     if faults := unknown_products("products", lines, locked, "there is no such product"):
         return errors.Invalid(faults)
     if faults := _other_prices(request, expected, locked):
         return errors.PriceChanged(errors=faults)
     stock = {product_id: product.stock for product_id, product in locked.items()}
-    if faults := shortages("products", lines, wanted, stock, "in stock"):
+    if faults := shortages("products", lines, pieces, stock, "in stock"):
         return errors.NotEnoughStock(errors=faults)
-    return LookupError("purchases/buy_products bought nothing, and nothing is wrong")
+    return LookupError(
+        "purchases/buy_products bought nothing, although everything is on sale, in stock and at the expected price"
+    )
 
 
-def _other_prices(request: Request, expected: Sequence[Expected], locked: Mapping[int, BoughtProduct]) -> list[errors.Fault]:
+def _other_prices(request: Request, expected: Sequence[ExpectedPrice], locked: Mapping[int, BoughtProduct]) -> list[errors.Fault]:
     digits = request.services.settings.minor_digits
     return [
         {

@@ -1,4 +1,4 @@
-"""Logging in, refreshing, logging out."""
+"""Log in, refresh the tokens, log out."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from petstore.request import Request, Response
 def login(request: Request) -> Response:
     """Give tokens for email and password. Unknown email and wrong password are the same, also in time."""
     email, password = request.body["email"], request.body["password"]
-    with credentials.attempt(request, email) as attempt:
+    with credentials.login_attempt(request, email) as attempt:
         known = credentials.check_password(request, request.read(users.get_credentials, email=email), password)
         phc = known.password
         if passwords.needs_rehash(phc):
-            phc = passwords.hash_password(password, credentials.wait_until(request))
+            phc = passwords.hash_password(password, credentials.hashing_deadline(request))
             new = {"old_password": known.password, "password": phc}
             transact(request, lambda conn: users.rehash_password(conn, user_id=known.id, **new))
-        answer = logins.begin(request, known.id, phc)
-        if answer is None:
+        response = logins.begin(request, known.id, phc)
+        if response is None:
             raise errors.WrongCredentials()
-    return replace(answer, headers=attempt.fields())
+    return replace(response, headers=attempt.fields())
 
 
 def refresh(request: Request) -> Response:

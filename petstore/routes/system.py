@@ -1,4 +1,4 @@
-"""Whether the service lives and is ready, and the keys that it is known by."""
+"""Health checks, and the public keys."""
 
 from __future__ import annotations
 

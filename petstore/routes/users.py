@@ -1,4 +1,4 @@
-"""Accounts: register, the own one, and what admins do to others."""
+"""Accounts: register; read, change, export and delete one's own; list and change them as an admin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from petstore.auth import passwords
 from petstore.cache.document import Document
 from petstore.db import Connection
 from petstore.domain import credentials, logins
-from petstore.domain.invoices import wholes
+from petstore.domain.invoices import full_invoices
 from petstore.domain.transactions import transact
 from petstore.repository import audit, idempotency, invoices, sessions, users
 from petstore.repository.users import Credentials
@@ -17,19 +17,19 @@ from petstore.request import Request, Response
 from petstore.web.pagination import page, position
 from petstore.web.parameters import fault
 
-_EVERYTHING = 2**31 - 1  # rows
+_NO_LIMIT = 2**31 - 1  # rows
 
 
 def register(request: Request) -> Response:
     """Make an account; a known email, in whatever case, is a 409."""
     email, password = request.body["email"], request.body["password"]
     credentials.check_email("/email", email)
-    credentials.check_new(request, "/password", password, email)
-    with credentials.registration(request) as attempt:
-        # The index decides; this spares hashing for nothing.
+    credentials.check_new_password(request, "/password", password, email)
+    with credentials.registration_attempt(request) as attempt:
+        # The unique index decides. This read only saves the time of hashing.
         if request.read(users.get_credentials, email=email):
             raise errors.EmailTaken()
-        phc = passwords.hash_password(password, credentials.wait_until(request))
+        phc = passwords.hash_password(password, credentials.hashing_deadline(request))
         user = transact(request, lambda conn: users.create_user(conn, email=email, password=phc))
     return Response(201, user, attempt.fields())
 
@@ -41,19 +41,19 @@ def get_profile(request: Request) -> Document:
 
 def change_password(request: Request) -> Response:
     """Give the caller a new password; every login of theirs ends."""
-    own, new = _own(request), request.body["new_password"]
-    credentials.check_new(request, "/new_password", new, own.email)
-    with credentials.own_attempt(request) as attempt:
+    own, new = _own_credentials(request), request.body["new_password"]
+    credentials.check_new_password(request, "/new_password", new, own.email)
+    with credentials.password_attempt(request) as attempt:
         credentials.check_password(request, own, request.body["current_password"])
-        phc = passwords.hash_password(new, credentials.wait_until(request))
+        phc = passwords.hash_password(new, credentials.hashing_deadline(request))
 
         def change(conn: Connection) -> int | None:
             return users.change_password(conn, user_id=own.id, old_password=own.password, password=phc)
 
-        with logins.forgotten(request, own.id):
+        with logins.invalidating(request, own.id):
             changed = transact(request, change)
         if changed is None:
-            raise errors.WrongCredentials()  # it was changed meanwhile
+            raise errors.WrongCredentials()  # another request changed it meanwhile
     return Response(204, headers=attempt.fields())
 
 
@@ -61,12 +61,12 @@ def export_account(request: Request) -> Document:
     """All that is kept about the caller, as it was at one moment. One at a time: that of a big customer is megabytes."""
     user_id, exports = request.user.id, request.services.exports
 
-    def work(conn: Connection) -> dict[str, Any]:
-        own = invoices.list_invoices(conn, user_id=user_id, before=0, limit=_EVERYTHING)
+    def collect(conn: Connection) -> dict[str, Any]:
+        own = invoices.list_invoices(conn, user_id=user_id, before=0, limit=_NO_LIMIT)
         return {
             "profile": _profile(users.get_user(conn, user_id=user_id)),
             "sessions": sessions.list_sessions(conn, user_id=user_id),
-            "invoices": wholes(conn, own),
+            "invoices": full_invoices(conn, own),
             "audit": audit.list_own_entries(conn, user_id=user_id),
             "idempotency_keys": idempotency.list_keys(conn, user_id=user_id),
         }
@@ -74,30 +74,30 @@ def export_account(request: Request) -> Document:
     if not exports.acquire(blocking=False):
         raise errors.Unavailable("Another export is being made; try again.")
     try:
-        return request.document(request.snapshot(work))
+        return request.document(request.snapshot(collect))
     finally:
         exports.release()
 
 
 def delete_account(request: Request) -> Response:
     """Erase what is personal of the caller; invoices remain, without it."""
-    own = _own(request)
+    own = _own_credentials(request)
 
-    def work(conn: Connection) -> Response:
+    def erase(conn: Connection) -> Response:
         _keep_an_admin(conn, own.id)
         users.lock_user(conn, user_id=own.id)
         if users.erase_user(conn, user_id=own.id, old_password=own.password) is None:
-            raise errors.WrongCredentials()  # it was changed meanwhile
+            raise errors.WrongCredentials()  # another request changed it meanwhile
         sessions.delete_sessions(conn, user_id=own.id)
         idempotency.delete_keys(conn, user_id=own.id)
         audit.erase_addresses(conn, actor_id=own.id)
         invoices.erase_reasons(conn, user_id=own.id)
         return Response(204)
 
-    with credentials.own_attempt(request):
+    with credentials.password_attempt(request):
         credentials.check_password(request, own, request.body["current_password"])
-        with logins.forgotten(request, own.id):
-            return transact(request, work)
+        with logins.invalidating(request, own.id):
+            return transact(request, erase)
 
 
 def list_accounts(request: Request) -> Document:
@@ -119,7 +119,7 @@ def change_account(request: Request) -> Response:
     """Give an account another role, disable it, or let it in again."""
     user_id, role, active = request.path["user_id"], request.body.get("role"), request.body.get("active")
 
-    def work(conn: Connection) -> Response:
+    def change(conn: Connection) -> Response:
         if role == "user" or active is False:
             _keep_an_admin(conn, user_id)
         account = users.update_user(conn, user_id=user_id, role=role, active=active)
@@ -127,20 +127,20 @@ def change_account(request: Request) -> Response:
             raise errors.NotFound("There is no account with this id.")
         return Response(200, account)
 
-    with logins.forgotten(request, user_id):
-        return transact(request, work)
+    with logins.invalidating(request, user_id):
+        return transact(request, change)
 
 
 def _keep_an_admin(conn: Connection, leaving: int) -> None:
-    """Refuse when the last active admin would go."""
+    """Raise LastAdmin if the user `leaving` is the only active admin."""
     if users.lock_admins(conn) == [leaving]:
         raise errors.LastAdmin()
 
 
-def _own(request: Request) -> Credentials:
+def _own_credentials(request: Request) -> Credentials:
     own = request.read(users.get_own_credentials, user_id=request.user.id)
     if own is None:
-        raise errors.LoginEnded()  # it was erased meanwhile
+        raise errors.LoginEnded()  # another request erased it meanwhile
     return own
 
 

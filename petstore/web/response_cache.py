@@ -59,7 +59,7 @@ class ResponseCache:
         page = memory.get(_key(environ, None)) if plain else None
         if page is not None:
             return Lookup(page)
-        caller, login = logins.recall(self._services, environ.get("HTTP_AUTHORIZATION"))
+        caller, login = logins.cached_caller(self._services, environ.get("HTTP_AUTHORIZATION"))
         if caller is None:
             return Lookup()
         return Lookup(memory.get(_key(environ, caller)) if plain else None, login, caller)

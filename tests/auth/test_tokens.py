@@ -538,7 +538,7 @@ def test_a_token_ends_with_its_login_at_the_very_next_request_and_nobody_elses_d
         client, second = clients(own), clients(other)
         assert (client.get(path).status, second.get(path).status) == (200, 200)
         make.conn.execute(statement, (own.id,))
-        logins.forget(service[0], own.id)  # as whatever of the service does the same
+        logins.invalidate(service[0], own.id)  # as whatever of the service does the same
         answer = client.get(path)
         assert (answer.status, answer["WWW-Authenticate"]) == (401, INVALID)
         assert second.get(path).status == 200
@@ -565,7 +565,7 @@ def test_a_role_that_is_lowered_is_403_at_the_next_request_with_the_same_token(m
     client, second = clients(own), clients(other)
     assert client.get("/admin/users").status == 200
     make.conn.execute("UPDATE users SET role = 'user' WHERE id = %s", (own.id,))
-    logins.forget(service[0], own.id)
+    logins.invalidate(service[0], own.id)
     assert (client.get("/admin/users").status, second.get("/admin/users").status) == (403, 200)
 
 

@@ -300,7 +300,7 @@ def test_a_login_that_ended_is_told(browser, make, service):
     browser.shows("#who", "Logged in as")
     assert execute(browser, "users-get_profile")[0] == 200
     make.conn.execute("UPDATE sessions SET ended_at = now(), end_reason = 'logout'")
-    logins.forget(service[0], 1)
+    logins.invalidate(service[0], 1)
     assert execute(browser, "users-get_profile")[0] == 401
     browser.shows("#who", "The login of this access token has ended; log in again.")
     status, problem = execute(browser, "users-get_profile")

@@ -253,8 +253,8 @@ def test_a_change_of_status_and_its_goods(conn):
     assert [event.invoice_id for event in invoices.list_events(conn, invoice_ids=[second, first])] == [first, second]
     (event,) = invoices.list_events(conn, invoice_ids=[second])
     assert (event.from_status, event.actor_id, event.restocked, event.reason) == ("pending", ana.id, False, "why")
-    assert invoices.get_touched(conn, invoice_id=second) == invoices.Touched(second, ana.id, [two.id])
-    assert invoices.get_touched(conn, invoice_id=LATEST) is None
+    assert invoices.get_references(conn, invoice_id=second) == invoices.InvoiceReferences(second, ana.id, [two.id])
+    assert invoices.get_references(conn, invoice_id=LATEST) is None
 
 
 def test_credit_notes_and_their_lines_belong_to_one_invoice(conn, make):

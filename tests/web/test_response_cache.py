@@ -181,7 +181,7 @@ def test_a_lowered_role_counts_everywhere_at_once(two, make):
 
 
 def test_a_login_that_a_worker_ends_without_redis_has_ended_everywhere_when_it_answers(two, make, ana, monkeypatch):
-    monkeypatch.setattr(logins, "REMEMBERED_SECONDS", 1)
+    monkeypatch.setattr(logins, "CACHED_SECONDS", 1)
     boss = make.user("admin@example.com", role="admin")
     with as_user(two[0], ana) as there, as_user(two[1], boss) as admin:
         assert there.get("/me").status == 200
@@ -225,7 +225,7 @@ def test_an_answer_of_redis_that_makes_no_sense_leaves_nobody_waiting(two, make,
 
 
 def test_what_is_done_to_a_login_in_sql_counts_within_seconds(two, make, ana, monkeypatch):
-    monkeypatch.setattr(logins, "REMEMBERED_SECONDS", 0.5)
+    monkeypatch.setattr(logins, "CACHED_SECONDS", 0.5)
     with as_user(two[0], ana) as client:
         assert client.get("/me").status == 200
         make.conn.execute("UPDATE users SET active = false WHERE id = %s", (ana.id,))

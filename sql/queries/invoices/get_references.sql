@@ -1,9 +1,9 @@
--- The owner and the products of an invoice, neither of which ever changes; no row if there is no such invoice.
+-- The owner and the products of an invoice, which never change. No row when there is no such invoice.
 --
 --   invoice_id  bigint  the invoice
 --
 -- Locks: none.
--- psql -v invoice_id=1 -f sql/queries/invoices/get_touched.sql
+-- psql -v invoice_id=1 -f sql/queries/invoices/get_references.sql
 SELECT
     i.id,
     i.user_id,
