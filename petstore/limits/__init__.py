@@ -1,1 +1,1 @@
-"""What one client may take: requests, failed attempts at a password, hashing."""
+"""Limits per client and per account: request rate, failed attempts at a password, concurrent hashing."""

@@ -1,4 +1,4 @@
-"""Where a request comes from: the peer, or what a trusted proxy says of it."""
+"""The address of a client: that of the connection, or the one that a trusted proxy forwards."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from petstore.settings import Network
 
-_NODE = re.compile(r"\[(.*)\](?::[0-9]+)?|([0-9.]+):[0-9]+")  # with a port, as some proxies write it (RFC 7239, 6)
+_WITH_PORT = re.compile(r"\[(.*)\](?::[0-9]+)?|([0-9.]+):[0-9]+")  # as some proxies write it (RFC 7239, 6)
 logger = logging.getLogger(__name__)
 _warned: set[str] = set()
 
 
 def client_address(environ: Mapping[str, Any], trusted: Sequence[Network]) -> str:
-    """The address of the client: the last hop of X-Forwarded-For that is no trusted proxy. Of others, it is not read."""
+    """The last address in X-Forwarded-For that is not a trusted proxy. The header counts only when a trusted proxy sends it."""
     address = _plain(environ.get("REMOTE_ADDR", "")) or ""
     forwarded = environ.get("HTTP_X_FORWARDED_FOR")
     if forwarded is None:
@@ -26,31 +26,31 @@ def client_address(environ: Mapping[str, Any], trusted: Sequence[Network]) -> st
         _warn_once(address)
         return address
     for hop in reversed(forwarded.split(",")):
-        known = _plain(hop.strip())
-        if known is None:
+        parsed = _plain(hop.strip())
+        if parsed is None:
             break
-        address = known
+        address = parsed
         if not _is_trusted(address, trusted):
             break
     return address
 
 
 def is_trusted_peer(environ: Mapping[str, Any], trusted: Sequence[Network]) -> bool:
-    """Whether the peer itself is one of the trusted proxies."""
+    """Whether the connection comes from a trusted proxy."""
     return bool(trusted) and _is_trusted(_plain(environ.get("REMOTE_ADDR", "")) or "", trusted)
 
 
 def client_key(address: str) -> str:
-    """What counts as one client: an IPv4 address, an IPv6 network of 64 bits, which one subscriber has at the least."""
+    """What counts as one client: an IPv4 address, or an IPv6 /64 network, as a subscriber has at least that."""
     return str(ip_network((address, 64), strict=False)) if ":" in address else address
 
 
 @lru_cache(1000)
 def _plain(text: str) -> str | None:
-    """The address in its usual form, without a port, of ::ffff:192.0.2.7 the IPv4 one; None for what is none."""
-    node = _NODE.fullmatch(text)
+    """The canonical form of an address, without port and zone; ::ffff:192.0.2.7 becomes 192.0.2.7. None: not an address."""
+    match = _WITH_PORT.fullmatch(text)
     try:
-        address = ip_address((node[node.lastindex or 0] if node else text).partition("%")[0])
+        address = ip_address((match[match.lastindex or 0] if match else text).partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
@@ -65,4 +65,6 @@ def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
 def _warn_once(address: str) -> None:
     if address not in _warned and len(_warned) < 100:
         _warned.add(address)
-        logger.warning("%s sends X-Forwarded-For and is not in PETSTORE_TRUSTED_PROXIES: it counts as one client", address)
+        logger.warning(
+            "%s sends X-Forwarded-For and is not in PETSTORE_TRUSTED_PROXIES: all its requests count as one client's", address
+        )

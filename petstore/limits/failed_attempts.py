@@ -1,8 +1,9 @@
-"""Failed attempts: counted per account and per address, each more of them answered later. In Redis, and without it here too.
+"""Failed attempts at a password: a leaky bucket per account and per address, with exponential back-off.
 
-A counter has a level, which grows by one with each attempt and sinks by one in so many seconds. From a free number on, the next
-attempt must wait: 1 s, 2 s, 4 s, up to five minutes. An attempt is charged before its password is looked at, so guesses at the
-same time do not slip through, and given back when it was none. Who is to wait is not charged, so nobody is kept out for good.
+A counter has a level. Each attempt raises it by one, and it leaks one every `leak_seconds`. From `free` failures on, the next
+attempt must wait: 1 s, 2 s, 4 s, up to five minutes. An attempt is charged before its password is checked, so that concurrent
+guesses do not slip through; a charge is refunded when no password was checked. An attempt that must wait is not charged, so
+nobody is kept out for good. Counters are in Redis, and in this process too: it goes on counting when Redis is down.
 """
 
 from __future__ import annotations
@@ -21,117 +22,118 @@ from petstore import errors
 from petstore.cache.redis_connection import CacheDown, Charge, RedisConnection
 
 LONGEST_DELAY = 300  # seconds
-_MANY = 50_000  # counters kept in this process
+_MAX_COUNTERS = 50_000  # in this process
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What is counted. free: failures without a delay; sink_seconds: in which one of them is forgotten.
+    """How failures are counted. name: shown in the RateLimit header; free: failures without a delay.
 
-    ends: with a success. That of an address does not, or one's own account would pay for guesses at those of others.
+    leak_seconds: the time after which one failure is forgotten; reset: a success sets the counter to 0. That is not so for an
+    address: else an attacker could reset it with logins to an account of their own.
     """
 
     name: str
     free: int
-    sink_seconds: int
-    ends: bool = False
+    leak_seconds: int
+    reset: bool = False
 
     def delay(self, level: float) -> float:
-        """Seconds until the next attempt, once a charge has raised the counter to this level."""
+        """Seconds until the next attempt, after a charge has raised the counter to this level."""
         over = failures(level) - self.free
         return min(2.0**over, LONGEST_DELAY) if over >= 0 else 0
 
 
-ACCOUNT = Policy("account", 10, 60, ends=True)  # from wherever: one stranger, whom the next policy slows, never fills it
-ACCOUNT_HERE = Policy("account-here", 5, 300, ends=True)  # from one address
+ACCOUNT = Policy("account", 10, 60, reset=True)  # from all addresses; ACCOUNT_HERE keeps a single one from filling it
+ACCOUNT_HERE = Policy("account-here", 5, 300, reset=True)  # an account from one address
 ADDRESS = Policy("address", 20, 60)
-# While an account is to wait: the first attempts of addresses that have not failed with it. The owner may be among them.
+# While an account is blocked: first attempts from addresses that have not failed with it. The owner may be at one of them.
 NEWCOMERS = Policy("newcomers", 20, 60)
-# register tells by its 409 who has an account: who asks for many waits, too.
+# The 409 of POST /register tells that an email has an account, so asking for many emails is slowed down.
 REGISTER = Policy("register", 100, 60)
 
 
 def failures(level: float) -> int:
-    """The failures that a level stands for: one that has begun to sink is still a whole one."""
+    """The number of failures at this level. A failure that has leaked in part still counts as one."""
     return math.ceil(level - 1e-6)
 
 
-Counters = Mapping[Policy, str]  # whom each policy counts: an email, an address
-Keys = Mapping[str, Policy]
-Charges = Mapping[str, Charge]
+Counters = Mapping[Policy, str]  # what each policy counts by: an email, an address
+Keys = Mapping[str, Policy]  # by the name of the counter
+Charges = Mapping[str, Charge]  # the same
 
 
 class Store(Protocol):
-    """Where counters are. keys: their names, with their policies."""
+    """A place where counters are kept."""
 
     def charge(self, keys: Keys) -> Charges:
-        """Charge an attempt to all, or to none when one of them is to wait; nothing when it cannot be counted here."""
+        """Charge an attempt to all counters, or to none if one of them is blocked. Empty when the store is down."""
 
     def refund(self, charges: Charges) -> None:
         """Take charges back."""
 
-    def forget(self, keys: Sequence[str]) -> None:
-        """Begin these counters anew."""
+    def reset(self, keys: Sequence[str]) -> None:
+        """Set these counters to 0."""
 
 
 class FailedAttempts:
-    """The counters of all processes, in Redis, and of this one: a Redis that goes does not take with it what was counted.
+    """The counters in Redis, which all processes share, and those of this process, which stay when Redis loses its own.
 
     reach: Cache.reach.
     """
 
     def __init__(self, reach: Callable[[], AbstractContextManager[RedisConnection]]) -> None:
-        self._local = _Local()
-        self._stores: tuple[Store, ...] = _Shared(reach), self._local
+        self._local = _LocalStore()
+        self._stores: tuple[Store, ...] = _RedisStore(reach), self._local
 
     def attempt(self, counters: Counters) -> Attempt:
-        """Charge an attempt to each counter, or to none: see Attempt.waits."""
-        keys = {_key(policy, whom): policy for policy, whom in counters.items()}
+        """Charge an attempt to each counter, or to none if one of them is blocked: see Attempt.blocked_by."""
+        keys = {_key(policy, value): policy for policy, value in counters.items()}
         return Attempt(keys, {store: store.charge(keys) for store in self._stores})
 
     def clear(self) -> None:
-        """Forget what this process has counted."""
+        """Forget the counters of this process."""
         self._local.clear()
 
 
 class Attempt:
-    """An attempt that was charged, or that is to wait."""
+    """An attempt that was charged, or that must wait. blocked_by: the policies that make it wait; then nothing is charged."""
 
     def __init__(self, keys: Keys, charges: Mapping[Store, Charges]) -> None:
-        waits = any(charge.wait for found in charges.values() for charge in found.values())
-        self._keys, self._charged = keys, {store: taken for store, taken in charges.items() if not _waits(taken)}
-        if waits:  # in one store: the other one must not have charged it
-            charges = {store: _before(found) if store in self._charged else found for store, found in charges.items()}
-        self._verdict: Charges = {
+        blocked = any(charge.wait for found in charges.values() for charge in found.values())
+        self._keys, self._charged = keys, {store: found for store, found in charges.items() if not _blocked(found)}
+        if blocked:  # perhaps in one store only: what the other one has charged is refunded below
+            charges = {store: _uncharged(found) if store in self._charged else found for store, found in charges.items()}
+        self._state: Charges = {  # of each counter, that of the stricter store
             key: max((found[key] for found in charges.values() if key in found), key=lambda charge: charge[:2]) for key in keys
         }
-        self.waits: frozenset[Policy] = frozenset(keys[key] for key in _waits(self._verdict))  # for these; then charged to none
-        if waits:
-            self._take_back()
+        self.blocked_by: frozenset[Policy] = frozenset(keys[key] for key in _blocked(self._state))
+        if blocked:
+            self._refund()
 
     def is_first(self, policy: Policy) -> bool:
-        """Whether nothing was counted by this policy before."""
-        return all(self._verdict[key].level == 0 for key, one in self._keys.items() if one is policy)
+        """Whether the counter of this policy was at 0 before this attempt, which is blocked."""
+        return all(self._state[key].level == 0 for key, one in self._keys.items() if one is policy)
 
     def refusal(self) -> errors.TooManyAttempts:
-        """The answer to one that is to wait."""
-        seconds = math.ceil(max(charge.wait for charge in self._verdict.values()))
+        """The 429 for an attempt that must wait."""
+        seconds = math.ceil(max(charge.wait for charge in self._state.values()))
         detail = f"Too many attempts with this account or from this address have failed; try again in {seconds} s."
         return errors.TooManyAttempts(detail, seconds, self.fields())
 
-    def succeeded(self) -> None:
-        """It was right: what ends with that begins anew."""
+    def succeed(self) -> None:
+        """The password was right: reset the counters whose policy says so, refund the others."""
         for store in self._charged:
-            store.forget([key for key, policy in self._keys.items() if policy.ends])
-        self._keys = {key: policy for key, policy in self._keys.items() if not policy.ends}
-        self.was_none()
+            store.reset([key for key, policy in self._keys.items() if policy.reset])
+        self._keys = {key: policy for key, policy in self._keys.items() if not policy.reset}
+        self.cancel()
 
-    def was_none(self) -> None:
-        """Nothing was tried after all."""
-        self._take_back()
-        self._verdict = _before(self._verdict)
+    def cancel(self) -> None:
+        """No password was checked after all: refund the charges."""
+        self._refund()
+        self._state = _uncharged(self._state)
 
-    def _take_back(self) -> None:
+    def _refund(self) -> None:
         for store, charges in self._charged.items():
             store.refund({key: charges[key] for key in self._keys if key in charges})
 
@@ -139,58 +141,60 @@ class Attempt:
         """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers): attempts left, seconds until the next."""
         policies, limits = [], []
         for key, policy in self._keys.items():
-            wait, level, _ = self._verdict[key]
+            wait, level, _ = self._state[key]
             left = 0 if wait else max(0, policy.free - failures(level))
-            seconds = math.ceil(wait or policy.delay(level) or (policy.sink_seconds if level > 0 else 0))
-            policies.append(f'"{policy.name}";q={policy.free};w={policy.free * policy.sink_seconds}')
+            seconds = math.ceil(wait or policy.delay(level) or (policy.leak_seconds if level > 0 else 0))
+            policies.append(f'"{policy.name}";q={policy.free};w={policy.free * policy.leak_seconds}')
             limits.append(f'"{policy.name}";r={left};t={seconds}')
         return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(limits)} if policies else {}
 
 
-def _before(charges: Charges) -> Charges:
-    """The same before the charge."""
+def _uncharged(charges: Charges) -> Charges:
+    """The state of the counters before they were charged."""
     return {key: charge._replace(level=charge.level - 1) for key, charge in charges.items()}
 
 
-def _waits(charges: Charges) -> list[str]:
+def _blocked(charges: Charges) -> list[str]:
     return [key for key, charge in charges.items() if charge.wait]
 
 
-def _key(policy: Policy, whom: str) -> str:
-    """A name of its own for each; what it is made of cannot be read off it."""
-    return f"{policy.name}:{hashlib.sha256(whom.encode()).hexdigest()[:32]}"
+def _key(policy: Policy, value: str) -> str:
+    """The name of a counter. A hash, so that Redis holds neither emails nor addresses."""
+    return f"{policy.name}:{hashlib.sha256(value.encode()).hexdigest()[:32]}"
 
 
-class _Shared:
+class _RedisStore:
     """Counters in Redis."""
 
     def __init__(self, reach: Callable[[], AbstractContextManager[RedisConnection]]) -> None:
         self._reach = reach
 
     def charge(self, keys: Keys) -> Charges:
-        with suppress(CacheDown), self._reach() as link:
-            numbers = [(policy.free, policy.sink_seconds) for policy in keys.values()]
-            return dict(zip(keys, link.charge(list(keys), numbers, LONGEST_DELAY), strict=True))
+        with suppress(CacheDown), self._reach() as connection:
+            numbers = [(policy.free, policy.leak_seconds) for policy in keys.values()]
+            return dict(zip(keys, connection.charge(list(keys), numbers, LONGEST_DELAY), strict=True))
         return {}
 
     def refund(self, charges: Charges) -> None:
-        with suppress(CacheDown), self._reach() as link:
-            link.refund(charges)
+        with suppress(CacheDown), self._reach() as connection:
+            connection.refund(charges)
 
-    def forget(self, keys: Sequence[str]) -> None:
-        with suppress(CacheDown), self._reach() as link:
-            link.forget_charges(keys)
+    def reset(self, keys: Sequence[str]) -> None:
+        with suppress(CacheDown), self._reach() as connection:
+            connection.forget_charges(keys)
 
 
 @dataclass
 class _Counter:
+    """level: at the time `at`; blocked_until: 0 when it is not blocked. Times are time.monotonic()."""
+
     level: float
     at: float
-    until: float
+    blocked_until: float
 
 
-class _Local:
-    """Counters in this process: what is left when Redis is gone. The same rules as redis_link._CHARGE and _REFUND."""
+class _LocalStore:
+    """Counters in this process, by the same rules as the Lua scripts CHARGE and REFUND (petstore.cache.redis_scripts)."""
 
     def __init__(self) -> None:
         self._counters: OrderedDict[str, _Counter] = OrderedDict()
@@ -199,19 +203,19 @@ class _Local:
     def charge(self, keys: Keys) -> Charges:
         now = time.monotonic()
         with self._lock:
-            found = {key: self._now(key, policy, now) for key, policy in keys.items()}
-            if any(counter.until > now for counter in found.values()):
-                return {key: Charge(max(0.0, counter.until - now), counter.level, 0) for key, counter in found.items()}
+            found = {key: self._leaked(key, policy, now) for key, policy in keys.items()}
+            if any(counter.blocked_until > now for counter in found.values()):
+                return {key: Charge(max(0.0, counter.blocked_until - now), counter.level, 0) for key, counter in found.items()}
             for key, policy in keys.items():
                 counter = found[key]
                 counter.level += 1
                 delay = policy.delay(counter.level)
-                counter.until = now + delay if delay else 0
+                counter.blocked_until = now + delay if delay else 0
                 self._counters[key] = counter
                 self._counters.move_to_end(key)
-            while len(self._counters) > _MANY:
+            while len(self._counters) > _MAX_COUNTERS:
                 self._counters.popitem(last=False)
-            return {key: Charge(0, counter.level, counter.until) for key, counter in found.items()}
+            return {key: Charge(0, counter.level, counter.blocked_until) for key, counter in found.items()}
 
     def refund(self, charges: Charges) -> None:
         with self._lock:
@@ -219,10 +223,10 @@ class _Local:
                 counter = self._counters.get(key)
                 if counter is not None:
                     counter.level = max(0.0, counter.level - 1)
-                    if counter.until == charge.until:
-                        counter.until = 0
+                    if counter.blocked_until == charge.until:  # this very charge has blocked it
+                        counter.blocked_until = 0
 
-    def forget(self, keys: Sequence[str]) -> None:
+    def reset(self, keys: Sequence[str]) -> None:
         with self._lock:
             for key in keys:
                 self._counters.pop(key, None)
@@ -231,6 +235,7 @@ class _Local:
         with self._lock:
             self._counters.clear()
 
-    def _now(self, key: str, policy: Policy, now: float) -> _Counter:
+    def _leaked(self, key: str, policy: Policy, now: float) -> _Counter:
+        """A copy of the counter with its level of now."""
         old = self._counters.get(key, _Counter(0, now, 0))
-        return _Counter(max(0.0, old.level - (now - old.at) / policy.sink_seconds), now, old.until)
+        return _Counter(max(0.0, old.level - (now - old.at) / policy.leak_seconds), now, old.blocked_until)

@@ -1,4 +1,4 @@
-"""The general limit: so many requests a second of one address or user, in this process. It stops floods, not people."""
+"""The rate limit: so many requests a second of one address or user, in this process. It is to stop floods, not people."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import time
 
 from petstore import errors
 
-BURST_SECONDS = 10  # of the allowed rate, that may come at once
-_MANY = 10_000  # clients remembered, above which those that are quiet are forgotten
+BURST_SECONDS = 10  # a client may send this many seconds' worth of requests at once
+_MAX_CLIENTS = 10_000  # above this, clients whose bucket is empty are dropped, once a second
 
 
 class RequestRate:
-    """A leaky bucket per client (GCRA): a client is the time at which its bucket will be empty."""
+    """A leaky bucket per client (GCRA): all that is kept of a client is the time at which its bucket is empty."""
 
     def __init__(self, per_second: int) -> None:
         """per_second: 0 for no limit."""
         self._per_second = per_second
         self._empty_at: dict[str, float] = {}
-        self._forget_at = 0.0
+        self._clean_at = 0.0
         self._lock = threading.Lock()
 
     def count(self, client: str) -> None:
-        """One more request of this client; raise TooManyRequests when it is beyond the limit."""
+        """Count a request of this client; raise TooManyRequests when it is beyond the limit."""
         if self._per_second == 0:
             return
         now = time.monotonic()
@@ -32,8 +32,8 @@ class RequestRate:
             over = empty_at - now - BURST_SECONDS
             if over <= 0:
                 self._empty_at[client] = empty_at
-            if len(self._empty_at) > _MANY and now > self._forget_at:
-                self._forget_at = now + 1
+            if len(self._empty_at) > _MAX_CLIENTS and now > self._clean_at:
+                self._clean_at = now + 1
                 self._empty_at = {client: at for client, at in self._empty_at.items() if at > now}
         if over > 0:
             raise self._refusal(math.ceil(over))

@@ -43,7 +43,7 @@ def hashing_lane(client: Callable[[Any], str]) -> ThreadedTaskDispatcher:
     """
     lane = ThreadedTaskDispatcher()
     lane.queue = _FairQueue(client)
-    lane.set_thread_count(hashing.AT_ONCE + 1)
+    lane.set_thread_count(hashing.MAX_CONCURRENT + 1)
     return lane
 
 

@@ -58,7 +58,7 @@ def test_who_is_no_proxy_and_says_whom_it_speaks_for_is_named_in_the_log_once(ca
     for _ in range(3):
         client_address({"REMOTE_ADDR": "198.51.100.9", "HTTP_X_FORWARDED_FOR": "1.2.3.4"}, PROXIES)
     assert [record.message for record in caplog.records if "PETSTORE_TRUSTED_PROXIES" in record.message] == [
-        "198.51.100.9 sends X-Forwarded-For and is not in PETSTORE_TRUSTED_PROXIES: it counts as one client"
+        "198.51.100.9 sends X-Forwarded-For and is not in PETSTORE_TRUSTED_PROXIES: all its requests count as one client's"
     ]
 
 

@@ -18,7 +18,7 @@ from petstore.limits import failed_attempts
 from petstore.limits.failed_attempts import ACCOUNT_HERE, ADDRESS, LONGEST_DELAY, REGISTER, FailedAttempts, Policy
 
 SPACE = "throttle-tests"
-NEVER_SINKS = Policy("account", 3, 10**8)
+NEVER_LEAKS = Policy("account", 3, 10**8)
 
 
 @contextmanager
@@ -73,10 +73,10 @@ def clock(client, monkeypatch):
 @pytest.fixture(params=["redis", "process"])
 def store(request, links, clock):
     """One of the two."""
-    return failed_attempts._Shared(lambda: links.link(SPACE)) if request.param == "redis" else failed_attempts._Local()
+    return failed_attempts._RedisStore(lambda: links.link(SPACE)) if request.param == "redis" else failed_attempts._LocalStore()
 
 
-def charge(store, key="k", policy=NEVER_SINKS):
+def charge(store, key="k", policy=NEVER_LEAKS):
     return store.charge({key: policy})[key]
 
 
@@ -88,7 +88,7 @@ STEPS = st.one_of(
     st.tuples(st.just("charge"), SOME),
     st.tuples(st.just("charge"), SOME),
     st.tuples(st.just("refund"), st.integers(0, 30)),
-    st.tuples(st.just("forget"), SOME),
+    st.tuples(st.just("reset"), SOME),
     st.tuples(st.just("sleep"), st.sampled_from([0.25, 0.75, 1, 2, 5, 17, 60, 299, 300, 5000])),
 )
 
@@ -98,7 +98,7 @@ class Twins:
 
     def __init__(self, links, client) -> None:
         self.client, self.slept, self.now = client, 0.0, 0.0
-        self.shared, self.local = failed_attempts._Shared(lambda: links.link(SPACE)), failed_attempts._Local()
+        self.shared, self.local = failed_attempts._RedisStore(lambda: links.link(SPACE)), failed_attempts._LocalStore()
         self.charged = []  # what both gave, and how long they had slept by then
         self.outcomes = Counter()
 
@@ -126,9 +126,9 @@ class Twins:
             older = {name: one._replace(until=one.until and one.until - (self.slept - slept)) for name, one in theirs.items()}
             self.shared.refund(older)
 
-    def forget(self, names) -> None:
-        self.shared.forget(names)
-        self.local.forget(names)
+    def reset(self, names) -> None:
+        self.shared.reset(names)
+        self.local.reset(names)
 
     def sleep(self, seconds) -> None:
         self.slept += seconds
@@ -166,7 +166,7 @@ def test_redis_and_the_process_count_by_the_same_rules(links, client, monkeypatc
 # ── each of both ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("policy", "last"), [(NEVER_SINKS, {300}), (ACCOUNT_HERE, {256, 300}), (ADDRESS, {32, 64})])
+@pytest.mark.parametrize(("policy", "last"), [(NEVER_LEAKS, {300}), (ACCOUNT_HERE, {256, 300}), (ADDRESS, {32, 64})])
 def test_delays_double_up_to_five_minutes_or_to_where_failures_are_forgotten_as_fast_as_made(store, clock, policy, last):
     for _ in range(policy.free - 1):
         assert charge(store, "k", policy).wait == 0
@@ -197,9 +197,9 @@ def test_a_failure_is_forgotten_after_its_time_and_not_before(store, clock):
     # One second has forgotten 1/300 of a failure: the next delay is 2 s, but for that much.
     assert charge(store, "k", ACCOUNT_HERE).wait == 0
     assert charge(store, "k", ACCOUNT_HERE).wait == pytest.approx(2, abs=0.1)
-    clock.sleep(2 * ACCOUNT_HERE.sink_seconds)
+    clock.sleep(2 * ACCOUNT_HERE.leak_seconds)
     assert [charge(store, "k", ACCOUNT_HERE).wait for _ in range(2)] == [0, pytest.approx(1, abs=0.1)]
-    clock.sleep(ACCOUNT_HERE.free * ACCOUNT_HERE.sink_seconds)
+    clock.sleep(ACCOUNT_HERE.free * ACCOUNT_HERE.leak_seconds)
     assert [charge(store, "k", ACCOUNT_HERE).wait for _ in range(ACCOUNT_HERE.free)] == [0] * ACCOUNT_HERE.free
 
 
@@ -224,33 +224,33 @@ def test_who_waits_for_one_counter_is_charged_on_no_other(store):
     for _ in range(3):
         charge(store, "blocked")
     for _ in range(10):
-        both = store.charge({"free": NEVER_SINKS, "blocked": NEVER_SINKS})
+        both = store.charge({"free": NEVER_LEAKS, "blocked": NEVER_LEAKS})
         assert (both["free"].wait, both["blocked"].wait > 0) == (0, True)
     assert charge(store, "free").level == 1
 
 
-def test_to_forget_one_counter_leaves_the_others(store):
+def test_resetting_one_counter_leaves_the_others(store):
     for name in ("one", "two"):
         for _ in range(3):
             charge(store, name)
-    store.forget(["one"])
+    store.reset(["one"])
     assert charge(store, "one") == (0, 1, 0)
     assert charge(store, "two").wait > 0
-    store.forget([])
+    store.reset([])
 
 
 def test_of_many_at_once_only_the_free_ones_get_through(store):
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda _: charge(store), range(60)))
-    assert sum(one.wait == 0 for one in found) == NEVER_SINKS.free
+    assert sum(one.wait == 0 for one in found) == NEVER_LEAKS.free
 
 
 # ── what each has of its own ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_process_remembers_only_so_many_and_first_forgets_whom_it_has_not_seen_for_long(monkeypatch):
-    monkeypatch.setattr(failed_attempts, "_MANY", 20)
-    local = failed_attempts._Local()
+    monkeypatch.setattr(failed_attempts, "_MAX_COUNTERS", 20)
+    local = failed_attempts._LocalStore()
     for _ in range(3):
         charge(local, "old")
     for number in range(30):
@@ -262,19 +262,19 @@ def test_the_process_remembers_only_so_many_and_first_forgets_whom_it_has_not_se
 
 
 def test_redis_forgets_a_counter_when_it_no_longer_matters_and_no_sooner(links, client):
-    shared = failed_attempts._Shared(lambda: links.link(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.link(SPACE))
     for policy, times in ((ACCOUNT_HERE, 1), (ACCOUNT_HERE, 5), (ADDRESS, 20), (REGISTER, 100)):
         name = f"{policy.name}{times}"
         for _ in range(times):
             charge(shared, name, policy)
         (key,) = client.keys(f"petstore:{SPACE}:*:attempts:{name}")
-        assert 0 <= client.ttl(key) - times * policy.sink_seconds <= LONGEST_DELAY
+        assert 0 <= client.ttl(key) - times * policy.leak_seconds <= LONGEST_DELAY
         shared.refund({name: failed_attempts.Charge(0, 0, 0)})
         assert client.ttl(key) > 0
 
 
 def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, client):
-    shared = failed_attempts._Shared(lambda: links.link(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.link(SPACE))
     for name, times in (("once", 1), ("blocked", ACCOUNT_HERE.free)):
         for _ in range(times):
             charge(shared, name, ACCOUNT_HERE)
@@ -287,7 +287,7 @@ def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, clien
 
 
 def test_a_refund_of_what_redis_has_forgotten_makes_no_counter(links, client):
-    shared = failed_attempts._Shared(lambda: links.link(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.link(SPACE))
     shared.refund({"never seen": failed_attempts.Charge(0, 1, 0)})
     assert client.keys(f"petstore:{SPACE}:*") == []
 
@@ -308,24 +308,24 @@ def test_the_fields_of_every_answer(guard):
     policy = '"account-here";q=5;w=1500, "address";q=20;w=1200'
     for left in (4, 3, 2, 1, 0):
         tried = guard.attempt(WHO)
-        assert tried.waits == set()
+        assert tried.blocked_by == set()
         assert tried.fields()["RateLimit-Policy"] == policy
         # The last one that is looked at says itself how long the next will have to wait.
         assert tried.fields()["RateLimit"] == f'"account-here";r={left};t={300 if left else 1}, "address";r={left + 15};t=60'
     tried = guard.attempt(WHO)
-    assert tried.waits == {ACCOUNT_HERE}
+    assert tried.blocked_by == {ACCOUNT_HERE}
     refusal = tried.refusal()
     assert (refusal.status, refusal.headers["Retry-After"]) == (429, "1")
     assert refusal.headers["RateLimit-Policy"] == policy
     assert refusal.headers["RateLimit"] == '"account-here";r=0;t=1, "address";r=15;t=60'
     fresh = guard.attempt({ACCOUNT_HERE: "bob@example.com", ADDRESS: "192.0.2.8"})
-    fresh.succeeded()
+    fresh.succeed()
     assert fresh.fields() == {"RateLimit-Policy": '"address";q=20;w=1200', "RateLimit": '"address";r=20;t=0'}
 
 
 def test_half_a_failure_is_one_attempt_less(guard, clock):
     guard.attempt(WHO)
-    clock.sleep(ACCOUNT_HERE.sink_seconds / 2)
+    clock.sleep(ACCOUNT_HERE.leak_seconds / 2)
     assert guard.attempt(WHO).fields()["RateLimit"] == '"account-here";r=3;t=300, "address";r=19;t=60'
 
 
@@ -333,32 +333,32 @@ def test_a_success_begins_the_account_anew_and_not_the_address(guard):
     for _ in range(4):
         guard.attempt(WHO)
     tried = guard.attempt(WHO)
-    tried.succeeded()
+    tried.succeed()
     # The success itself is on no account; the four before it stay on the address.
     assert guard.attempt(WHO).fields()["RateLimit"] == '"account-here";r=4;t=300, "address";r=15;t=60'
 
 
-def test_an_attempt_that_was_none_leaves_no_trace(guard):
+def test_a_cancelled_attempt_leaves_no_trace(guard):
     for _ in range(30):
         tried = guard.attempt(WHO)
-        assert not tried.waits
-        tried.was_none()
+        assert not tried.blocked_by
+        tried.cancel()
         assert tried.fields()["RateLimit"] == '"account-here";r=5;t=0, "address";r=20;t=0'
 
 
 def test_other_accounts_and_other_addresses_are_counted_apart(guard):
     for _ in range(5):
         guard.attempt(WHO)
-    assert guard.attempt(WHO).waits == {ACCOUNT_HERE}
-    assert guard.attempt({ACCOUNT_HERE: "bob@example.com", ADDRESS: "192.0.2.7"}).waits == set()
-    assert guard.attempt({ACCOUNT_HERE: "ana@example.com", ADDRESS: "192.0.2.8"}).waits == {ACCOUNT_HERE}
+    assert guard.attempt(WHO).blocked_by == {ACCOUNT_HERE}
+    assert guard.attempt({ACCOUNT_HERE: "bob@example.com", ADDRESS: "192.0.2.7"}).blocked_by == set()
+    assert guard.attempt({ACCOUNT_HERE: "ana@example.com", ADDRESS: "192.0.2.8"}).blocked_by == {ACCOUNT_HERE}
     # An address is no account, though both may be called the same.
-    assert guard.attempt({ADDRESS: "ana@example.com"}).waits == set()
+    assert guard.attempt({ADDRESS: "ana@example.com"}).blocked_by == set()
 
 
 def test_two_services_count_together_in_redis(links):
     one, two = (FailedAttempts(lambda: links.link(SPACE)) for _ in range(2))
-    assert [bool((one, two)[number % 2].attempt(WHO).waits) for number in range(6)] == [False] * 5 + [True]
+    assert [bool((one, two)[number % 2].attempt(WHO).blocked_by) for number in range(6)] == [False] * 5 + [True]
 
 
 def test_who_waits_at_redis_is_not_charged_in_the_process(links):
@@ -366,7 +366,7 @@ def test_who_waits_at_redis_is_not_charged_in_the_process(links):
     for _ in range(5):
         one.attempt(WHO)
     for _ in range(10):
-        assert two.attempt(WHO).waits == {ACCOUNT_HERE}
+        assert two.attempt(WHO).blocked_by == {ACCOUNT_HERE}
     with links.link(SPACE) as link:
         link.clear()
     assert two.attempt(WHO).fields()["RateLimit"] == '"account-here";r=4;t=300, "address";r=19;t=60'
@@ -387,13 +387,13 @@ def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links
         guard.attempt(WHO)
     state["up"] = False
     for _ in range(2):
-        assert not guard.attempt(WHO).waits
-    assert guard.attempt(WHO).waits == {ACCOUNT_HERE}
+        assert not guard.attempt(WHO).blocked_by
+    assert guard.attempt(WHO).blocked_by == {ACCOUNT_HERE}
     state["up"] = True
-    assert guard.attempt(WHO).waits == {ACCOUNT_HERE}
+    assert guard.attempt(WHO).blocked_by == {ACCOUNT_HERE}
     for key in client.keys(f"petstore:{SPACE}:*"):
         client.delete(key)
-    assert guard.attempt(WHO).waits == {ACCOUNT_HERE}
+    assert guard.attempt(WHO).blocked_by == {ACCOUNT_HERE}
 
 
 def test_redis_is_told_neither_emails_nor_addresses(links, client):

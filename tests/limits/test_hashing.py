@@ -26,7 +26,7 @@ import sys, threading, time
 from petstore.limits import hashing
 
 at_once, threads, times, hashes = map(int, sys.argv[1:])
-hashing.AT_ONCE, hashing._here = at_once, threading.BoundedSemaphore(at_once)
+hashing.MAX_CONCURRENT, hashing._slots_here = at_once, threading.BoundedSemaphore(at_once)
 lock = threading.Lock()
 
 def say(start):
@@ -74,8 +74,8 @@ with hashing.hashing_slot(time.monotonic() + 60):
 def folder(tmp_path, monkeypatch):
     """The machine's folder for temporary files, as far as this test goes: other runs of the tests take no turns of ours."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(hashing, "AT_ONCE", 1)
-    monkeypatch.setattr(hashing, "_here", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(hashing, "MAX_CONCURRENT", 1)
+    monkeypatch.setattr(hashing, "_slots_here", threading.BoundedSemaphore(1))
     return tmp_path
 
 
@@ -101,8 +101,8 @@ def go(one):
 @contextmanager
 def taken(folder):
     """As if another process were hashing."""
-    hashing._slot(0).touch(0o600)
-    with hashing._slot(0).open("a") as file:
+    hashing._slot_path(0).touch(0o600)
+    with hashing._slot_path(0).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -153,7 +153,7 @@ def test_never_do_more_hash_at_once_than_may(folder, at_once):
 
 
 def test_half_of_the_cores_may_hash_and_one_at_the_least():
-    code = "import os; os.sched_getaffinity = lambda _: range({}); from petstore.limits import hashing; print(hashing.AT_ONCE)"
+    code = "import os; os.sched_getaffinity = lambda _: range({}); from petstore.limits import hashing; print(hashing.MAX_CONCURRENT)"
     for cores, at_once in ((1, 1), (2, 1), (5, 2)):
         done = subprocess.run([sys.executable, "-c", code.format(cores)], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout == f"{at_once}\n", done.stderr
@@ -216,30 +216,30 @@ def test_a_turn_is_given_back_also_by_an_error(folder):
 @pytest.mark.parametrize("how", ["a link", "a folder", "no place"])
 def test_where_no_file_can_be_used_turns_are_taken_in_the_process(folder, how, monkeypatch, caplog):
     if how == "a link":
-        hashing._slot(0).symlink_to(folder / "somebody's file")
+        hashing._slot_path(0).symlink_to(folder / "somebody's file")
     elif how == "a folder":
-        hashing._slot(0).mkdir()
+        hashing._slot_path(0).mkdir()
     else:
         monkeypatch.setattr(tempfile, "tempdir", str(folder / "gone"))
     with hashing.hashing_slot(time.monotonic() + 1):
         assert not is_free()
     assert is_free()
-    assert "hashing is bounded in each process only" in caplog.text
+    assert "hashing is limited per process only" in caplog.text
     assert not (folder / "somebody's file").exists()
 
 
 def test_a_file_that_others_may_use_is_not_trusted(folder, caplog):
-    hashing._slot(0).touch(0o666)
-    hashing._slot(0).chmod(0o666)
-    with hashing._slot(0).open() as file:
+    hashing._slot_path(0).touch(0o666)
+    hashing._slot_path(0).chmod(0o666)
+    with hashing._slot_path(0).open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # by whoever it was
         assert is_free()
-    assert str(hashing._slot(0)) in caplog.text
+    assert str(hashing._slot_path(0)) in caplog.text
 
 
 def test_the_files_are_for_this_account_only(folder):
     with hashing.hashing_slot(time.monotonic() + 1):
-        assert hashing._slot(0).stat().st_mode & 0o777 == 0o600
+        assert hashing._slot_path(0).stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.slow

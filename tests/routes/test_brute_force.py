@@ -58,7 +58,7 @@ class Street:
     def charge(self, policy, whom, times):
         """As so many failures would."""
         for _ in range(times):
-            assert not self.services.failed_attempts.attempt({policy: whom}).waits
+            assert not self.services.failed_attempts.attempt({policy: whom}).blocked_by
 
     def pass_time(self, seconds):
         """As if so long had gone by: in the process, whose clock is ours, and in Redis, whose counters are made older."""

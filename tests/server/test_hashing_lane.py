@@ -24,10 +24,10 @@ def nobody_hashes():
             begun.append(1)
             ends.wait()
 
-    holders = [threading.Thread(target=hold) for _ in range(hashing.AT_ONCE)]
+    holders = [threading.Thread(target=hold) for _ in range(hashing.MAX_CONCURRENT)]
     for holder in holders:
         holder.start()
-    eventually(lambda: len(begun) == hashing.AT_ONCE)
+    eventually(lambda: len(begun) == hashing.MAX_CONCURRENT)
     try:
         yield
     finally:
@@ -61,7 +61,7 @@ def waiting(server):
 def test_who_sends_many_logins_at_once_waits_behind_himself_alone(lane):
     server, login = lane
     with nobody_hashes():
-        crowd = [login("192.0.2.1") for _ in range(hashing.AT_ONCE + 1 + 6)]  # all of the lane's threads, and six who wait
+        crowd = [login("192.0.2.1") for _ in range(hashing.MAX_CONCURRENT + 1 + 6)]  # all of the lane's threads, and six who wait
         eventually(lambda: waiting(server) == 6)
         one = login("192.0.2.2")
         eventually(lambda: waiting(server) == 7)
@@ -88,7 +88,7 @@ def test_who_waits_too_long_is_told_so_and_not_hashed_for(lane):
     _, login = lane
     started = time.monotonic()
     with nobody_hashes():
-        crowd = [login(f"192.0.2.{number}") for number in range(hashing.AT_ONCE + 5)]
+        crowd = [login(f"192.0.2.{number}") for number in range(hashing.MAX_CONCURRENT + 5)]
         assert {other.result() for other in crowd} == {503}
     assert time.monotonic() - started >= 2
 
@@ -96,7 +96,7 @@ def test_who_waits_too_long_is_told_so_and_not_hashed_for(lane):
 def test_a_stop_waits_for_those_who_wait_to_log_in(lane):
     server, login = lane
     with nobody_hashes():
-        crowd = [login(f"192.0.2.{number}") for number in range(hashing.AT_ONCE + 4)]
+        crowd = [login(f"192.0.2.{number}") for number in range(hashing.MAX_CONCURRENT + 4)]
         eventually(lambda: waiting(server) >= 3)
         server.stop()
     assert {other.result() for other in crowd} == {200}
