@@ -106,7 +106,7 @@ def _add_serve_options(serving: argparse.ArgumentParser, working: argparse.Argum
 
 def _add_housekeep_options(keeping: argparse.ArgumentParser) -> None:
     keeping.add_argument("--once", action="store_true", help="do it once, and end: status 1 when something could not be removed")
-    keeping.add_argument("--line", type=int, help=argparse.SUPPRESS)  # a socket of `serve`, whose end is that of this process
+    keeping.add_argument("--pipe", type=int, help=argparse.SUPPRESS)  # a socket of `serve`, whose end is that of this process
 
 
 def _add_key_options(making: argparse.ArgumentParser, rotating: argparse.ArgumentParser) -> None:

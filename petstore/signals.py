@@ -1,4 +1,4 @@
-"""What ends a command early: Ctrl-C, SIGTERM and SIGHUP. They are taken between two steps, never in the middle of one."""
+"""Handling of SIGINT (Ctrl-C), SIGTERM and SIGHUP. A signal never interrupts a step that must not be left half done."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from contextlib import contextmanager
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_held = 0
-_waiting: int | None = None
+_deferred_blocks = 0  # that are being run, one inside the other
+_pending: int | None = None  # the signal that came in one of them
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the command to end. status: what a shell says of a process that it ended."""
+    """A signal asked the command to end. status: the exit status, 128 + the signal's number as shells have it."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
         self.status = 128 + number
 
 
-def install() -> None:
-    """From now on each of the signals raises Interrupted, once: what is done after it is cleaning up, and must be whole."""
+def raise_interrupted() -> None:
+    """From now on the first of the signals raises Interrupted. Later ones are ignored, so that cleaning up is not interrupted."""
     _handle(_interrupt)
 
 
-def call(function: Callable[[], object], at_hangup: Callable[[], object] | None = None) -> None:
-    """From now on each of the signals calls the function and interrupts nothing; SIGHUP another one, where it is given."""
-    _handle(lambda number, _: (at_hangup or function)() if number == signal.SIGHUP else function())
+def call(handler: Callable[[], object], on_hangup: Callable[[], object] | None = None) -> None:
+    """From now on each of the signals calls `handler`, and nothing is interrupted. on_hangup: called for SIGHUP instead."""
+    _handle(lambda number, _: (on_hangup or handler)() if number == signal.SIGHUP else handler())
 
 
 def has_terminal() -> bool:
-    """Whether there is a terminal that may end, and take us with it (SIGHUP)."""
+    """Whether the process has a controlling terminal. When it closes, the kernel sends SIGHUP."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:
@@ -41,34 +41,34 @@ def has_terminal() -> bool:
 
 
 def ignore() -> None:
-    """From now on the signals do nothing."""
+    """From now on the signals are ignored."""
     _handle(signal.SIG_IGN)
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """What is done in the block is done whole: a signal that comes in it is taken after it."""
-    global _held, _waiting
-    _held += 1
+def deferred() -> Iterator[None]:
+    """Run the block to its end: a signal that arrives meanwhile is handled after it."""
+    global _deferred_blocks, _pending
+    _deferred_blocks += 1
     try:
         yield
     finally:
-        _held -= 1
-        if not _held and _waiting is not None:
-            number, _waiting = _waiting, None
+        _deferred_blocks -= 1
+        if not _deferred_blocks and _pending is not None:
+            number, _pending = _pending, None
             _raise(number)
 
 
 def _handle(handler: Any) -> None:
     for number in _SIGNALS:
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
             signal.signal(number, handler)
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    global _waiting
-    if _held:
-        _waiting = number
+    global _pending
+    if _deferred_blocks:
+        _pending = number
     else:
         _raise(number)
 

