@@ -1,4 +1,4 @@
-"""The command line: `petstore serve`, and what operators need beside it."""
+"""The command line: `petstore serve` and the commands for operators."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from petstore.settings import Settings, SettingsError, load_settings, parse_work
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; what cannot be done is said in words, with status 2."""
+    """Run one command. Exit status 2, with a message, when it cannot be carried out."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    # What our lines do not show is not looked for (Python's Logging HOWTO, "Optimization"): half of what a line costs.
+    # The format shows neither caller nor thread nor process: not collecting them halves the cost of a line (Logging HOWTO).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # petstore.db says it once, not once per attempt
-    signals.install()
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it would log every attempt; petstore.db logs one line
+    signals.raise_interrupted()
     try:
         settings = load_settings()
         logging.getLogger("petstore").setLevel(logging.INFO if settings.access_log else logging.WARNING)
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
     except db.Error as error:
         _fail(f"the database {'refused' if error.sqlstate else 'cannot be used'}: {str(error).strip()}")
-    except BrokenPipeError:  # who reads our output has read enough
+    except BrokenPipeError:  # the reader of standard output, such as head(1), has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
@@ -58,10 +58,10 @@ def _fail(text: str, status: int = 2) -> NoReturn:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _parser()
-    if arguments[:1] == ["psql"] and not {"-h", "--help"} & set(arguments[1:2]):  # the rest is psql's, not argparse's
+    if arguments[:1] == ["psql"] and not {"-h", "--help"} & set(arguments[1:2]):  # all other arguments are psql's
         role = {"--owner": "owner", "--report": "report"}.get("".join(arguments[1:2]), "database")
         return argparse.Namespace(command=psql, role=role, rest=arguments[1 if role == "database" else 2 :])
-    if arguments[:1] == ["sql"]:  # its options may stand anywhere, which argparse leaves to who calls it
+    if arguments[:1] == ["sql"]:  # options may come after the name, which argparse does not support here
         arguments = ["sql", *sorted(arguments[1:], key=lambda word: not word.startswith("-"))]
     return parser.parse_args(arguments)
 
@@ -73,62 +73,63 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(function: Callable[[Settings, argparse.Namespace], None]) -> argparse.ArgumentParser:
         sentence = (function.__doc__ or "").splitlines()[0]
-        added = commands.add_parser(function.__name__.replace("_", "-"), help=sentence, description=sentence, allow_abbrev=False)
-        added.set_defaults(command=function)
-        return added
+        name = function.__name__.replace("_", "-")
+        subparser = commands.add_parser(name, help=sentence, description=sentence, allow_abbrev=False)
+        subparser.set_defaults(command=function)
+        return subparser
 
-    _add_serve_options(command(serve), commands.add_parser("worker"))  # the second without help: it is not shown
+    _add_serve_options(command(serve), commands.add_parser("worker"))  # a command without help is not listed
     command(migrate)
-    loading = command(seed)
+    seed_parser = command(seed)
     for what in ("products", "users", "invoices"):
-        loading.add_argument(f"--{what}", type=_count, default=0, metavar="N", help=f"so many {what} for load tests")
+        seed_parser.add_argument(f"--{what}", type=_count, default=0, metavar="N", help=f"add N {what}, for load tests")
     command(create_admin).add_argument("email", metavar="EMAIL")
     command(set_password).add_argument("email", metavar="EMAIL")
     command(openapi)
     _add_housekeep_options(command(housekeep))
     _add_key_options(command(generate_keys), command(rotate_keys))
-    connecting = command(psql)
-    connecting.add_argument("--owner", action="store_true", help="as the owner of the schema; the first argument")
-    connecting.add_argument("--report", action="store_true", help="as petstore_report, which only reads; the first argument")
+    psql_parser = command(psql)
+    psql_parser.add_argument("--owner", action="store_true", help="as the owner of the schema; must be the first argument")
+    psql_parser.add_argument("--report", action="store_true", help="as petstore_report, read-only; must be the first argument")
     _add_sql_options(command(sql))
     return parser
 
 
 def _add_serve_options(serving: argparse.ArgumentParser, working: argparse.ArgumentParser) -> None:
-    serving.add_argument("--setup", action="store_true", help="make first what is missing: servers, key, schema, demo")
-    serving.add_argument("--demo", action="store_true", help="put the demo catalogue into an empty database")
-    serving.add_argument("--reset", action="store_true", help="throw the embedded database's data away first")
-    serving.add_argument("--workers", type=_workers, metavar="N", help="processes that serve, in place of PETSTORE_WORKERS")
+    serving.add_argument("--setup", action="store_true", help="first make what is missing: servers, key, schema, demo catalogue")
+    serving.add_argument("--demo", action="store_true", help="add the demo catalogue if the database is empty")
+    serving.add_argument("--reset", action="store_true", help="first delete the data of the embedded database")
+    serving.add_argument("--workers", type=_workers, metavar="N", help="number of worker processes (PETSTORE_WORKERS)")
     working.set_defaults(command=worker)
-    for name in ("listener", "line"):
+    for name in ("listener", "pipe"):
         working.add_argument(name, type=int)
 
 
-def _add_housekeep_options(keeping: argparse.ArgumentParser) -> None:
-    keeping.add_argument("--once", action="store_true", help="do it once, and end: status 1 when something could not be removed")
-    keeping.add_argument("--pipe", type=int, help=argparse.SUPPRESS)  # a socket of `serve`, whose end is that of this process
+def _add_housekeep_options(housekeeping: argparse.ArgumentParser) -> None:
+    housekeeping.add_argument("--once", action="store_true", help="run once; exit status 1 if something could not be removed")
+    housekeeping.add_argument("--pipe", type=int, help=argparse.SUPPRESS)  # to the supervisor
 
 
-def _add_key_options(making: argparse.ArgumentParser, rotating: argparse.ArgumentParser) -> None:
-    making.add_argument("--replace", action="store_true", help="in place of the present key, which ends every access token")
+def _add_key_options(generating: argparse.ArgumentParser, rotating: argparse.ArgumentParser) -> None:
+    generating.add_argument("--replace", action="store_true", help="replace the present key, which ends every access token")
     rotating.add_argument(
         "--publish-seconds",
         type=_count,
         default=signing_keys.PUBLISH_SECONDS,
         metavar="N",
-        help="how long the new key is shown before it signs: others may keep the old set so long",
+        help="how long the new key is published before it signs; verifiers may cache the old keys for so long",
     )
-    for one in (making, rotating):
-        one.add_argument("--bits", type=int, default=signing_keys.MINIMUM_BITS, help="size of the RSA key")
+    for parser in (generating, rotating):
+        parser.add_argument("--bits", type=int, default=signing_keys.MINIMUM_BITS, help="size of the RSA key")
 
 
-def _add_sql_options(running: argparse.ArgumentParser) -> None:
-    how = running.add_mutually_exclusive_group()
-    how.add_argument("--explain", action="store_true", help="show its plan, as it was carried out")
-    how.add_argument("--commit", action="store_true", help="keep what it wrote, and clear the cache")
-    how.add_argument("--top", type=_count, nargs="?", const=20, metavar="N", help="the N (20) statements that took most time")
-    running.add_argument("name", nargs="?", metavar="NAME", help="such as products/get_product")
-    running.add_argument("parameters", nargs="*", metavar="PARAMETER=VALUE", help="what may be NULL can be left out")
+def _add_sql_options(parser: argparse.ArgumentParser) -> None:
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--explain", action="store_true", help="run it, and show its query plan with times (EXPLAIN ANALYZE)")
+    modes.add_argument("--commit", action="store_true", help="commit what it changes, and clear the cache")
+    modes.add_argument("--top", type=_count, nargs="?", const=20, metavar="N", help="list the N (20) most expensive statements")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the file, such as products/get_product")
+    parser.add_argument("parameters", nargs="*", metavar="PARAMETER=VALUE", help="a nullable parameter can be left out")
 
 
 def _workers(text: str) -> int:

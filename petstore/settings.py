@@ -1,4 +1,4 @@
-"""Every setting of the service, read once from the environment."""
+"""The settings of the service, read from environment variables."""
 
 from __future__ import annotations
 
@@ -20,15 +20,12 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks, such as `10.0.0.7, 2001:db8::/32`; ValueError for what is none."""
+    """Parse addresses and networks, such as `10.0.0.7, 2001:db8::/32`; ValueError when one is neither."""
     return tuple(ip_network(part.strip()) for part in text.split(","))
 
 
-pass
-
-
 class SettingsError(Exception):
-    """What is wrong with the environment: every fault, a line each."""
+    """The environment is wrong. The text has every fault, one per line."""
 
 
 def _listen(text: str) -> tuple[str, int]:
@@ -43,7 +40,7 @@ def _listen(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-# The libraries repeat a URL that they cannot read, password and all: so what they would refuse is refused here, in our words.
+# A malformed URL is refused here, because the messages of the libraries would repeat it with its password.
 _AUTHORITY = r"([^@/?#\s]*@)?{host}(,{host})*".format(host=r"([^@/?#\s\[\],:]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?")
 _URL = re.compile(r"[a-z]+://" + _AUTHORITY + r"(/[^?#\s]*)?(\?[^?#\s&=]+=[^?#\s&=]*(&[^?#\s&=]+=[^?#\s&=]*)*)?")
 
@@ -54,7 +51,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
             raise ValueError(f"must begin with {' or '.join(scheme + '://' for scheme in schemes)}")
         if re.search("[?&]password=", text):
             raise ValueError(
-                "must have its password before the @, not among the options: there it would show in lists of processes"
+                "must have its password before the @, not among the options, where a list of processes would show it"
             )
         if not _URL.fullmatch(text) or re.search("%(?![0-9A-Fa-f]{2})|%00", text):
             raise ValueError("is not a URL; in a name or password, write %40 for @, %2F for /, and so on for : ? # % and space")
@@ -72,7 +69,7 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-parse_workers = _number(1, 64)  # of the setting, and of the option
+parse_workers = _number(1, 64)  # of PETSTORE_WORKERS and of --workers
 
 
 def _switch(text: str) -> bool:
@@ -154,71 +151,80 @@ _postgres_url = _url("postgresql", "postgres")
 
 @dataclass(frozen=True)
 class Settings:
-    """The environment, parsed. Field `pool_size` is the variable `PETSTORE_POOL_SIZE`, and so on for all."""
+    """The parsed environment. The field `pool_size` is the variable `PETSTORE_POOL_SIZE`, and so on.
 
-    listen: tuple[str, int] = _setting(("127.0.0.1", 8080), _listen, "address and port to serve on")
+    Each `meaning` is a line of the table of settings in the documentation.
+    """
+
+    listen: tuple[str, int] = _setting(("127.0.0.1", 8080), _listen, "address and port that the service listens on")
     database_url: str | None = _setting(
-        None, _postgres_url, "PostgreSQL, as petstore_app; unset: an embedded server in PETSTORE_HOME"
+        None, _postgres_url, "URL of the PostgreSQL database, as petstore_app; unset: an embedded server in PETSTORE_HOME"
     )
     owner_url: str | None = _setting(
-        None, _postgres_url, "the same database as petstore_owner (or a superuser): makes the schema, loads test data"
+        None, _postgres_url, "the same database, as petstore_owner or a superuser: to make the schema and to load test data"
     )
     report_url: str | None = _setting(
-        None, _postgres_url, "the same database as petstore_report: for reports in psql and scripts/sql; unset: as petstore_app"
+        None, _postgres_url, "the same database, as petstore_report: for reports in psql and scripts/sql; unset: as petstore_app"
     )
-    redis_url: str | None = _setting(None, _redis_url, "Redis for the cache; unset: an embedded server, or no cache")
+    redis_url: str | None = _setting(None, _redis_url, "URL of Redis, for the cache; unset: an embedded server, or no cache")
     cache_scope: str = _setting(
         "machines",
         _one_of("machines", "machine"),
-        "where else the database is written: by other machines, too, or by this machine alone, which spares asking Redis",
+        "`machines`: the service runs on several machines; `machine`: on this one only, so that cached reads need not ask Redis",
     )
-    home: Path = _setting(Path("var"), Path, "folder of the embedded servers' data, and of what the workers of one machine share")
-    keys: Path = _setting(Path("keys"), Path, "folder of the keys that sign tokens: private.pem, and others while it is rotated")
-    currency: str = _setting("USD", _currency, "ISO 4217 code; fixed when the schema is made, checked at start")
+    home: Path = _setting(
+        Path("var"), Path, "folder of the embedded servers' data directories, and of a file that the workers of one machine share"
+    )
+    keys: Path = _setting(Path("keys"), Path, "folder of the keys that sign tokens: private.pem, and others during a rotation")
+    currency: str = _setting(
+        "USD", _currency, "ISO 4217 code of the shop's currency; it is fixed when the schema is made, and checked at start"
+    )
     issuer: str = _setting("petstore", _name, "claim `iss` of the tokens")
     audience: str = _setting("petstore", _name, "claim `aud` of the tokens")
     token_seconds: int = _setting(900, _number(1, 86_400), "life of an access token, in seconds")
     refresh_seconds: int = _setting(2_592_000, _number(1, 31_536_000), "life of a refresh token, in seconds")
-    password_min: int = _setting(8, _number(8, 128), "characters that a new password must have")
+    password_min: int = _setting(8, _number(8, 128), "characters that a new password must have at least")
     trusted_proxies: tuple[Network, ...] = _setting(
-        (), _networks, "addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count, with commas between"
+        (),
+        _networks,
+        "addresses or networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted, separated by commas",
     )
-    cors_origins: tuple[str, ...] = _setting((), _origins, "origins whose pages may call the API, with commas between")
+    cors_origins: tuple[str, ...] = _setting((), _origins, "origins whose pages may call the API (CORS), separated by commas")
     rate_limit: int = _setting(
         2000,
         _number(0, 1_000_000),
-        "requests a second of one address or user, ten seconds' worth at once, in each worker; 0: no limit",
+        "requests a second of one address or user, in each worker; bursts of ten seconds' worth are let through; 0: no limit",
     )
-    workers: int | None = _setting(None, parse_workers, "processes that serve, on one socket; unset: as many as there are cores")
-    threads: int = _setting(4, _number(1, 256), "requests worked on at the same time, in each worker")
-    pool_size: int = _setting(4, _number(1, 256), "database connections at most, of each worker")
-    connections: int = _setting(1000, _number(16, 20_000), "open client connections at most, of each worker")
+    workers: int | None = _setting(None, parse_workers, "worker processes, which share one socket; unset: one per core")
+    threads: int = _setting(4, _number(1, 256), "requests handled at the same time, in each worker")
+    pool_size: int = _setting(4, _number(1, 256), "database connections of each worker, at most")
+    connections: int = _setting(1000, _number(16, 20_000), "open client connections of each worker, at most")
     read_seconds: int = _setting(
-        10, _number(1, 600), "time a client has to send a whole request, or to take an answer, in seconds"
+        10, _number(1, 600), "time that a client has to send a whole request, or to read a response, in seconds"
     )
     access_log: bool = _setting(True, _switch, "one line per request on standard error: on or off")
-    admin_email: str = _setting("admin@petstore.example", _email, "the admin that comes with the demo catalogue")
+    admin_email: str = _setting("admin@petstore.example", _email, "email of the admin that is made with the demo catalogue")
     admin_password: str | None = _setting(
         None, _password, "that admin's password, 8 to 256 characters; unset: a random one, printed once"
     )
 
     @cached_property
     def minor_digits(self) -> int:
-        """Digits after the point in the shop's currency (ISO 4217)."""
+        """Digits after the decimal point in the shop's currency (ISO 4217)."""
         return int(iso4217.Currency(self.currency).exponent or 0)
 
 
 def variable(name: str) -> str:
-    """The environment variable of a settings field."""
+    """The environment variable of a field of Settings."""
     return "PETSTORE_" + name.upper()
 
 
-# Read by the tests or the scripts, not by the service.
+# Read by the tests, not by the service.
 OTHER_VARIABLES = ("PETSTORE_TEST_DATABASE_URL", "PETSTORE_TEST_REDIS_URL")
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Parse the environment; raise SettingsError with ALL that is wrong. An empty variable counts as unset."""
+    """Parse the environment; SettingsError with all faults. An empty variable counts as unset."""
     known = {variable(f.name): f for f in fields(Settings)}
     values: dict[str, Any] = {}
     faults = []

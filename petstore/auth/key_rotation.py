@@ -1,4 +1,4 @@
-"""Makes signing keys, and the steps of a rotation (see signing_keys)."""
+"""Generate and replace signing keys, and the steps of a rotation. petstore.auth.signing_keys tells which files there are."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from petstore.auth.signing_keys import KEY_FILE, MINIMUM_BITS, NEXT_FILE, RETIRE
 
 
 def generate_key(folder: Path, bits: int = MINIMUM_BITS, name: str = KEY_FILE) -> Path:
-    """Write a new RSA key to `folder`, readable by its owner only; never over an existing one."""
+    """Write a new RSA key to `folder`, readable by its owner only. KeyFault when the file exists."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     try:
-        _write(path, _new_pem(bits), os.link)  # linked: two starts at once agree on one
+        _write(path, _new_pem(bits), os.link)  # a link never overwrites: two services that start at once get the same key
     except FileExistsError:
         raise KeyFault(f"{path} exists already; --replace makes a new key and ends every access token") from None
     return path
@@ -33,29 +33,29 @@ def _new_pem(bits: int) -> bytes:
 
 
 def replace_key(folder: Path, bits: int) -> None:
-    """Put a new key in the place of the signing one at once, and give up a rotation: every access token that was signed ends."""
+    """Replace the signing key at once. Every access token becomes invalid, and a rotation that was under way is given up."""
     for path in (folder / NEXT_FILE, *retired(folder)):
         path.unlink(missing_ok=True)
     _write(folder / KEY_FILE, _new_pem(bits), os.replace)
 
 
 @contextmanager
-def rotating(folder: Path) -> Iterator[bool]:
-    """Whether this is the only rotation of the folder, for the block."""
-    opened = os.open(folder, os.O_RDONLY)
+def rotation_lock(folder: Path) -> Iterator[bool]:
+    """Try to lock the folder for the block. False: another process has the lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
         except BlockingIOError:
-            alone = False
-        yield alone
+            locked = False
+        yield locked
     finally:
-        os.close(opened)
+        os.close(descriptor)  # which releases the lock
 
 
 def switch(folder: Path) -> str:
-    """Let next.pem sign from now on, and keep the public half of the one before; the new key's name."""
+    """Sign with next.pem from now on, and keep the public half of the old key as retired-<kid>.pem; the kid of the new key."""
     kid = thumbprint(load_key(folder / NEXT_FILE).public_key())
     public = load_key(folder / KEY_FILE).public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -65,7 +65,7 @@ def switch(folder: Path) -> str:
 
 
 def _write(path: Path, pem: bytes, put: Callable[[Path, Path], None]) -> None:
-    """Written aside and put in place: a key is there whole or not at all. It belongs to whom the folder's key belongs."""
+    """Write a key atomically: to a temporary file, which `put` moves to its place. Its owner is that of the present key."""
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -73,7 +73,7 @@ def _write(path: Path, pem: bytes, put: Callable[[Path, Path], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         present = path.parent / KEY_FILE
-        if os.geteuid() == 0 and present.exists():
+        if os.geteuid() == 0 and present.exists():  # else the service could not read what root has written
             os.chown(draft, present.stat().st_uid, present.stat().st_gid)
         put(draft, path)
     finally:

@@ -1,6 +1,6 @@
-"""Passwords: what a new one must be (NIST SP 800-63B), and their hashes: Argon2id in PHC strings.
+"""Passwords: the rules for a new one (NIST SP 800-63B), and hashes: Argon2id in PHC strings.
 
-The parameters are OWASP's (Password Storage Cheat Sheet): 19 MiB, 2 passes, 1 lane. A password counts in its NFC form.
+The parameters are OWASP's (Password Storage Cheat Sheet): 19 MiB, 2 passes, 1 lane. Passwords are normalised to NFC first.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from petstore.limits import hashing
 
 MAX_LENGTH = 256  # characters
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
-WAIT_SECONDS = 2.0  # for a turn, since the request arrived
-_SHORTEST_NAME = 3  # characters of a local part that a password may not contain: a shorter one is in too many
-# The hash of a random password that nobody knows: what an unknown email is checked against.
-_NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$ZhmgdKOfqCm3ZQeIVUJo6w$ac3NEiin4w8oZtNRf0uVhmW4SOTFPNLWDVv2eFXUD48"
+WAIT_SECONDS = 2.0  # for a hashing slot, if the caller gives no other limit
+_SHORTEST_NAME = 3  # characters before the @ that a password may not contain; a shorter name is in too many passwords
+# The hash of a random password that nobody knows. A password for an unknown email is checked against it, to take the same time.
+_DUMMY_HASH = "$argon2id$v=19$m=19456,t=2,p=1$ZhmgdKOfqCm3ZQeIVUJo6w$ac3NEiin4w8oZtNRf0uVhmW4SOTFPNLWDVv2eFXUD48"
 _PARAMETERS = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$")
 
 
@@ -37,7 +37,7 @@ def setup() -> None:
 
 
 def password_fault(password: str, email: str, minimum: int) -> str | None:
-    """Why this cannot be the new password of the account with this email, or None. Never repeats it."""
+    """Why this cannot be the new password of the account with this email, or None. The text never repeats the password."""
     password = _normal(password)
     if not minimum <= len(password) <= MAX_LENGTH:
         return f"must have {minimum} to {MAX_LENGTH} characters"
@@ -50,16 +50,16 @@ def password_fault(password: str, email: str, minimum: int) -> str | None:
 
 
 def hash_password(password: str, wait_until: float | None = None) -> str:
-    """The PHC string to keep, with a new salt of 16 bytes. wait_until: time.monotonic() by which its turn must come."""
-    with hashing.hashing_slot(_end(wait_until)):
+    """Hash a password with a new salt of 16 bytes; a PHC string. wait_until: time.monotonic() by which hashing must begin."""
+    with hashing.hashing_slot(_limit(wait_until)):
         return _argon2id().derive_phc_encoded(_normal(password).encode())
 
 
 def verify_password(password: str, phc: str | None, wait_until: float | None = None) -> bool:
-    """Whether the password is the one. Takes as long for None, an account that does not exist, as for a wrong password."""
-    with hashing.hashing_slot(_end(wait_until)):
+    """Whether the hash `phc` is of this password. None (no such account) is False, and takes as long as a wrong password."""
+    with hashing.hashing_slot(_limit(wait_until)):
         try:
-            Argon2id.verify_phc_encoded(_normal(password).encode(), phc or _NOBODY)
+            Argon2id.verify_phc_encoded(_normal(password).encode(), phc or _DUMMY_HASH)
         except InvalidKey:
             return False
         return phc is not None
@@ -72,11 +72,11 @@ def needs_rehash(phc: str) -> bool:
 
 
 def _normal(password: str) -> str:
-    """The same characters, however a keyboard composes them (RFC 8265, 4.2)."""
+    """NFC: the same characters become the same bytes, however a keyboard composes them (RFC 8265, 4.2)."""
     return unicodedata.normalize("NFC", password)
 
 
-def _end(wait_until: float | None) -> float:
+def _limit(wait_until: float | None) -> float:
     return time.monotonic() + WAIT_SECONDS if wait_until is None else wait_until
 
 
@@ -85,9 +85,9 @@ def _argon2id() -> Argon2id:
 
 
 def _give_memory_back() -> None:
-    """Keep glibc from holding on to the 19 MiB of every hash, and to what each of many threads once used (mallopt(3)).
+    """Make glibc return the 19 MiB of every hash to the system, and not keep memory per thread (mallopt(3)).
 
-    A fixed M_MMAP_THRESHOLD (-3), and one arena for all (M_ARENA_MAX, -8).
+    It sets a fixed M_MMAP_THRESHOLD (-3), and one arena for all threads (M_ARENA_MAX, -8).
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
@@ -97,9 +97,9 @@ def _give_memory_back() -> None:
 
 @cache
 def _common() -> str:
-    """The 30,000 most common passwords, most of them from real leaks, each between line ends.
+    """The 30,000 most common passwords, most of them from real leaks, separated by newlines.
 
-    zxcvbn itself is not imported: it keeps tables for scores, which are not used here, in 15 MB.
+    Only the list is loaded. Importing zxcvbn itself would load 15 MB of tables for scores, which are not used here.
     """
     package: Any = find_spec("zxcvbn")
     spec: Any = spec_from_file_location("frequency_lists", Path(package.origin).with_name("frequency_lists.py"))

@@ -1,10 +1,10 @@
-"""The keys that sign access tokens: those of a folder, read again when it changes, and the three steps of a rotation.
+"""The keys that sign access tokens: files of one folder, which is read again when it changes.
 
-    private.pem         signs, and verifies
-    next.pem            is published and verifies; will sign after the switch
-    retired-<kid>.pem   the public half of one that signed before the switch; verifies until its last token has expired
+    private.pem         signs and verifies
+    next.pem            during a rotation: published and verifies; signs after the switch
+    retired-<kid>.pem   during a rotation: public half of the key that signed before; verifies until its last token has expired
 
-A key's name, `kid`, is its RFC 7638 thumbprint, so it follows from the key itself.
+The `kid` of a key is its RFC 7638 thumbprint.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 MINIMUM_BITS = 2048
 KEY_FILE, NEXT_FILE = "private.pem", "next.pem"
 RETIRED_FILES = "retired-*.pem"
-RELOAD_SECONDS = 1.0  # between two looks at the folder
-UNKNOWN_SECONDS = 0.1  # the same, when a token names a key that is not known
-PUBLISH_SECONDS = 300  # that others may keep the published keys: as long, at the least, a new one is shown before it signs
+RELOAD_SECONDS = 1.0  # between two checks of the folder
+UNKNOWN_SECONDS = 0.1  # the same, when a token names an unknown key
+PUBLISH_SECONDS = 300  # that clients may cache the published keys; so a new key is published at least so long before it signs
 logger = logging.getLogger(__name__)
 
 
 class KeyFault(Exception):
-    """A key cannot be used; the text says what to do."""
+    """A key cannot be used. The text says what to do."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a folder at one moment. signing: under the name `kid`; verifying: all, by name."""
+    """The keys of a folder at one moment. kid: of the signing key; verifying: all public keys, by kid."""
 
     signing: RSAPrivateKey
     kid: str
@@ -55,53 +55,53 @@ class Keys:
 
 
 class Keyring:
-    """The keys of a folder, as it is now."""
+    """The keys of a folder, kept up to date."""
 
     def __init__(self, folder: Path) -> None:
-        """KeyFault when they cannot be used; later ones that cannot are logged, and the present ones stay in use."""
+        """KeyFault when the keys cannot be used. When that happens later, it is logged, and the keys from before stay in use."""
         self._folder = folder
         self._lock = threading.Lock()
-        self._looked_at = time.monotonic()
-        self._seen = self._faulty = _state(folder)
+        self._checked_at = time.monotonic()
+        self._loaded_state = self._failed_state = _state(folder)
         self._keys = load_keys(folder)
 
     def now(self) -> Keys:
         """The keys, at most RELOAD_SECONDS old."""
-        self._look(RELOAD_SECONDS)
+        self._check_folder(RELOAD_SECONDS)
         return self._keys
 
     def find(self, kid: object) -> RSAPublicKey | None:
-        """The key of this name, also one that came just now."""
+        """The public key with this kid, or None. It finds also a key that was added just now."""
         if not isinstance(kid, str):
             return None
         if kid not in self._keys.verifying:
-            self._look(UNKNOWN_SECONDS)
+            self._check_folder(UNKNOWN_SECONDS)
         return self.now().verifying.get(kid)
 
-    def _look(self, after: float) -> None:
-        """Look at the folder, if the last look was more than `after` seconds ago."""
-        if time.monotonic() - self._looked_at <= after:
+    def _check_folder(self, after: float) -> None:
+        """Reload the keys if the folder has changed. Checks at most once in `after` seconds."""
+        if time.monotonic() - self._checked_at <= after:
             return
         with self._lock:
-            if time.monotonic() - self._looked_at > after:
+            if time.monotonic() - self._checked_at > after:
                 self._reload()
-                self._looked_at = time.monotonic()
+                self._checked_at = time.monotonic()
 
     def _reload(self) -> None:
         state = _state(self._folder)
-        if state == self._seen:
+        if state == self._loaded_state:
             return
         try:
-            self._keys, self._seen = load_keys(self._folder), state
-            logger.warning("the keys have changed: %s signs, %d verify", self._keys.kid, len(self._keys.verifying))
-        except (KeyFault, OSError) as fault:  # tried again at each look, and said once
-            if state != self._faulty:
-                logger.error("the keys have changed and cannot be used, the old ones stay: %s", fault)
-            self._faulty = state
+            self._keys, self._loaded_state = load_keys(self._folder), state
+            logger.warning("keys reloaded: %s signs, %d verify", self._keys.kid, len(self._keys.verifying))
+        except (KeyFault, OSError) as fault:  # tried again at each check, and logged once
+            if state != self._failed_state:
+                logger.error("the changed keys cannot be used, the old keys stay in use: %s", fault)
+            self._failed_state = state
 
 
 def load_keys(folder: Path) -> Keys:
-    """The keys of a folder, read again when a rotation renames them meanwhile."""
+    """Load the keys of a folder; again, if a rotation renames files meanwhile."""
     for _ in range(3):
         state = _state(folder)
         with suppress(KeyFault):
@@ -112,18 +112,18 @@ def load_keys(folder: Path) -> Keys:
 
 
 def _load_keys(folder: Path) -> Keys:
-    """In this order none is missed while a rotation renames them."""
+    """Load next.pem first, retired keys last: in this order none is missed while a rotation renames them."""
     if folder.is_dir() and folder.stat().st_mode & 0o002:
-        raise KeyFault(f"everybody may put a key into {folder}: chmod o-w {folder}")
-    coming = [load_key(folder / NEXT_FILE)] if (folder / NEXT_FILE).exists() else []
+        raise KeyFault(f"any user of this machine can put a key into {folder}: chmod o-w {folder}")
+    next_keys = [load_key(folder / NEXT_FILE)] if (folder / NEXT_FILE).exists() else []
     signing = load_key(folder / KEY_FILE)
-    before = [_load_public(path) for path in retired(folder)]
-    verifying = [signing.public_key(), *(key.public_key() for key in coming), *before]
+    retired_keys = [_load_public(path) for path in retired(folder)]
+    verifying = [signing.public_key(), *(key.public_key() for key in next_keys), *retired_keys]
     return Keys(signing, thumbprint(signing.public_key()), {thumbprint(key): key for key in verifying})
 
 
 def load_key(path: Path) -> RSAPrivateKey:
-    """A signing key; raise KeyFault, with what to do, when it is missing, unreadable, open to everybody or weak."""
+    """Load a private key; KeyFault when it is missing, unreadable, weak, or readable by any user."""
     key = _read(path, lambda pem: serialization.load_pem_private_key(pem, password=None), "an unencrypted private", 0o007)
     if not isinstance(key, RSAPrivateKey) or key.key_size < MINIMUM_BITS:
         raise KeyFault(f"{path} must be an RSA key of at least {MINIMUM_BITS} bits")
@@ -138,11 +138,11 @@ def _load_public(path: Path) -> RSAPublicKey:
 
 
 def _read(path: Path, load: Callable[[bytes], Any], kind: str, forbidden: int) -> Any:
-    """forbidden: permissions that it must not have."""
+    """Load a PEM file. forbidden: permission bits that it must not have."""
     try:
         with path.open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & forbidden:
-                raise KeyFault(f"{path} can be used by everybody on this machine: chmod 600 {path}")
+                raise KeyFault(f"any user of this machine can use {path}: chmod 600 {path}")
             return load(file.read())
     except FileNotFoundError:
         raise KeyFault(
@@ -155,7 +155,7 @@ def _read(path: Path, load: Callable[[bytes], Any], kind: str, forbidden: int) -
 
 
 def thumbprint(key: RSAPublicKey) -> str:
-    """The key's name, `kid` (RFC 7638): a hash of its public members."""
+    """The kid of a key (RFC 7638): a hash of its public members."""
     members = json.dumps(_members(key), separators=(",", ":"), sort_keys=True)
     return base64.urlsafe_b64encode(hashlib.sha256(members.encode()).digest()).rstrip(b"=").decode()
 
@@ -166,15 +166,15 @@ def _members(key: RSAPublicKey) -> dict[str, str]:
 
 
 def _state(folder: Path) -> list[tuple[Any, ...]]:
-    """What changes whenever a key file does."""
+    """Names, inodes, times, sizes and modes of the key files: a value that differs whenever one has changed."""
     found = []
     for path in folder.glob("*.pem"):
-        with suppress(OSError):  # renamed at this very moment, or a link to nothing
+        with suppress(OSError):  # renamed meanwhile, or a broken link
             status = path.stat()
             found.append((path.name, status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode))
     return sorted(found)
 
 
 def retired(folder: Path) -> list[Path]:
-    """The public halves of keys that signed before, each as old as its switch."""
+    """The files of retired keys. Their modification time is that of the switch."""
     return sorted(folder.glob(RETIRED_FILES))

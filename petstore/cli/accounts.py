@@ -15,7 +15,7 @@ from petstore.emails import email_fault
 from petstore.repository import users
 from petstore.settings import Settings
 
-_HASHING_SECONDS = 60.0  # that a command waits for its turn at hashing
+_HASHING_SECONDS = 60.0  # that a command waits for a hashing slot
 
 
 def create_admin(settings: Settings, options: argparse.Namespace) -> None:
@@ -23,27 +23,27 @@ def create_admin(settings: Settings, options: argparse.Namespace) -> None:
     if fault := email_fault(options.email):
         raise CommandError(f"email {fault}")
     phc = _new_hash(settings, options.email)
-    with open_shop(settings) as (found, conn, shop):
+    with open_shop(settings) as (settings, conn, shop):
         user = users.save_admin(conn, email=options.email, password=phc)
-        forget_logins(found, shop.identity, user.id)
-        report(f"{user.email} is admin (user {user.id})")
+        forget_logins(settings, shop.identity, user.id)
+        report(f"{user.email} is an admin (user {user.id})")
 
 
 def set_password(settings: Settings, options: argparse.Namespace) -> None:
     """Give an account a new password, from a prompt or standard input; its logins end."""
-    with open_shop(settings) as (found, conn, shop):
+    with open_shop(settings) as (settings, conn, shop):
         known = users.get_credentials(conn, email=options.email)
         if known is None:
             raise CommandError(f"there is no account {options.email}")
         phc = _new_hash(settings, known.email)
         if users.change_password(conn, user_id=known.id, old_password=known.password, password=phc) is None:
             raise CommandError(f"the password of {options.email} was changed at the same time; try again")
-        forget_logins(found, shop.identity, known.id)
+        forget_logins(settings, shop.identity, known.id)
         report(f"{options.email} has a new password")
 
 
 def _new_hash(settings: Settings, email: str) -> str:
-    """The hash of a password that is asked for, if registering would take it."""
+    """Ask for a password, check it as at registration, and hash it."""
     password = _ask_password()
     if fault := passwords.password_fault(password, email, settings.password_min):
         raise CommandError(f"password {fault}")
@@ -55,11 +55,11 @@ def _ask_password() -> str:
         if sys.stdin.isatty():
             password = getpass.getpass("New password: ")
             if getpass.getpass("Once more: ") != password:
-                raise CommandError("the two are not the same")
+                raise CommandError("the two passwords differ")
         else:
             password = sys.stdin.readline().rstrip("\r\n")
         if re.search("[\0\ud800-\udfff]", password):
-            raise CommandError("that is not a password")
+            raise CommandError("a password is one line of text, in UTF-8")
     except (EOFError, UnicodeDecodeError):
-        raise CommandError("that is not a password") from None
+        raise CommandError("a password is one line of text, in UTF-8") from None
     return password

@@ -1,4 +1,4 @@
-"""The shop that a command works on: the database and the cache that the service has."""
+"""How a command gets at the database and the cache of the service."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from petstore.settings import Settings
 
 @contextmanager
 def open_shop(settings: Settings) -> Iterator[tuple[Settings, db.Connection, system.Shop]]:
-    """A connection to the shop that the service has, and what it is. Only a database of our own is made on the way."""
-    with embedded.attached(settings, report) as found:
-        open_cache(found, lambda: None).close()  # Refused before anything is done of which the service could not hear
+    """A connection to the service's database: the settings with all URLs filled in, the connection, and what the database is.
+
+    An embedded database that does not exist yet is made first. CommandError when the schema is not of this version.
+    """
+    with embedded.attach(settings, report) as attached:
+        open_cache(attached, lambda: None).close()  # fail early: after the work it would be too late to tell the service
         if settings.database_url is None:
-            make_schema(found)
-        with db.connect(found.database_url or "") as conn:
-            yield found, conn, check_shop(conn)
+            make_schema(attached)
+        with db.connect(attached.database_url or "") as conn:
+            yield attached, conn, check_shop(conn)
 
 
 def check_shop(conn: db.Connection) -> system.Shop:
-    """What the shop of a connection is; Refused when it is none of this version."""
+    """What the database is; CommandError when it has no Petstore schema, or another version of it."""
     shop = system.get_shop(conn) if schema.schema_exists(conn) else None
     if shop is None:
         raise CommandError("the database has no Petstore schema: run `petstore migrate`")
@@ -38,17 +41,17 @@ def check_shop(conn: db.Connection) -> system.Shop:
 
 
 def clear_cache(settings: Settings, identity: str) -> None:
-    """Clear the cache of the shop with this identity, and say so."""
+    """Clear the cache of the database with this identity, and report it."""
     if settings.redis_url is None:
         return
     with closing(open_cache(settings, lambda: identity)) as cache:
         try:
             report(f"cache cleared, {cache.clear()} keys")
         except CacheDown:
-            report("the cache could not be reached: lists may be up to 10 minutes old")
+            report("the cache could not be reached: cached answers may be up to 10 minutes old")
 
 
 def forget_logins(settings: Settings, identity: str, user_id: int) -> None:
-    """Have every worker forget what it remembers of an account's logins."""
+    """Make what workers have cached of an account's logins invalid."""
     with closing(open_cache(settings, lambda: identity)) as cache:
         cache.invalidate(LOGINS.format(user_id=user_id))

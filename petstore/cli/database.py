@@ -22,30 +22,30 @@ def migrate(settings: Settings, options: argparse.Namespace) -> None:
     made = schema.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits)
     with db.connect(settings.owner_url) as conn:
         shop = check_shop(conn)
-    report(f"schema version {shop.version} {'made' if made else 'is there already'}, amounts in {shop.currency}")
+    report(f"schema version {shop.version} {'made' if made else 'exists already'}, amounts in {shop.currency}")
 
 
 def seed(settings: Settings, options: argparse.Namespace) -> None:
     """Add the demo catalogue, or products, users and invoices for load tests; then clear the cache."""
     counts = {"products": options.products, "users": options.users, "invoices": options.invoices}
     if any(counts.values()) and settings.database_url and not settings.owner_url:
-        raise CommandError("set PETSTORE_OWNER_URL: loading needs the rights of petstore_owner")
-    with open_shop(settings) as (found, _, shop), _as_owner(found, shop) as conn:
+        raise CommandError("set PETSTORE_OWNER_URL: loading test data needs the rights of petstore_owner")
+    with open_shop(settings) as (settings, _, shop), _as_owner(settings, shop) as conn:
         try:
             if any(counts.values()):
                 seeding.load(conn, minor_digits=shop.minor_digits, **counts)
             else:
                 added = seeding.seed_demo(conn, shop.minor_digits)
-                report(f"{added} demo products added" if added else "every demo product is on sale already")
+                report(f"{added} demo products added" if added else "all demo products are on sale already")
         except seeding.NothingToSell as error:
             raise CommandError(str(error)) from None
-        finally:  # an interrupted load has added something, too
-            clear_cache(found, shop.identity)
+        finally:  # also when interrupted: something may have been added
+            clear_cache(settings, shop.identity)
 
 
 @contextmanager
 def _as_owner(settings: Settings, shop: system.Shop) -> Iterator[db.Connection]:
-    """A connection as the owner of the same shop, where PETSTORE_OWNER_URL is known; else as the service."""
+    """A connection to the same database as PETSTORE_OWNER_URL says; where it is not set, as the service."""
     with db.connect(settings.owner_url or settings.database_url or "") as conn:
         if check_shop(conn).identity != shop.identity:
             raise CommandError("PETSTORE_OWNER_URL and PETSTORE_DATABASE_URL name two different databases")

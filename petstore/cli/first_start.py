@@ -1,4 +1,4 @@
-"""What `petstore serve --setup` makes where it is missing: schema, signing key, demo catalogue."""
+"""What `petstore serve --setup` makes if it is missing: schema, signing key, demo catalogue; and the commands to try first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from petstore.settings import Settings
 
 
 def make_schema(settings: Settings) -> None:
-    """Make roles and schema where the owner's URL is known and they are missing. A database that is down is left for later."""
+    """Make roles and schema if they are missing and PETSTORE_OWNER_URL is known. A database that is down is only reported."""
     if settings.owner_url is None:
         return
     try:
@@ -26,41 +26,47 @@ def make_schema(settings: Settings) -> None:
     except db.Error as error:
         if error.sqlstate is not None:
             raise
-        report(f"whether there is a schema could not be seen: {str(error).strip()}")
+        report(f"cannot check whether the schema exists: {str(error).strip()}")
 
 
 def make_key(settings: Settings) -> None:
-    """Make the signing key where there is none."""
+    """Make the signing key if there is none."""
     if not (settings.keys / signing_keys.KEY_FILE).exists():
-        report(f"a new signing key: {key_rotation.generate_key(settings.keys)}")
+        report(f"new signing key: {key_rotation.generate_key(settings.keys)}")
 
 
 def seed_if_empty(services: Services, asked: bool) -> None:
-    """Put in the demo catalogue and one admin, whose password is shown if it was made here."""
+    """Add the demo catalogue and an admin to an empty database. asked: say so when it is not empty.
+
+    The admin's password is printed unless PETSTORE_ADMIN_PASSWORD sets it.
+    """
     settings = services.settings
-    with db.connect(settings.owner_url or settings.database_url or "") as conn, signals.held():
+    with db.connect(settings.owner_url or settings.database_url or "") as conn, signals.deferred():
         with conn.transaction():
-            seeding.lock(conn)  # of two services that start at once, one seeds
+            seeding.lock(conn)  # when two services start at once, one seeds
             if not seeding.is_empty(conn):
                 if asked:
-                    report("the database is not empty: no demo catalogue (`petstore seed` adds it)")
+                    report("the database is not empty, so no demo catalogue is added (`petstore seed` adds it)")
                 return
             count = seeding.seed_demo(conn, settings.minor_digits)
             password = settings.admin_password or secrets.token_urlsafe(12)
             users.save_admin(conn, email=settings.admin_email, password=passwords.hash_password(password))
         services.cache.invalidate(PRODUCTS)
-        report(f"{count} demo products, and the admin {settings.admin_email}")
+        report(f"added {count} demo products and the admin {settings.admin_email}")
         if settings.admin_password is None:
             report(f"the admin's password, shown this once: {password}")
 
 
 def first_steps(services: Services, url: str) -> str:
-    """Three lines to paste: look, register, and buy (or see one's profile, where nothing is on sale); "" without a database."""
+    """Three curl commands to paste: list products, register, and buy (or read the profile, if nothing is on sale).
+
+    Empty when the database is down.
+    """
     try:
-        goods = services.db.read(partial(products.list_products, after=0, limit=100))
+        on_sale = services.db.read(partial(products.list_products, after=0, limit=100))
     except errors.Problem:
         return ""
-    product_id = next((product.id for product in goods if product.stock > 1), None)
+    product_id = next((product.id for product in on_sale if product.stock > 1), None)
     email, password = f"ana-{secrets.token_hex(3)}@example.com", secrets.token_urlsafe(9)
     body = f'{{"email":"{email}","password":"{password}"}}'
     json = "-H 'Content-Type: application/json'"

@@ -16,35 +16,36 @@ from petstore.settings import Settings
 
 
 def generate_keys(settings: Settings, options: argparse.Namespace) -> None:
-    """Make the key that signs tokens; the present one stays, unless --replace is given (rotate-keys is the gentle way)."""
+    """Make the key that signs tokens. --replace puts it in place of the present one, which ends every access token."""
     _check_bits(options.bits)
     path = settings.keys / signing_keys.KEY_FILE
     if options.replace and path.exists():
-        with _alone(settings.keys):
+        with _exclusive(settings.keys):
             key_rotation.replace_key(settings.keys, options.bits)
     else:
         key_rotation.generate_key(settings.keys, options.bits)
-    report(f"a new signing key: {path}")
+    report(f"new signing key: {path}")
 
 
 def rotate_keys(settings: Settings, options: argparse.Namespace) -> None:
-    """Change the signing key without refusing a token on the way: publish a new one, let it sign, retire the old one."""
+    """Rotate the signing key, so that no token is refused meanwhile: publish a new key, sign with it, retire the old one."""
     _check_bits(options.bits)
     folder = settings.keys
     signing_keys.load_keys(folder)
-    with _alone(folder):
+    with _exclusive(folder):
         if not signing_keys.retired(folder) or (folder / signing_keys.NEXT_FILE).exists():
             _publish_and_switch(folder, options)
         for path in signing_keys.retired(folder):
             _wait(path.stat().st_mtime + settings.token_seconds + CLOCK_SECONDS, f"{path.name} retires")
             path.unlink()
-            report(f"{path.name} is retired; the rotation is done")
+            report(f"{path.name} is retired: the rotation is done")
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with key_rotation.rotating(folder) as alone:
-        if not alone:
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder; CommandError when another command has it."""
+    with key_rotation.rotation_lock(folder) as locked:
+        if not locked:
             raise CommandError(f"the keys in {folder} are being rotated right now")
         yield
 
@@ -54,15 +55,16 @@ def _publish_and_switch(folder: Path, options: argparse.Namespace) -> None:
     if not path.exists():
         key_rotation.generate_key(folder, options.bits, signing_keys.NEXT_FILE)
         report(f"{path} is published")
-    _wait(path.stat().st_mtime + options.publish_seconds, "it signs")
-    with signals.held():
-        report(f"key {key_rotation.switch(folder)} signs")
+    _wait(path.stat().st_mtime + options.publish_seconds, "the new key signs")
+    with signals.deferred():
+        report(f"key {key_rotation.switch(folder)} signs now")
 
 
 def _wait(until: float, what: str) -> None:
+    """Sleep until `until` (time.time()). what: what happens then."""
     seconds = until - time.time()
     if seconds > 0:
-        report(f"{what} in {seconds:.0f} s; Ctrl-C leaves it as it is, and the next run goes on from here")
+        report(f"{what} in {seconds:.0f} s; after Ctrl-C the next run continues from here")
         time.sleep(seconds)
 
 

@@ -10,5 +10,5 @@ from petstore.settings import Settings
 
 
 def openapi(settings: Settings, options: argparse.Namespace) -> None:
-    """Print the OpenAPI document of this version, as the service has it at /openapi.json."""
+    """Print the OpenAPI document, as GET /openapi.json answers it."""
     print(json.dumps(app.openapi_document(), indent=2, ensure_ascii=False))

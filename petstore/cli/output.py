@@ -1,4 +1,4 @@
-"""How a command speaks to who runs it."""
+"""Messages of a command to its operator."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 
 class CommandError(Exception):
-    """A command that cannot be done; the text says why and what to do."""
+    """A command cannot be carried out. The text says why, and what to do."""
 
 
 def report(text: str) -> None:
-    """A step of the work, for who watches. That nobody does, or that a disk is full, is no reason to end."""
+    """Print a message to standard error. A closed terminal or a full disk does not end the command."""
     with suppress(OSError):
         print(f"petstore: {text}", file=sys.stderr, flush=True)

@@ -85,8 +85,8 @@ def begin(request: Request, user_id: int, password: str) -> Response | None:
     token = _new_token()
     seconds = request.services.settings.refresh_seconds
     session: dict[str, Any] = {"password": password, "address": request.address, "token_hash": _hash(token), "seconds": seconds}
-    user = transact(request, lambda conn: sessions.create_session(conn, user_id=user_id, **session))
-    return _tokens(request, user, token) if user else None
+    caller = transact(request, lambda conn: sessions.create_session(conn, user_id=user_id, **session))
+    return _token_response(request, caller, token) if caller else None
 
 
 def refresh(request: Request, token: str) -> Response:
@@ -94,14 +94,14 @@ def refresh(request: Request, token: str) -> Response:
     new = _new_token()
     seconds = request.services.settings.refresh_seconds
     hashes = {"token_hash": _hash(token), "new_hash": _hash(new)}
-    user = transact(request, lambda conn: sessions.refresh_session(conn, **hashes, seconds=seconds))
-    if user is None:
+    caller = transact(request, lambda conn: sessions.refresh_session(conn, **hashes, seconds=seconds))
+    if caller is None:
         user_id = transact(request, lambda conn: sessions.end_reused_session(conn, token_hash=_hash(token)))
         if user_id is not None:
             invalidate(request.services, user_id)
             logger.warning("a refresh token of user %d was reused: login revoked; request %s", user_id, request.request_id)
         raise errors.WrongRefreshToken()
-    return _tokens(request, user, new)
+    return _token_response(request, caller, new)
 
 
 def end(request: Request, token: str) -> None:
@@ -111,9 +111,9 @@ def end(request: Request, token: str) -> None:
         invalidate(request.services, user_id)
 
 
-def _tokens(request: Request, user: Caller, refresh_token: str) -> Response:
+def _token_response(request: Request, caller: Caller, refresh_token: str) -> Response:
     tokens = request.services.tokens
-    access_token = tokens.issue(user)
+    access_token = tokens.issue(caller)
     body = {"access_token": access_token, "token_type": "Bearer", "expires_in": tokens.seconds, "refresh_token": refresh_token}
     return Response(200, body)
 

@@ -792,7 +792,7 @@ def test_a_second_service_on_the_same_folder_is_refused_and_commands_join_the_fi
 def test_a_service_whose_postgresql_ends_stays_up_and_says_so(shop):
     shop.start()
     os.kill(shop.postmaster(), signal.SIGKILL)
-    shop.wait_for("PostgreSQL has ended by itself")
+    shop.wait_for("PostgreSQL stopped unexpectedly")
     with Client(shop.address) as client:
         assert client.get("/products?id=1").status == 503
         assert client.get("/readyz").status == 503

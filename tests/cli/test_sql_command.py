@@ -135,7 +135,7 @@ def test_a_file_runs_and_what_it_wrote_is_rolled_back(make, sql):
     assert done.returncode == 0, done.stderr
     assert name in done.stdout
     assert done.stdout.endswith("(1 row)\n\nUPDATE 1\n")
-    assert done.stderr == "petstore: rolled back: nothing of what it did is kept (--commit keeps it)\n"
+    assert done.stderr == "petstore: rolled back, its changes are not kept (--commit keeps them)\n"
     done = sql("products/get_product", "product_id=1")
     assert re.search(r"\| Ball +\|  2.00 .*\(1 row\)\n\n$", done.stdout, re.DOTALL)
     assert done.stderr == ""
