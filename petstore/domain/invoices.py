@@ -132,8 +132,8 @@ def full_invoice(conn: Connection, invoice_id: int) -> dict[str, Any]:
 def full_invoices(conn: Connection, rows: Sequence[Invoice]) -> list[dict[str, Any]]:
     """As `full_invoice`, for many, with the same number of queries."""
     ids = [invoice.id for invoice in rows]
-    details = _group_by("invoice_id", invoices.list_invoice_details(conn, invoice_ids=ids))
-    events = _group_by("invoice_id", invoices.list_events(conn, invoice_ids=ids))
+    details = group_by("invoice_id", invoices.list_invoice_details(conn, invoice_ids=ids))
+    events = group_by("invoice_id", invoices.list_events(conn, invoice_ids=ids))
     notes = defaultdict(list)
     for note in full_credit_notes(conn, ids):
         notes[note["invoice_id"]].append(note)
@@ -142,12 +142,12 @@ def full_invoices(conn: Connection, rows: Sequence[Invoice]) -> list[dict[str, A
 
 def full_credit_notes(conn: Connection, invoice_ids: list[int]) -> list[dict[str, Any]]:
     """The credit notes of these invoices with their lines, oldest first, as JSON members."""
-    lines = _group_by("credit_note_id", invoices.list_credit_note_lines(conn, invoice_ids=invoice_ids))
+    lines = group_by("credit_note_id", invoices.list_credit_note_lines(conn, invoice_ids=invoice_ids))
     notes = invoices.list_credit_notes(conn, invoice_ids=invoice_ids)
     return [{**vars(note), "lines": lines[note.id]} for note in notes]
 
 
-def _group_by(parent_id: str, rows: Iterable[Any]) -> Mapping[int, list[dict[str, Any]]]:
+def group_by(parent_id: str, rows: Iterable[Any]) -> Mapping[int, list[dict[str, Any]]]:
     """Rows as JSON members, grouped by the column `parent_id`, which is left out of them."""
     groups: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:

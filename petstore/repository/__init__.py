@@ -1,1 +1,1 @@
-"""One function per file of sql/queries, of the same name; rows as dataclasses. Functions take a connection and never commit."""
+"""One function per file of sql/queries, with the same name. It takes a connection, returns dataclasses, and never commits."""

@@ -1,4 +1,4 @@
-"""Answers kept for retries, as sql/queries/idempotency."""
+"""Idempotency keys and their saved answers (sql/queries/idempotency)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from petstore.db import Connection, execute, many, one_or_none, scalar
 
 @dataclass(frozen=True)
 class SavedAnswer:
-    """The answer that the first request with a key was given. status: None only while that one runs."""
+    """The answer to the first request with a key. status: None while that request still runs."""
 
     fingerprint: bytes
     status: int | None
@@ -20,7 +20,7 @@ class SavedAnswer:
 
 @dataclass(frozen=True)
 class Key:
-    """A key as its owner may see it. status, location: of the answer that was given."""
+    """A key as its user sees it. status, location: of the saved answer."""
 
     route: str
     key: str
@@ -30,18 +30,18 @@ class Key:
 
 
 def claim_key(conn: Connection, *, user_id: int, route: str, key: str, fingerprint: bytes) -> int | None:
-    """Take a key for this transaction; None when it is taken, by one that is committed or that is running."""
+    """Claim a key for this transaction; None when another transaction has it, or has committed with it."""
     found: int | None = scalar(conn, "idempotency/claim_key", user_id=user_id, route=route, key=key, fingerprint=fingerprint)
     return found
 
 
 def get_answer(conn: Connection, *, user_id: int, route: str, key: str) -> SavedAnswer | None:
-    """The answer that was given to the first request with a key."""
+    """The answer to the first request with a key; None when there is none that is committed."""
     return one_or_none(conn, "idempotency/get_answer", SavedAnswer, user_id=user_id, route=route, key=key)
 
 
 def save_answer(conn: Connection, *, user_id: int, route: str, key: str, status: int, location: str | None, body: bytes) -> int:
-    """Keep an answer beside its key."""
+    """Save the answer to a key that this transaction has claimed."""
     return execute(
         conn,
         "idempotency/save_answer",
@@ -55,15 +55,15 @@ def save_answer(conn: Connection, *, user_id: int, route: str, key: str, status:
 
 
 def list_keys(conn: Connection, *, user_id: int) -> list[Key]:
-    """The keys of an account that are still kept, oldest first."""
+    """The keys of a user that are still kept, oldest first."""
     return many(conn, "idempotency/list_keys", Key, user_id=user_id)
 
 
 def delete_keys(conn: Connection, *, user_id: int) -> int:
-    """Remove every key of an account; how many."""
+    """Delete all keys of a user; how many."""
     return execute(conn, "idempotency/delete_keys", user_id=user_id)
 
 
 def purge_keys(conn: Connection) -> int:
-    """Remove at most a thousand keys older than 24 hours; how many."""
+    """Delete at most 1,000 keys older than 24 hours; how many."""
     return execute(conn, "idempotency/purge_keys")

@@ -1,4 +1,4 @@
-"""Invoices, as sql/queries/invoices."""
+"""Invoices, their events and credit notes (sql/queries/invoices)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from petstore.db import Connection, execute, many, one_or_none, scalar
 
 @dataclass(frozen=True)
 class Invoice:
-    """A purchase, without its lines. number: None until it is paid; total: sum of the lines, in currency."""
+    """An invoice without its lines. number: None until it is paid; total: the sum of the lines, in `currency`."""
 
     id: int
     number: str | None
@@ -24,7 +24,7 @@ class Invoice:
 
 @dataclass(frozen=True)
 class InvoiceDetail:
-    """A line of an invoice. name, unit_price: those at the moment of purchase; quantity, credited, restocked: pieces."""
+    """A line of an invoice. name, unit_price: as at the purchase; quantity, credited, restocked: pieces."""
 
     invoice_id: int
     product_id: int
@@ -38,7 +38,7 @@ class InvoiceDetail:
 
 @dataclass(frozen=True)
 class Event:
-    """A change of an invoice's status. actor_id: who made it; restocked: whether goods went back into stock with it."""
+    """A change of an invoice's status. actor_id: the user who made it; restocked: whether goods went back into stock."""
 
     invoice_id: int
     from_status: str
@@ -51,7 +51,7 @@ class Event:
 
 @dataclass(frozen=True)
 class CreditNote:
-    """What was taken back of an invoice, without its lines. total: their sum, in currency."""
+    """A credit note without its lines. total: the sum of the lines, in `currency`."""
 
     id: int
     number: str
@@ -87,7 +87,7 @@ class InvoiceReferences:
 
 @dataclass(frozen=True)
 class LockedStock:
-    """A product that nobody else can change before this transaction ends. stock: pieces."""
+    """A product that is locked until the transaction ends. stock: pieces."""
 
     id: int
     stock: int
@@ -95,7 +95,7 @@ class LockedStock:
 
 @dataclass(frozen=True)
 class LockedInvoice:
-    """An invoice whose status nobody else can change before this transaction ends. allowed: the states that may follow."""
+    """An invoice that is locked until the transaction ends. allowed: the statuses that it may get next."""
 
     status: str
     allowed: list[str]
@@ -127,21 +127,21 @@ def list_credit_note_lines(conn: Connection, *, invoice_ids: list[int]) -> list[
 
 
 def list_invoices(conn: Connection, *, user_id: int, before: int, limit: int) -> list[Invoice]:
-    """At most `limit` invoices of a customer made before the one with the id `before`, newest first; 0: the first page."""
+    """At most `limit` invoices of a customer older than the one with the id `before` (0: the newest), newest first."""
     return many(conn, "invoices/list_invoices", Invoice, user_id=user_id, before=before, limit=limit)
 
 
 def search_invoices(
     conn: Connection, *, since: datetime | None, until: datetime | None, before: int, limit: int
 ) -> list[Invoice]:
-    """At most `limit` invoices of all customers made before the one with the id `before`, newest first; 0: the first page."""
+    """As `list_invoices`, for all customers, created from `since` and before `until`; None: no bound."""
     return many(conn, "invoices/search_invoices", Invoice, since=since, until=until, before=before, limit=limit)
 
 
 def search_invoices_by_status(
     conn: Connection, *, status: str, since: datetime | None, until: datetime | None, before: int, limit: int
 ) -> list[Invoice]:
-    """As `search_invoices`, of those in one state."""
+    """As `search_invoices`, for one status."""
     period = {"since": since, "until": until}
     return many(conn, "invoices/search_invoices_by_status", Invoice, status=status, **period, before=before, limit=limit)
 
@@ -149,13 +149,13 @@ def search_invoices_by_status(
 def search_invoices_by_user(
     conn: Connection, *, user_id: int, status: str | None, since: datetime | None, until: datetime | None, before: int, limit: int
 ) -> list[Invoice]:
-    """As `search_invoices`, of one customer's; status: None for any."""
+    """As `search_invoices`, for one customer. status: None for any."""
     filters = {"user_id": user_id, "status": status, "since": since, "until": until}
     return many(conn, "invoices/search_invoices_by_user", Invoice, **filters, before=before, limit=limit)
 
 
 def erase_reasons(conn: Connection, *, user_id: int) -> int:
-    """Erase what a customer wrote when cancelling; how many texts."""
+    """Erase the reasons that a customer gave for cancelling; how many."""
     return execute(conn, "invoices/erase_reasons", user_id=user_id)
 
 
@@ -165,12 +165,12 @@ def get_references(conn: Connection, *, invoice_id: int) -> InvoiceReferences | 
 
 
 def lock_invoice(conn: Connection, *, invoice_id: int) -> LockedInvoice | None:
-    """Lock an invoice for a change of status."""
+    """Lock an invoice until the transaction ends."""
     return one_or_none(conn, "invoices/lock_invoice", LockedInvoice, invoice_id=invoice_id)
 
 
 def update_status(conn: Connection, *, invoice_id: int, from_status: str, to_status: str) -> int:
-    """Move an invoice from one state to another; 0 when it is no longer in the first. Paid, it gets its number: do it last."""
+    """Change the status; 0 when it is not `from_status`. Becoming paid locks the number series of the year: do it last."""
     return execute(conn, "invoices/update_status", invoice_id=invoice_id, from_status=from_status, to_status=to_status)
 
 
@@ -184,7 +184,7 @@ def create_event(
     restocked: bool,
     reason: str | None,
 ) -> int:
-    """Write a change of status down."""
+    """Record a change of status."""
     return execute(
         conn,
         "invoices/create_event",
@@ -198,7 +198,7 @@ def create_event(
 
 
 def lock_stock(conn: Connection, *, product_ids: list[int]) -> list[LockedStock]:
-    """Lock products whose goods come back, in id order."""
+    """Lock products, in id order, until the transaction ends. Deleted ones too: their goods may come back."""
     return many(conn, "invoices/lock_stock", LockedStock, product_ids=product_ids)
 
 
@@ -211,7 +211,7 @@ def return_stock(
     invoice_id: int,
     actor_id: int,
 ) -> int:
-    """Put goods of an invoice back into stock; kind: cancel_restock or return_restock."""
+    """Put goods of an invoice back into stock. kind: cancel_restock or return_restock."""
     return execute(
         conn,
         "invoices/return_stock",
@@ -224,7 +224,7 @@ def return_stock(
 
 
 def create_credit_note(conn: Connection, *, invoice_id: int, actor_id: int, reason: str | None) -> int:
-    """A new credit note, with its number and without lines; its id."""
+    """Create a credit note, with its number and without lines; its id."""
     return int(scalar(conn, "invoices/create_credit_note", invoice_id=invoice_id, actor_id=actor_id, reason=reason))
 
 
@@ -237,7 +237,7 @@ def create_credit_note_lines(
     quantities: list[int],
     restocks: list[bool],
 ) -> int:
-    """The lines of a credit note."""
+    """Create the lines of a credit note; how many."""
     return execute(
         conn,
         "invoices/create_credit_note_lines",

@@ -1,4 +1,4 @@
-"""The catalogue, as sql/queries/products."""
+"""Products and their stock ledger (sql/queries/products)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from petstore.db import Connection, many, one, one_or_none, scalar
 
 @dataclass(frozen=True)
 class Product:
-    """What is on sale. price: of one piece, in currency; stock: pieces; updated_at: last edit, purchases leave it."""
+    """A product. price: of one piece, in `currency`; stock: pieces; version, updated_at: of the last edit, not of a purchase."""
 
     id: int
     name: str
@@ -25,7 +25,7 @@ class Product:
 
 @dataclass(frozen=True)
 class EditedProduct:
-    """A product that nobody else can change before this transaction ends. stock: pieces."""
+    """A product that is locked until the transaction ends. stock: pieces."""
 
     stock: int
     version: int
@@ -33,7 +33,7 @@ class EditedProduct:
 
 @dataclass(frozen=True)
 class Movement:
-    """A row of the ledger. delta: pieces that came or went; stock: pieces after it; actor_id: None for a change in SQL."""
+    """A row of the stock ledger. delta: pieces added; stock: pieces after it; actor_id: None for a change made in psql."""
 
     id: int
     product_id: int
@@ -47,22 +47,22 @@ class Movement:
 
 
 def get_product(conn: Connection, *, product_id: int) -> Product | None:
-    """One product on sale."""
+    """One product; None when it does not exist or is deleted."""
     return one_or_none(conn, "products/get_product", Product, product_id=product_id)
 
 
 def list_products(conn: Connection, *, after: int, limit: int) -> list[Product]:
-    """At most `limit` products on sale with an id above `after`, in id order."""
+    """At most `limit` products with an id above `after`, in id order, without deleted ones."""
     return many(conn, "products/list_products", Product, after=after, limit=limit)
 
 
 def create_product(conn: Connection, *, name: str, price: Decimal, stock: int, actor_id: int) -> Product:
-    """A new product on sale."""
+    """Create a product."""
     return one(conn, "products/create_product", Product, name=name, price=price, stock=stock, actor_id=actor_id)
 
 
 def lock_product(conn: Connection, *, product_id: int) -> EditedProduct | None:
-    """Lock a product on sale for an edit."""
+    """Lock a product until the transaction ends; None when it does not exist or is deleted."""
     return one_or_none(conn, "products/lock_product", EditedProduct, product_id=product_id)
 
 
@@ -76,7 +76,7 @@ def update_product(
     actor_id: int,
     reason: str | None,
 ) -> Product | None:
-    """Change what is not None of a product on sale; the reason goes into the ledger, if its stock changes."""
+    """Change the columns that are not None. reason: goes into the stock ledger, if the stock changes."""
     return one_or_none(
         conn,
         "products/update_product",
@@ -91,11 +91,11 @@ def update_product(
 
 
 def delete_product(conn: Connection, *, product_id: int) -> int | None:
-    """Take a product off sale; its id, or None."""
+    """Mark a product as deleted; its id, or None."""
     found: int | None = scalar(conn, "products/delete_product", product_id=product_id)
     return found
 
 
 def list_movements(conn: Connection, *, product_id: int, before: int, limit: int) -> list[Movement]:
-    """At most `limit` movements of a product's stock with an id below `before`, newest first."""
+    """At most `limit` rows of a product's stock ledger with an id below `before`, newest first."""
     return many(conn, "products/list_movements", Movement, product_id=product_id, before=before, limit=limit)

@@ -1,4 +1,4 @@
-"""Buying, as sql/queries/purchases."""
+"""Purchases (sql/queries/purchases)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from petstore.db import Connection, many
 
 @dataclass(frozen=True)
 class BoughtProduct:
-    """A product that a purchase has locked, its line of the invoice, and the invoice.
+    """A product that the purchase has locked, its line of the invoice, and the invoice.
 
-    unit_price: of one piece, now; stock: pieces, before the purchase. From quantity on as in InvoiceDetail and Invoice, or None
-    in every row when nothing was bought.
+    unit_price: the present price of one piece; stock: pieces before the purchase. The members from `quantity` on are those of
+    InvoiceDetail and Invoice; when nothing was bought, they are None in every row (but `currency`).
     """
 
     product_id: int
@@ -43,7 +43,7 @@ def buy_products(
     expected_ids: list[int],
     expected_prices: list[Decimal],
 ) -> list[BoughtProduct]:
-    """Buy all of it or nothing; what was found of each product that is on sale, in id order."""
+    """Buy all products or none. Returns one row for each of them that is on sale, in id order, also when nothing was bought."""
     return many(
         conn,
         "purchases/buy_products",

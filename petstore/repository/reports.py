@@ -1,4 +1,4 @@
-"""The reports, as sql/reports: each file there is one, without any Python of its own. Its header says what it takes."""
+"""The reports: each file of sql/reports is one. Its header names its parameters, so it has no function of its own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from petstore.db.queries import load_reports
 
 
 def run_report(conn: Connection, name: str, /, **parameters: Any) -> list[dict[str, Any]]:
-    """The rows of sql/reports/<name>.sql, each by column."""
+    """Run sql/reports/<name>.sql; its rows as dicts."""
     return rows(conn, load_reports()[f"reports/{name}"], **parameters)
 
 
 def answer_report(conn: Connection, name: str, /, **parameters: Any) -> list[dict[str, Any]]:
-    """As `run_report`, with no more rights than petstore_report has; those stay so until the transaction ends."""
+    """As `run_report`, with the rights of petstore_report only, which hold until the transaction ends."""
     as_reporter(conn)
     return run_report(conn, name, **parameters)

@@ -1,4 +1,4 @@
-"""Logins and their refresh tokens, as sql/queries/sessions. Tokens are known by their SHA-256 only."""
+"""Logins (sessions) and their refresh tokens (sql/queries/sessions). Only the SHA-256 of a token is stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from petstore.db import Connection, execute, many, one_or_none, scalar
 
 @dataclass(frozen=True)
 class Session:
-    """A login as its owner may see it. address: where it came from; live: whether its tokens still count."""
+    """A login as its user sees it. address: where it came from; live: whether its tokens are still valid."""
 
     id: int
     address: str | None
@@ -25,7 +25,7 @@ class Session:
 def create_session(
     conn: Connection, *, user_id: int, password: str, address: str | None, token_hash: bytes, seconds: int
 ) -> Caller | None:
-    """Begin a login; None when the account is not active, or `password` is no longer its hash."""
+    """Begin a login; None when the account is not active or has another hash by now. seconds: life of the refresh token."""
     return one_or_none(
         conn,
         "sessions/create_session",
@@ -39,49 +39,49 @@ def create_session(
 
 
 def get_caller(conn: Connection, *, user_id: int, session_id: int, token_version: int) -> str | None:
-    """The role that the user has now; None when the login is over."""
+    """The present role of the user; None when the login has ended."""
     ids = {"user_id": user_id, "session_id": session_id}
     found: str | None = scalar(conn, "sessions/get_caller", **ids, token_version=token_version)
     return found
 
 
 def refresh_session(conn: Connection, *, token_hash: bytes, new_hash: bytes, seconds: int) -> Caller | None:
-    """Trade a refresh token for the next one; None when it cannot be used, or not again."""
+    """Replace a refresh token by the next one; None when it is unknown, used or expired."""
     return one_or_none(conn, "sessions/refresh_session", Caller, token_hash=token_hash, new_hash=new_hash, seconds=seconds)
 
 
 def end_reused_session(conn: Connection, *, token_hash: bytes) -> int | None:
-    """End the login of a token that was used more than 10 s ago; the account, or None."""
+    """End the login of a refresh token that was used more than 10 s ago; the user's id, or None."""
     found: int | None = scalar(conn, "sessions/end_reused_session", token_hash=token_hash)
     return found
 
 
 def end_session(conn: Connection, *, token_hash: bytes) -> int | None:
-    """End the login of a token, if it has not ended; the account, or None when there is none."""
+    """End the login of a refresh token; the user's id, or None when there is no such login, or it has ended."""
     found: int | None = scalar(conn, "sessions/end_session", token_hash=token_hash)
     return found
 
 
 def delete_sessions(conn: Connection, *, user_id: int) -> int:
-    """Remove every login of an account; how many."""
+    """Delete all logins of a user; how many."""
     return execute(conn, "sessions/delete_sessions", user_id=user_id)
 
 
 def is_known_address(conn: Connection, *, email: str, address: str | None) -> bool:
-    """Whether this account was logged in to from this address before."""
+    """Whether the user has logged in from this address before."""
     return bool(scalar(conn, "sessions/is_known_address", email=email, address=address))
 
 
 def list_sessions(conn: Connection, *, user_id: int) -> list[Session]:
-    """The logins of an account that are still kept, oldest first."""
+    """The logins of a user that are still kept, oldest first."""
     return many(conn, "sessions/list_sessions", Session, user_id=user_id)
 
 
 def purge_sessions(conn: Connection) -> int:
-    """Remove at most a thousand logins that expired more than 30 days ago; how many."""
+    """Delete at most 1,000 logins that expired more than 30 days ago; how many."""
     return execute(conn, "sessions/purge_sessions")
 
 
 def purge_refresh_tokens(conn: Connection) -> int:
-    """Remove at most a thousand refresh tokens that were used more than 30 days ago; how many."""
+    """Delete at most 1,000 refresh tokens that were used more than 30 days ago; how many."""
     return execute(conn, "sessions/purge_refresh_tokens")

@@ -1,4 +1,4 @@
-"""The repository: one function per query file, of the same name. And the proof that they, the reports and the schema agree."""
+"""The check at start: the database is the right one, and every query and report fits its Python code and the schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from petstore.db.schema import SCHEMA_VERSION, schema_exists
 from petstore.repository import audit, idempotency, invoices, products, purchases, sessions, system, users
 
 MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, idempotency, audit, system)
-# SQL type → the annotation that a parameter or a dataclass field must have. A parameter that may be NULL goes out as text.
+# SQL type → annotation of a parameter or a dataclass field. A nullable parameter is text in SQL: see `compare`.
 _PYTHON: Mapping[str, Any] = {
     "bigint": int,
     "integer": int,
@@ -47,9 +47,9 @@ def functions() -> dict[str, Callable[..., Any]]:
 
 
 def verify_database(conn: Connection, whole: bool = True, *, currency: str, minor_digits: int) -> str:
-    """The identity of the database, if it is one that this version and these settings fit; else raise WrongDatabase.
+    """The identity of the database. WrongDatabase when its schema or currency is not what this version and the settings need.
 
-    whole: also prepare and describe every query and report, which runs none of them.
+    whole: also check all queries and reports. They are prepared and described, but not run.
     """
     if not schema_exists(conn):
         raise WrongDatabase("the database has no Petstore schema that its role may use: make it with `petstore migrate`")
@@ -77,7 +77,7 @@ def _verify_queries(conn: Connection) -> None:
 
 
 def compare(function: Callable[..., Any], described: Description) -> list[str]:
-    """In what a repository function differs from what PostgreSQL says of its query: parameters, columns, types."""
+    """How a repository function differs from its query, as PostgreSQL describes it: parameters, columns and their types."""
     hints = typing.get_type_hints(function)
     returned = _row_type(hints.pop("return"))
     hints.pop("conn")
@@ -107,19 +107,19 @@ def _differences(kind: str, python: Mapping[str, Any], sql: Mapping[str, str], n
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The types that a column may have: of `int | None`, int; PostgreSQL does not say which columns may be NULL."""
+    """The types of a union, such as int of `int | None`. PostgreSQL does not tell which columns may be NULL."""
     return annotation.__args__ if isinstance(annotation, UnionType) else (annotation,)
 
 
-# What a URL can give, by its name in the header, and what JSON can show, where every numeric is an amount of money.
+# The types of a report's parameters (name in the header → PostgreSQL's name), and of its columns. numeric is always money.
 _PARAMETERS = {"bigint": "bigint", "integer": "integer", "text": "text", "timestamptz": "timestamp with time zone"}
 _COLUMNS = ("bigint", "integer", "text", "numeric", "boolean", "date", "timestamp with time zone", "bigint[]", "text[]")
 
 
 def check_report(report: Query, described: Description) -> list[str]:
-    """What keeps a report from being answered: what its header and PostgreSQL do not agree on, or HTTP has no form for."""
-    told, used = report.parameters.keys(), described.parameters.keys()
-    faults = [f"parameter {name} is in the {'header' if name in told else 'statement'} only" for name in told ^ used]
+    """What is wrong with a report: its header and PostgreSQL disagree, or a type has no form in URL or JSON."""
+    declared, used = report.parameters.keys(), described.parameters.keys()
+    faults = [f"parameter {name} is in the {'header' if name in declared else 'statement'} only" for name in declared ^ used]
     for name in report.parameters.keys() & described.parameters.keys():
         parameter, found = report.parameters[name], described.parameters[name]
         if parameter.type not in _PARAMETERS or found != ("text" if parameter.nullable else _PARAMETERS[parameter.type]):

@@ -1,4 +1,4 @@
-"""What the database is, as sql/queries/system."""
+"""Facts about the database (sql/queries/system)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from petstore.db import Connection, one_or_none, scalar
 
 @dataclass(frozen=True)
 class Shop:
-    """The facts that are fixed when the schema is made. identity: no other database has it."""
+    """What is fixed when the schema is made. identity: unique for each database."""
 
     version: int
     currency: str
@@ -18,7 +18,7 @@ class Shop:
 
 
 def get_shop(conn: Connection) -> Shop | None:
-    """What this database is."""
+    """The facts about this database."""
     return one_or_none(conn, "system/get_shop", Shop)
 
 

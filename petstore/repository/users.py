@@ -1,4 +1,4 @@
-"""Accounts, as sql/queries/users."""
+"""Accounts (sql/queries/users)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from petstore.db import Connection, many, one, one_or_none, scalar
 
 @dataclass(frozen=True)
 class User:
-    """A profile: what its owner sees of an account."""
+    """The profile: what users see of their own account."""
 
     id: int
     email: str
@@ -20,7 +20,7 @@ class User:
 
 @dataclass(frozen=True)
 class Account:
-    """What admins see of an account. active: false when it was disabled."""
+    """What admins see of an account. active: False when it was disabled."""
 
     id: int
     email: str
@@ -31,7 +31,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a password is checked against. password: the hash, a PHC string."""
+    """What a password is checked against. password: its hash, a PHC string."""
 
     id: int
     email: str
@@ -39,67 +39,67 @@ class Credentials:
 
 
 def create_user(conn: Connection, *, email: str, password: str) -> User:
-    """A new account; EmailTaken when the address is known."""
+    """Create an account; EmailTaken when the email has one."""
     return one(conn, "users/create_user", User, email=email, password=password)
 
 
 def save_admin(conn: Connection, *, email: str, password: str) -> User:
-    """A new admin, or the known account made one."""
+    """Create an admin, or make the account with this email an admin."""
     return one(conn, "users/save_admin", User, email=email, password=password)
 
 
 def get_user(conn: Connection, *, user_id: int) -> User | None:
-    """The profile of an account."""
+    """The profile of an account; None when it is erased."""
     return one_or_none(conn, "users/get_user", User, user_id=user_id)
 
 
 def get_credentials(conn: Connection, *, email: str) -> Credentials | None:
-    """Id and hash by email, in whatever case it is typed."""
+    """The credentials of the account with this email, compared without case."""
     return one_or_none(conn, "users/get_credentials", Credentials, email=email)
 
 
 def get_email_key(conn: Connection, *, email: str) -> str:
-    """The form in which an email is compared: PostgreSQL's letters, not Python's, decide what is one account."""
+    """The form in which emails are compared. PostgreSQL's lower() decides, which differs from Python's for some letters."""
     return str(scalar(conn, "users/get_email_key", email=email))
 
 
 def get_own_credentials(conn: Connection, *, user_id: int) -> Credentials | None:
-    """Email and hash of an account; None when it is erased."""
+    """The credentials of an account; None when it is erased."""
     return one_or_none(conn, "users/get_own_credentials", Credentials, user_id=user_id)
 
 
 def rehash_password(conn: Connection, *, user_id: int, old_password: str, password: str) -> int | None:
-    """Replace the hash that was read by a stronger one of the same password; None when it is no longer that one."""
+    """Replace the hash by a stronger one of the same password; None when it is no longer `old_password`."""
     found: int | None = scalar(conn, "users/rehash_password", user_id=user_id, old_password=old_password, password=password)
     return found
 
 
 def change_password(conn: Connection, *, user_id: int, old_password: str, password: str) -> int | None:
-    """Replace the hash that was read by that of a new password, and end every login; None when it is no longer that one."""
+    """Replace the hash by that of a new password, and end all logins; None when it is no longer `old_password`."""
     found: int | None = scalar(conn, "users/change_password", user_id=user_id, old_password=old_password, password=password)
     return found
 
 
 def erase_user(conn: Connection, *, user_id: int, old_password: str) -> int | None:
-    """Erase what is personal of an account; None when its hash is no longer the one that was read."""
+    """Erase the personal data of an account; None when its hash is no longer `old_password`."""
     found: int | None = scalar(conn, "users/erase_user", user_id=user_id, old_password=old_password)
     return found
 
 
 def lock_user(conn: Connection, *, user_id: int) -> int | None:
-    """Lock an account that is to be erased, when nothing else is being done by it any more."""
+    """Lock an account until the transaction ends, after all transactions that use it have ended."""
     found: int | None = scalar(conn, "users/lock_user", user_id=user_id)
     return found
 
 
 def lock_admins(conn: Connection) -> list[int]:
-    """Lock every active admin; their ids."""
+    """Lock all active admins until the transaction ends; their ids."""
     found: list[int] = scalar(conn, "users/lock_admins")
     return found
 
 
 def update_user(conn: Connection, *, user_id: int, role: str | None, active: bool | None) -> Account | None:
-    """Change role or activity, where they are not None; None when there is no such account."""
+    """Change `role` and `active`, if they are not None; None when there is no such account."""
     return one_or_none(conn, "users/update_user", Account, user_id=user_id, role=role, active=active)
 
 
@@ -109,5 +109,5 @@ def list_users(conn: Connection, *, after: int, limit: int) -> list[Account]:
 
 
 def find_user(conn: Connection, *, email: str) -> Account | None:
-    """The account with this email, in whatever case it is typed."""
+    """The account with this email, compared without case."""
     return one_or_none(conn, "users/find_user", Account, email=email)
