@@ -63,7 +63,7 @@ def registration_attempt(request: Request) -> Iterator[Attempt]:
 
 @contextmanager
 def _counted(request: Request, attempt: Attempt, failure: type[errors.Problem]) -> Iterator[Attempt]:
-    """Count how the block ends: `failure` keeps the charge, success resets the counters, any other error refunds the charge."""
+    """Count how the block ends: `failure` keeps the charges, success resets the counters, any other error refunds the charges."""
     if attempt.blocked_by:
         raise attempt.refusal()
     try:
@@ -87,7 +87,7 @@ def check_password(request: Request, known: Credentials | None, password: str) -
 
 
 def check_new_password(request: Request, pointer: str, password: str, email: str) -> None:
-    """Refuse a new password that is too short, too long, common, or contains the name in the email."""
+    """Refuse a new password that is too short, too long, common, or contains the part of the email before the @."""
     if fault := passwords.password_fault(password, email, request.services.settings.password_min):
         raise errors.invalid(pointer, fault)
 

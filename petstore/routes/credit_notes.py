@@ -44,5 +44,6 @@ def create_credit_note(request: Request) -> Response:
         credit_note_id = credit_goods(change, goods)
         return Response(201, next(note for note in full_credit_notes(conn, [invoice_id]) if note["id"] == credit_note_id))
 
+    # One transaction: BEGIN, claim the key, credit, save the answer, COMMIT. Then the stale cache entries are invalid.
     restocks = any(restock for _, restock in goods)
     return transact_once(request, credit, key=request.key, invalidates=cache_prefixes(invoice, restocks))

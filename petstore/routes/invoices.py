@@ -85,6 +85,8 @@ def cancel_invoice(request: Request) -> Response:
 
 
 def _change(request: Request, invoice: InvoiceReferences, status: str, restock: bool) -> Response:
+    """One transaction: BEGIN, claim the key, change, save the answer, COMMIT. Then the stale cache entries are invalid."""
+
     def change(conn: Connection) -> Response:
         change_status(InvoiceChange(conn, invoice.id, request.user.id, request.body.get("reason")), status, restock)
         return Response(200, full_invoice(conn, invoice.id))
