@@ -1,4 +1,4 @@
-"""Makes .venv with what the project needs, and runs a command in it. Plain Python 3 of any age: it has to say what is missing.
+"""Makes .venv with the packages of the project, and runs a command in it. Any Python 3 can read it, to report one too old.
 
 By hand: python3 scripts/_bootstrap.py EXTRAS ARGUMENTS, such as python3 scripts/_bootstrap.py dev -m mypy
 """
@@ -17,18 +17,18 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
-STAMP = os.path.join(VENV, "petstore.stamp")  # a hash of what was asked for, and the extras
-OLDEST, NEWEST = 10, 14  # of Python 3
+STAMP = os.path.join(VENV, "petstore.stamp")  # a hash of what was installed (see _wanted), and the extras
+OLDEST, NEWEST = 10, 14  # minor versions of Python 3
 
 
 def run(arguments, extras="embedded"):
-    """Replace this process by `.venv/bin/python ARGUMENTS`, after installing petstore[extras] where that is due."""
+    """Install petstore[extras] if needed, then replace this process by `.venv/bin/python ARGUMENTS`."""
     _find_newer_python()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
     with open(os.path.join(ROOT, "setup.cfg")) as setup:
-        fcntl.flock(setup, fcntl.LOCK_EX)  # of two commands that start at once, one installs
+        fcntl.flock(setup, fcntl.LOCK_EX)  # when two commands start at once, one installs
         _install(set(extras.split(",")))
     for name, folder in (("PETSTORE_HOME", "var"), ("PETSTORE_KEYS", "keys")):
         os.environ[name] = os.environ.get(name) or os.path.join(ROOT, folder)
@@ -36,12 +36,12 @@ def run(arguments, extras="embedded"):
 
 
 def petstore(*arguments):
-    """Replace this process by a `petstore` command, with the arguments of the command line after it."""
+    """Replace this process by a `petstore` command; arguments of the command line follow it."""
     run(["-m", "petstore"] + list(arguments) + sys.argv[1:])
 
 
 def _find_newer_python():
-    """Go on under a newer interpreter where this one is too old and another is on PATH."""
+    """If this interpreter is too old, continue with a newer one from PATH."""
     if sys.version_info >= (3, OLDEST):
         return
     for minor in range(NEWEST, OLDEST - 1, -1):
@@ -52,22 +52,22 @@ def _find_newer_python():
 
 
 def _install(extras):
-    """Bring .venv up to date. The stamp tells what is in it, so that nothing is asked of pip the second time."""
+    """Bring .venv up to date. The stamp tells what is installed, so pip runs only when that is not enough."""
     have = _read(STAMP).split() if os.path.exists(PYTHON) else []
     if have[:1] == [_wanted()] and extras <= set(have[1:]):
         return
     if not have or have[0].split("-")[0] != _python():
         _make_venv()
     extras = sorted(extras | set(have[1:]))
-    _say("installing what petstore[%s] needs, which takes a while the first time" % ",".join(extras))
+    _report("installing what petstore[%s] needs, which takes a while the first time" % ",".join(extras))
     if _pip(_requirements(extras)):
-        _fail("pip could not install that; its words are above. Is PyPI to be reached, and %s writable?" % ROOT)
+        _fail("pip failed; its messages are above. Can PyPI be reached, and is %s writable?" % ROOT)
     _link_project()
     _write_stamp([_wanted()] + extras)
 
 
 def _make_venv():
-    _say("making .venv with Python %d.%d" % sys.version_info[:2])
+    _report("making .venv with Python %d.%d" % sys.version_info[:2])
     shutil.rmtree(VENV, ignore_errors=True)
     status, output = _call([sys.executable, "-m", "venv", VENV], stderr=subprocess.STDOUT)
     if status:
@@ -78,7 +78,7 @@ def _make_venv():
 
 
 def _requirements(extras):
-    """The lines of setup.cfg, which is where they are kept."""
+    """The requirements of the project and of these extras, from setup.cfg."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(os.path.join(ROOT, "setup.cfg"))
     lines = setup["options"]["install_requires"].splitlines()
@@ -88,14 +88,14 @@ def _requirements(extras):
 
 
 def _pip(requirements):
-    """Install, naming each package as its turn comes; the exit status."""
+    """Install, and report each package; the exit status."""
     command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"] + requirements
-    # A folder of ours for its temporary files: interrupted at the wrong moment, pip leaves some behind.
+    # A temporary folder of its own, which is removed: an interrupted pip leaves files behind.
     folder = tempfile.mkdtemp(prefix="pip-", dir=VENV)
     try:
         status, _ = _call(
             command,
-            lambda line: line.startswith("Collecting") and _say("  " + re.split("[ <>=!~]+", line)[1]),
+            lambda line: line.startswith("Collecting") and _report("  " + re.split("[ <>=!~]+", line)[1]),
             env=dict(os.environ, TMPDIR=folder),
         )
         return status
@@ -103,9 +103,9 @@ def _pip(requirements):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _call(command, show=lambda line: None, **how):
-    """Run a program, showing each line of its output; its exit status and output. A signal to us ends it, too."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True, start_new_session=True, **how)
+def _call(command, show=lambda line: None, **options):
+    """Run a program; its exit status and output. show: called with each line. Interrupted, it interrupts the program, too."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True, start_new_session=True, **options)
     output = ""
     try:
         for line in process.stdout:
@@ -113,25 +113,25 @@ def _call(command, show=lambda line: None, **how):
             show(line)
         return process.wait(), output
     except BaseException:
-        _say("interrupted")
+        _report("interrupted")
         os.killpg(process.pid, signal.SIGINT)
         process.communicate()
         raise
 
 
 def _wanted():
-    """What the environment depends on: the Python it was made with, the requirements, and where the project lies."""
+    """A hash of what .venv depends on: the Python that made it, setup.cfg, and the folder of the project."""
     text = ROOT + _read(os.path.join(ROOT, "setup.cfg"))
     return _python() + "-" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _python():
-    """The interpreter behind .venv: another one, after an upgrade of the system, has another folder for its packages."""
+    """A hash of the interpreter behind .venv: after an upgrade of the system it may be another one, with other folders."""
     return hashlib.sha256(os.path.realpath(PYTHON).encode()).hexdigest()[:12]
 
 
 def _link_project():
-    """What an editable install does, in no time: the checkout is importable, and there is a command."""
+    """Make the checkout importable, and the command `petstore`: an editable install, but much faster."""
     _, folder = _call([PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
     with open(os.path.join(folder.strip(), "petstore.pth"), "w") as file:
         file.write(ROOT + "\n")
@@ -153,13 +153,13 @@ def _read(path):
         return file.read()
 
 
-def _say(text):
+def _report(text):
     sys.stderr.write("petstore: %s\n" % text)
     sys.stderr.flush()
 
 
 def _fail(text):
-    _say(text)
+    _report(text)
     sys.exit(2)
 
 

@@ -17,14 +17,15 @@ from petstore.db import schema
 README = Path(__file__).resolve().parent.parent / "README.md"
 PICTURE = README.parent / "docs" / "images" / "ER_Diagram.png"
 BEGIN, END = "<!-- er-diagram:begin -->", "<!-- er-diagram:end -->"
-# Where the tables stand, and their colours. Others go into further rows, in grey.
+# The place and colour of the tables. Other tables go into further rows, in grey.
 BLUE, BROWN, GREEN, GREY, PURPLE = "#1d4ed8", "#b45309", "#0f766e", "#475569", "#7e22ce"
 GRID = [
     {"products": GREEN, "invoice_details": BLUE, "invoices": BLUE, "users": PURPLE},
     {"": GREY, "invoice_statuses": BROWN, "invoice_transitions": BROWN, "invoice_events": BLUE},
     {"shop": GREY, "schema_version": GREY},
 ]
-# Inches of a unit; in units: a table's width, the space beside and below it, what lines have of that, and from line to line.
+# UNIT is in inches, the others in units: width of a table, space beside and below it, the part of that space for lines, and the
+# distance between two lines.
 UNIT, WIDTH, BESIDE, BELOW, ROOM, APART = 0.116, 23, 10, 6, 5.7, 1.25
 # An index on an expression such as lower(email) makes the columns in it unique too: pg_depend has them.
 _KEYS = """ WITH keys AS (SELECT indrelid, indisprimary, CASE WHEN indexprs IS NULL THEN (indkey::int2[])[0:indnkeyatts - 1]
@@ -48,7 +49,7 @@ _FOREIGN_KEYS = """ SELECT child.relname, parent.relname,
 
 @dataclass(frozen=True)
 class Column:
-    """marks: PK, FK (part of the primary key, of a foreign key), UK (no value twice), as far as they are true of it."""
+    """A column. marks: PK (in the primary key), FK (in a foreign key), UK (unique)."""
 
     name: str
     nullable: bool
@@ -58,7 +59,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """comment: its lines. columns: in their order."""
+    """A table. comment: its lines; columns: in table order."""
 
     name: str
     comment: list[str]
@@ -67,7 +68,7 @@ class Table:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """table(columns) REFERENCES target. nullable: one of the columns is; unique: no two rows refer to the same one."""
+    """table(columns) REFERENCES target. nullable: one of the columns is; unique: at most one row refers to each row of target."""
 
     table: str
     target: str
@@ -77,7 +78,7 @@ class ForeignKey:
 
 
 def read_model(conn: Any) -> tuple[list[Table], list[ForeignKey]]:
-    """What the catalogue says of the schema m2_be_project: tables by name, foreign keys by table and columns."""
+    """Read the schema m2_be_project from the catalogue: tables by name, foreign keys by table and columns."""
     tables: dict[str, Table] = {}
     for name, comment, *column in conn.execute(_KEYS + _COLUMNS):
         tables.setdefault(name, Table(name, wrap(comment, 46, break_on_hyphens=False), [])).columns.append(Column(*column))
@@ -100,7 +101,7 @@ def mermaid(tables: list[Table], foreign_keys: list[ForeignKey]) -> str:
 
 
 class Box(NamedTuple):
-    """Where a table stands. columns: name -> height of its middle."""
+    """The place of a table. columns: name -> y of its middle."""
 
     left: float
     top: float
@@ -110,7 +111,7 @@ class Box(NamedTuple):
 
 
 def layout(tables: list[Table]) -> dict[str, Box]:
-    """Where each table stands, by name. Rows begin at one height in all lanes: lines have free ways between them."""
+    """The place of each table, by name. The tables of a row are aligned at the top, so that lines can pass between rows."""
     others = [table.name for table in tables if not any(table.name in row for row in GRID)]
     boxes: dict[str, Box] = {}
     for row in [*GRID, *(dict.fromkeys(others[i : i + 4], GREY) for i in range(0, len(others), 4))]:
@@ -124,7 +125,7 @@ def layout(tables: list[Table]) -> dict[str, Box]:
 
 
 def lines(foreign_keys: list[ForeignKey], boxes: dict[str, Box]) -> Iterator[tuple[ForeignKey, list[float], list[float]]]:
-    """x and y of the points of each foreign key's line, from its columns to its target, around all other tables."""
+    """The points (x, y) of each foreign key's line, from its columns to its target, around all other tables."""
     used: Counter[Any] = Counter()
     for key in sorted(foreign_keys, key=lambda key: boxes[key.table].columns[key.columns[0]]):
         box, to = boxes[key.table], boxes[key.target]
@@ -141,7 +142,7 @@ def lines(foreign_keys: list[ForeignKey], boxes: dict[str, Box]) -> Iterator[tup
 
 
 def draw(tables: list[Table], foreign_keys: list[ForeignKey], path: Path) -> None:
-    """Make the picture. Its Description is the SHA-256 of the Mermaid text, which tells whether it is up to date."""
+    """Draw the picture. Its Description is the SHA-256 of the Mermaid text, by which a test sees that it is up to date."""
     from matplotlib.figure import Figure
 
     boxes = layout(tables)

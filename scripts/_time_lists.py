@@ -1,4 +1,4 @@
-"""The time of a page of each list in a small and in a big shop: in PostgreSQL, and over HTTP to a client that waits for it."""
+"""Times a page of each list in a small and in a big shop: in PostgreSQL alone, and over HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from petstore.settings import Settings
 from petstore.web.pagination import make_cursor
 from tests.sql.big_shop import BIG, BUSY, LISTS, PAIRS, SMALL, asked, deep_cursor, fill
 
-ROUNDS = 101  # of which the median is shown; in each, the small shop is asked and then the big one
+ROUNDS = 101  # the median is shown; each round times the small shop and then the big one
 PATHS = {
     "products/list_products": "/products",
     "products/list_movements": "/admin/products/movements",
@@ -40,21 +40,26 @@ PATHS = {
     "invoices/search_invoices": "/admin/invoices",
     "audit/list_entries": "/admin/audit",
 }
-PARAMETERS = {"product_id": "id", "actor_id": "actor", "since": "from", "until": "to"}  # where their names differ
+PARAMETERS = {
+    "product_id": "id",
+    "actor_id": "actor",
+    "since": "from",
+    "until": "to",
+}  # SQL parameter → query parameter, where the names differ
 
 Measure = Callable[[], float]  # milliseconds
 
 
 class Shop:
-    """A shop of one size, a superuser's connection to it, and its service."""
+    """A shop of one size: a superuser's connection to its database, and an HTTP connection to its service."""
 
     def __init__(self, size: int, conn: Any, address: tuple[str, int], token: str) -> None:
         self._size, self._conn, self._token = size, conn, token
         self._http = http.client.HTTPConnection(*address)
 
     def measures(self, name: str, filters: dict[str, Any], deep: bool) -> tuple[Measure, Measure]:
-        """Of one page: in PostgreSQL, prepared and planned for any values; and of the request."""
-        self._http.close()  # an idle connection may be closed by the service at any moment; the next request opens one
+        """Two functions that time one page: in PostgreSQL, with a generic plan; and over HTTP."""
+        self._http.close()  # the service may close an idle connection; the next request opens a new one
         given = asked(load_queries()[name], filters, self._size)
         cursor = deep_cursor(self._conn, load_queries()[name], given) if deep else None
         execute = self._prepare(name, asked(load_queries()[name], filters, self._size, cursor))
@@ -71,7 +76,7 @@ class Shop:
     def _path(self, name: str, filters: dict[str, Any], given: dict[str, str], cursor: int | None) -> str:
         query = {PARAMETERS.get(filter_, filter_): given[filter_] for filter_ in filters}
         if name == "invoices/list_invoices":
-            del query["user_id"]  # it is whose token it is
+            del query["user_id"]  # the token says whose invoices
         path = f"{PATHS[name.partition('_by_')[0]]}?"
         if cursor is not None:
             position = json.loads(self._get(path + urlencode(query | {"limit": 1}))[1])["next"]
@@ -91,7 +96,7 @@ class Shop:
 
 @contextmanager
 def open_shop(server: Postgres, folder: Path, size: int) -> Iterator[Shop]:
-    """A shop of this size with its service, without a cache, in a thread."""
+    """A shop of this size; its service runs in a thread, without Redis."""
     name = f"shop_{size}"
     server.create_database(name)
     with ExitStack() as stack:
@@ -116,7 +121,7 @@ def open_shop(server: Postgres, folder: Path, size: int) -> Iterator[Shop]:
 
 
 def compare(name: str, filters: dict[str, Any], deep: bool, shops: list[Shop]) -> list[str]:
-    """The medians of a page, in PostgreSQL and over HTTP: small shop, big shop, ratio. The shops are asked in turn."""
+    """The medians of a page, in PostgreSQL and over HTTP: small shop, big shop, ratio. The shops are timed in turn."""
     of_small, of_big = (shop.measures(name, filters, deep) for shop in shops)
     cells = []
     for small, big in zip(of_small, of_big, strict=True):
@@ -127,7 +132,7 @@ def compare(name: str, filters: dict[str, Any], deep: bool, shops: list[Shop]) -
 
 
 def print_row(name: str, filters: dict[str, Any], shops: list[Shop]) -> None:
-    """A list: page 1 in PostgreSQL and over HTTP, page 10,000 likewise; of a pair of filters, page 1 alone."""
+    """Print the row of a list: pages 1 and 10,000, in PostgreSQL and over HTTP. A pair of filters has page 1 only."""
     pages = [False] if (name, filters) in PAIRS else [False, True]
     cells = [cell for deep in pages for cell in compare(name, filters, deep, shops)]
     words = ", ".join(f"`{key}` {value}" for key, value in filters.items())

@@ -1,4 +1,4 @@
-"""`scripts/bench`: loads the service and its limits in turn, on servers of its own, and prints one table."""
+"""`scripts/bench`: loads the service and its limits in turn, on temporary servers, and prints one table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PATHS = {"product": "/products?id=1", "list": "/products", "invoices": "/invoic
 
 
 def main() -> int:
-    """Do what the options say. Status 1: there were errors under load; 2: it could not be done."""
+    """Carry out the options. Exit status 1: there were errors under load; 2: the bench could not run."""
     options = _parse()
     signals.raise_interrupted()
     try:
@@ -40,7 +40,7 @@ def main() -> int:
             return 0
         find_wrk()
         with tempfile.TemporaryDirectory(prefix="petstore-bench-") as folder, ExitStack() as stack:
-            Path(folder).chmod(0o755)  # PostgreSQL, which root cannot run, runs as somebody else
+            Path(folder).chmod(0o755)  # PostgreSQL refuses to run as root, and runs as another account
             return _run(options, Path(folder), stack)
     except (CommandError, EmbeddedError) as error:
         report(str(error))
@@ -52,25 +52,25 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--only", type=_scenarios, default=list(SCENARIOS), metavar="A,B", help=f"of {', '.join(SCENARIOS)}")
-    parser.add_argument("--rounds", type=_positive, default=3, metavar="N", help="times that each is loaded, in turn (3)")
-    parser.add_argument("--seconds", type=_positive, default=8, metavar="N", help="of each load (8)")
-    parser.add_argument("--connections", type=_positive, default=32, metavar="N", help="that wrk keeps open (32)")
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes of the service")
+    parser.add_argument(
+        "--only", type=_scenarios, default=list(SCENARIOS), metavar="A,B", help=f"scenarios, of {', '.join(SCENARIOS)}"
+    )
+    parser.add_argument("--rounds", type=_positive, default=3, metavar="N", help="rounds of each scenario; all take turns (3)")
+    parser.add_argument("--seconds", type=_positive, default=8, metavar="N", help="duration of each load (8)")
+    parser.add_argument("--connections", type=_positive, default=32, metavar="N", help="connections that wrk keeps open (32)")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="worker processes of the service")
     parser.add_argument("--scope", choices=["machine", "machines"], help="PETSTORE_CACHE_SCOPE")
+    parser.add_argument("--compare", metavar="REV", help="load this git revision as well, without options that it does not know")
+    parser.add_argument("--baseline", type=Path, metavar="FOLDER", help="load another program as well: see docs/performance.md")
     parser.add_argument(
-        "--compare", metavar="REV", help="load this revision of git as well, without options that it does not know"
+        "--profile", type=Path, metavar="FOLDER", help="show where the time of each scenario goes, instead of the table"
     )
     parser.add_argument(
-        "--baseline", type=Path, metavar="FOLDER", help="load another program as well; docs/performance.md tells what it is"
+        "--soak", type=_positive, metavar="N", help="show how memory grows over N cached reads, instead of the table"
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures of all rounds")
     parser.add_argument(
-        "--profile", type=Path, metavar="FOLDER", help="show what the time of each scenario is spent on; no table"
-    )
-    parser.add_argument("--soak", type=_positive, metavar="N", help="N cached reads, and how memory grows by them; no table")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep all figures of all rounds")
-    parser.add_argument(
-        "--chart", type=Path, metavar="FILE", help=f"put table and chart of what --json has kept into {PAGE.name}"
+        "--chart", type=Path, metavar="FILE", help=f"put the table and chart of a file that --json has saved into {PAGE.name}"
     )
     return parser.parse_args()
 
@@ -92,7 +92,7 @@ def _positive(text: str) -> int:
 def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
     for scenario in options.only:
         if SCENARIOS[scenario][1] == "pgbench":
-            script(scenario)  # before anything is started: it may have to be changed first
+            script(scenario)  # checked before anything is started
     how = How(options.workers, options.scope)
     servers = stack.enter_context(servers_module.running(folder))
     report("making a shop")
@@ -119,7 +119,7 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
 
 
 def _rounds(options: argparse.Namespace, programs: list[Program], bare: Program, servers: servers_module.Servers) -> Any:
-    """scenario -> program, or `limit` -> the figures of each round. All are loaded in turn, so that all meet the same weather."""
+    """scenario -> program, or `limit` -> figures of each round. All take turns, so that noise of the machine hits all alike."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {scenario: {} for scenario in options.only}
     limits = servers.postgres.url("petstore_app", "limits")
     how = {"seconds": options.seconds, "connections": options.connections}
@@ -137,20 +137,20 @@ def _rounds(options: argparse.Namespace, programs: list[Program], bare: Program,
 
 
 def _soak(program: Program, options: argparse.Namespace) -> None:
-    """Cached reads until there were enough, and the memory of every process at the begin and after each quarter."""
+    """Send cached reads, and print the memory of every process at the start and after each quarter of them."""
     done = 0
     print(results.memory("0 requests, memory of each process", _memory(program)), flush=True)
     for quarter in range(1, 5):
         while done < options.soak * quarter // 4:
             found = load(program.url, "product", program.tokens, seconds=options.seconds, connections=options.connections)
             if found["errors"]:
-                raise CommandError(f"{found['errors']:.0f} requests of a soak failed")
+                raise CommandError(f"{found['errors']:.0f} requests of the soak failed")
             done += int(found["requests"])
         print(results.memory(f"{done:,} requests, memory of each process", _memory(program)), flush=True)
 
 
 def _profile(program: Program, options: argparse.Namespace) -> None:
-    """Where the time of each scenario goes; its stacks, one a line as flame graphs are made of, go to SCENARIO.folded."""
+    """Print where the time of each scenario goes. The stacks go to SCENARIO.folded, the format of flame graphs."""
     options.profile.mkdir(parents=True, exist_ok=True)
     how = {"connections": options.connections}
     for scenario in options.only:
@@ -158,7 +158,7 @@ def _profile(program: Program, options: argparse.Namespace) -> None:
         path = options.profile / f"{scenario}.folded"
         with profiling.recording(program.pids[0], path, options.seconds):
             found = load(program.url, scenario, program.tokens, seconds=options.seconds + 2, **how)
-        print(f"\n{SCENARIOS[scenario][0]}, {found['rps']:,.0f} requests/s while it was looked at:\n")
+        print(f"\n{SCENARIOS[scenario][0]}, {found['rps']:,.0f} requests/s while profiled:\n")
         print(profiling.table(path.read_text().splitlines(), profiling.RATE * options.seconds), flush=True)
 
 
@@ -178,7 +178,7 @@ def _facts(options: argparse.Namespace, servers: servers_module.Servers, program
             f"Medians of {options.rounds} rounds of {options.seconds} s in turn, {options.connections} connections;"
             f" {' '.join(asked) or 'default settings'}; PETSTORE_RATE_LIMIT=0, as all load comes from one address; fsync and"
             " synchronous_commit on.",
-            f"Limit of reads: a bare {options.server or 'waitress'} with as many workers and a constant of the same size; of"
+            "Limit of reads: a bare waitress with as many workers and a constant of the same size; of"
             " purchases: pgbench with the service's SQL, prepared, 8 clients.",
         ],
     }

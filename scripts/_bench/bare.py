@@ -1,6 +1,6 @@
-"""The least that a server can do: waitress with a WSGI application that answers `/N` with N bytes, always the same.
+"""The baseline of a server: waitress with a WSGI application that answers `/N` with N constant bytes.
 
-By hand: python scripts/_bench/bare.py FD, on the listening socket that it inherits as this descriptor.
+By hand: python scripts/_bench/bare.py FD. FD is the descriptor of an inherited listening socket.
 """
 
 import socket
@@ -12,7 +12,7 @@ THREADS = 4
 
 @cache
 def answer(path):
-    """The body of a path, and its headers."""
+    """The body and the headers for a path."""
     body = b"x" * int(path[1:])
     return [body], [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
 

@@ -1,4 +1,4 @@
-"""Which revisions are loaded: this checkout as it is now, and another one out of git."""
+"""The revisions that are loaded: this checkout as it is, and another one from git."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class Checkout:
-    """A revision in a folder, with the Python that has what it needs. present: it is the one that the bench is of."""
+    """A revision in a folder. python: an interpreter with its packages; present: it is the checkout of this bench."""
 
     name: str
     folder: Path
@@ -24,24 +24,24 @@ class Checkout:
     present: bool
 
     def takes(self, word: str) -> bool:
-        """Whether to give it an option or setting. This checkout is given all: what it does not know, it refuses itself."""
+        """Whether it knows an option or setting. This checkout gets all of them, and refuses unknown ones itself."""
         files = (self.folder / "petstore" / name for name in ("__main__.py", "settings.py"))
         return self.present or any(word in file.read_text("utf-8") for file in files)
 
 
 def this_checkout() -> Checkout:
-    """The files as they are now, committed or not."""
+    """This checkout, with changes that are not committed."""
     status, described = run(["git", "-C", ROOT, "describe", "--always", "--dirty=, changed"])
     name = f"petstore ({described.strip()})" if status == 0 else "petstore"
     return Checkout(name, ROOT, sys.executable, present=True)
 
 
 def revision(name: str, folder: Path) -> Checkout:
-    """A revision of git in the folder; with a virtual environment of its own where it needs other packages."""
+    """Extract a git revision into the folder. If its packages differ, it gets its own virtual environment."""
     file = folder.with_suffix(".tar")
     status, printed = run(["git", "-C", ROOT, "archive", "-o", file, name])
     if status:
-        raise CommandError(f"git has no {name}: {printed.strip()}")
+        raise CommandError(f"git does not know {name}: {printed.strip()}")
     with tarfile.open(file) as archive:
         archive.extractall(folder)  # noqa: S202 - the repository's own
     python = Path(sys.executable)
@@ -55,7 +55,7 @@ def revision(name: str, folder: Path) -> Checkout:
 
 
 def _requirements(folder: Path) -> str:
-    """What setup.cfg asks for."""
+    """The install_requires of setup.cfg."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(folder / "setup.cfg")
     return setup["options"]["install_requires"]

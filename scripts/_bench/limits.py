@@ -1,4 +1,4 @@
-"""What PostgreSQL does of the service's purchases without the service: pgbench runs the same SQL in the same transaction."""
+"""The limit of purchases: pgbench runs the same SQL in the same transaction, without the service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from petstore.embedded import find_program
 from petstore.embedded.processes import run
 
 CLIENTS = 8
-# The one place that knows how a purchase is done: its files in their order, and each parameter as pgbench has it.
+# How a purchase is done: its query files in order, and each parameter as a pgbench expression.
 STEPS = ("purchases/buy_products",)
 PARAMETERS = {
     "product_ids": "array[{products}]",
@@ -24,7 +24,7 @@ LINES = {
     "spread": {"products": ":one, :two", "quantities": ":of_one, :of_two"},
     "hot": {"products": "1", "quantities": ":of_one"},
 }
-# What each transaction begins with, as petstore.db has it: in one round trip with its first query.
+# The begin of each transaction. As in petstore.db, it is one round trip with the first query.
 _BEGIN = r"""\set user_id random(1, 1000)
 \set one random(1, 10000)
 \set two (:one + random(1, 9999) - 1) % 10000 + 1
@@ -36,7 +36,7 @@ SELECT begin_request(('{"actor_id": ' || :user_id::text || ', "address": "127.0.
 
 
 def script(scenario: str) -> str:
-    """The pgbench script of a purchase; Refused when sql/queries/purchases is no longer what STEPS says."""
+    """The pgbench script of a purchase; CommandError when the files of sql/queries/purchases are not those of STEPS."""
     present = {name for name in load_queries() if name.startswith("purchases/")}
     if present != set(STEPS):
         raise CommandError(
@@ -56,7 +56,7 @@ def _statement(name: str, lines: dict[str, str]) -> str:
 
 
 def pgbench(url: str, scenario: str, folder: Path, *, seconds: int) -> dict[str, float]:
-    """Buy for some seconds; transactions a second as rps, and how many failed as errors."""
+    """Purchase for some seconds. rps: transactions per second; errors: failed ones."""
     path = folder / f"{scenario}.pgbench"
     path.write_text(script(scenario))
     command = [find_program("pgbench"), "-n", "-M", "prepared", f"-c{CLIENTS}", "-j2", f"-T{seconds}", "-f", path, url]
@@ -67,8 +67,8 @@ def pgbench(url: str, scenario: str, folder: Path, *, seconds: int) -> dict[str,
 
 
 def figures(printed: str) -> dict[str, float]:
-    """What pgbench said at its end."""
+    """The figures in the output of pgbench."""
     rps, failed = re.search(r"^tps = ([\d.]+)", printed, re.M), re.search(r"failed transactions: (\d+)", printed)
     if rps is None or failed is None:
-        raise CommandError(f"pgbench gave no figures:\n{printed.strip()}")
+        raise CommandError(f"pgbench printed no figures:\n{printed.strip()}")
     return {"rps": float(rps[1]), "errors": int(failed[1])}

@@ -1,5 +1,5 @@
--- Runs inside wrk: wrk -s load.lua URL -- SCENARIO [TOKENS]. TOKENS is a file with one access token a line; the first half of them reads,
--- the other half buys, so that lists of invoices do not grow under who measures them. Its last line of output is JSON: times in ms.
+-- Runs inside wrk: wrk -s load.lua URL -- SCENARIO [TOKENS]. TOKENS is a file with one access token per line. The first half of
+-- them reads, the other half buys, so that the measured lists of invoices do not grow. The last line of output is JSON; times are ms.
 
 local PRODUCTS, READ_PRODUCTS = 10000, 500
 

@@ -1,4 +1,4 @@
-"""Loads a program with wrk."""
+"""Load a program with wrk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from petstore.cli.output import CommandError
 from petstore.embedded.processes import run
 
 SCRIPT = Path(__file__).with_name("load.lua")
-# Scenario of load.lua -> its title, and the limit that it is held against: a bare server, PostgreSQL alone, or none.
+# Scenario of load.lua -> its title, and the limit it is compared with: a bare server, PostgreSQL alone (pgbench), or none.
 SCENARIOS = {
     "product": ("product by id, cached", "bare"),
     "list": ("product list, cached", "bare"),
@@ -24,15 +24,15 @@ Figures = dict[str, Any]
 
 
 def find_wrk() -> str:
-    """wrk on PATH; Refused without it."""
+    """The path of wrk; CommandError when it is not installed."""
     found = shutil.which("wrk")
     if found is None:
-        raise CommandError("wrk, which makes the load, is missing; on Debian and Ubuntu: apt-get install wrk")
+        raise CommandError("wrk, which makes the load, is not installed; on Debian and Ubuntu: apt-get install wrk")
     return found
 
 
 def load(url: str, scenario: str, argument: object, *, seconds: int, connections: int) -> Figures:
-    """Load a program for some seconds; what load.lua says of it: requests, rps, p50, p99, max (ms), bad_status, socket_errors."""
+    """Load a program for some seconds. Figures of load.lua: requests, rps, p50, p99, max (ms), bad_status, socket_errors."""
     threads = min(2, connections)
     options = [f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT)]
     status, printed = run([find_wrk(), *options, url, "--", scenario, str(argument)])
@@ -42,9 +42,9 @@ def load(url: str, scenario: str, argument: object, *, seconds: int, connections
 
 
 def figures(printed: str) -> Figures:
-    """What the last line of wrk's output says, with `errors` added: answers that are errors, and requests without an answer."""
+    """The figures in the last line of wrk's output. errors: error responses and requests without a response."""
     try:
         found = json.loads(printed.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        raise CommandError(f"wrk gave no figures:\n{printed.strip()}") from None
+        raise CommandError(f"wrk printed no figures:\n{printed.strip()}") from None
     return {**found, "errors": found["bad_status"] + found["socket_errors"]}

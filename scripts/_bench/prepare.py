@@ -1,6 +1,6 @@
-"""Makes a loaded shop ready for the bench, with the code of the revision that serves it: stock that lasts, and logins.
+"""Prepares a seeded shop for the bench: enough stock, and logins. Runs with the code of the revision that serves it.
 
-Prints access tokens, one a line. Settings come from the environment, as always.
+Prints access tokens, one per line. Settings come from the environment.
 """
 
 from petstore import db
@@ -24,7 +24,7 @@ def main() -> None:
     with db.connect(settings.owner_url or "") as conn:
         conn.execute("UPDATE products SET stock = 1000000")
         logins = conn.execute(_LOGIN, (USERS,)).fetchall()
-        conn.execute("VACUUM (ANALYZE) products, sessions")  # seeding has done the rest
+        conn.execute("VACUUM (ANALYZE) products, sessions")  # seeding has done so for the other tables
     for user_id, session_id, token_version in logins:
         print(tokens.issue(Caller(user_id, "user", session_id, token_version)))
 

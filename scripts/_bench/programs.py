@@ -1,4 +1,4 @@
-"""What is loaded: the service of a checkout, a baseline program, a bare server. Each runs until the block of `stack` ends."""
+"""The programs that are loaded: the service of a checkout, a baseline program, a bare server. `stack` stops them at its end."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from petstore.embedded import find_program
 from petstore.embedded.processes import Command, Server, run
 
 COUNTS = {"products": 10_000, "users": 1_000, "invoices": 25_000}
-# All load comes from one address, so the limit per address is off.
+# All load comes from one address, so the rate limit is off.
 ALWAYS = {"PETSTORE_RATE_LIMIT": "0"}
-# Settings that are not taken from the environment: of the servers, which are those of this run, and those that have an option.
-_OURS = ("DATABASE_URL", "OWNER_URL", "REPORT_URL", "REDIS_URL", "HOME", "KEYS", "LISTEN", "WORKERS", "CACHE_SCOPE")
+# Settings that are not taken from the environment: those of the servers, which the bench starts, and those that have an option.
+_NOT_INHERITED = ("DATABASE_URL", "OWNER_URL", "REPORT_URL", "REDIS_URL", "HOME", "KEYS", "LISTEN", "WORKERS", "CACHE_SCOPE")
 
 
 @dataclass(frozen=True)
 class How:
-    """How a service is started; None: as it is by itself. scope: PETSTORE_CACHE_SCOPE."""
+    """How a service is started. None: its default; scope: PETSTORE_CACHE_SCOPE."""
 
     workers: int | None = None
     scope: str | None = None
@@ -42,7 +42,7 @@ class How:
 
 @dataclass(frozen=True)
 class Program:
-    """What is loaded. tokens: a file with access tokens; pids: of the processes that were started here."""
+    """A running program. tokens: a file with access tokens; pids: of the processes that were started here."""
 
     name: str
     url: str
@@ -51,7 +51,7 @@ class Program:
 
 
 def make_shop(checkout: Checkout, servers: Servers, name: str) -> Path:
-    """A database of this name with schema, data and logins, made by the checkout itself; the file of its tokens."""
+    """Make a database with schema, data and logins, with the code of the checkout; the file of its tokens."""
     servers.postgres.create_database(name)
     environ = _environment(checkout, servers, name)
     environ["PETSTORE_OWNER_URL"] = servers.postgres.url("postgres", name)
@@ -66,7 +66,7 @@ def make_shop(checkout: Checkout, servers: Servers, name: str) -> Path:
 
 
 def start_service(stack: ExitStack, checkout: Checkout, servers: Servers, name: str, how: How) -> Program:
-    """`petstore serve` of a checkout on the database of this name, which make_shop() made."""
+    """Start `petstore serve` of a checkout on a database that make_shop() has made."""
     port = free_port()
     environ = _environment(checkout, servers, name) | {"PETSTORE_LISTEN": f"127.0.0.1:{port}"}
     command: list[str | Path] = [checkout.python, "-m", "petstore", "serve"]
@@ -83,7 +83,7 @@ def _environment(checkout: Checkout, servers: Servers, database: str) -> dict[st
     environ = {
         name: text
         for name, text in os.environ.items()
-        if not name.startswith("PETSTORE_") or ((setting := name[9:]) not in _OURS and checkout.takes(setting.lower()))
+        if not name.startswith("PETSTORE_") or ((setting := name[9:]) not in _NOT_INHERITED and checkout.takes(setting.lower()))
     }
     return environ | ALWAYS | {
         "PYTHONPATH": str(checkout.folder),
@@ -95,7 +95,7 @@ def _environment(checkout: Checkout, servers: Servers, database: str) -> dict[st
 
 
 def start_baseline(stack: ExitStack, folder: Path, servers: Servers) -> Program:
-    """A program to compare with: `seed.sql` makes its database, `app.py` serves it, by PORT, REDIS_PORT, JWT_PUBLIC, PG_DSN."""
+    """Start a program to compare with. `seed.sql` fills its database; `app.py` reads PORT, REDIS_PORT, JWT_PUBLIC and PG_DSN."""
     url, port = servers.postgres.url("postgres", "baseline"), free_port()
     servers.postgres.create_database("baseline")
     status, printed = run([find_program("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", folder / "seed.sql"])
@@ -115,7 +115,7 @@ def start_baseline(stack: ExitStack, folder: Path, servers: Servers) -> Program:
 
 
 def start_bare(stack: ExitStack, workers: int, folder: Path) -> Program:
-    """waitress alone with as many workers, which answers `/N` with N bytes."""
+    """Start bare waitress with this number of workers; it answers `/N` with N bytes."""
     here = Path(__file__).parent
     listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
     port, fd = listening.getsockname()[1], listening.fileno()
@@ -125,7 +125,7 @@ def start_bare(stack: ExitStack, workers: int, folder: Path) -> Program:
 
 
 def _start(stack: ExitStack, name: str, folder: Path, command: Command, port: int, path: str, **how: Any) -> Server:
-    """Start a program whose output goes to NAME.log; return when it answers at the path."""
+    """Start a program with its output in NAME.log; returns when it answers at the path."""
     server = Server(name, folder / f"{name}.log")
     stack.callback(server.stop, signal.SIGTERM, signal.SIGKILL)
     server.start(command, **how)
@@ -143,7 +143,7 @@ def answers(url: str) -> bool:
 
 
 def size(program: Program, path: str) -> int:
-    """Bytes of the body that is answered to the first reader."""
+    """Bytes of the body that the program answers at the path."""
     token = program.tokens.read_text().split("\n", 1)[0]
     request = urllib.request.Request(program.url + path, headers={"Authorization": f"Bearer {token}"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310

@@ -1,4 +1,4 @@
-"""From the rounds of a run to one table, and to a picture."""
+"""The table and the chart of a run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from load import SCENARIOS
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-Result = Mapping[str, Any]  # what __main__.py makes, and --json keeps
+Result = Mapping[str, Any]  # made by __main__.py, saved by --json
 
 
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each figure its median; errors are summed up."""
+    """The median of each figure; errors are added up."""
     return {name: (sum if name == "errors" else median)(one[name] for one in rounds) for name in rounds[0]}
 
 
 def table(result: Result) -> str:
-    """The run in Markdown: one row per scenario, the columns of further programs at the right; beneath it how it was measured."""
+    """The run in Markdown: one row per scenario, other programs in columns at the right, and notes on how it was measured."""
     others = result["others"]
     head = ["scenario", "requests/s", "p50 ms", "p99 ms", "p99/p50", "errors", "limit", "of the limit"]
     for name in others:
@@ -43,7 +43,7 @@ def _row(scenario: str, result: Result) -> list[str]:
 
 
 def errors(result: Result) -> dict[str, int]:
-    """Errors of each program that had any, limits included."""
+    """The number of errors by program, without those that had none. `limit` counts as a program."""
     found: dict[str, int] = {}
     for rounds in result["rounds"].values():
         for name, figures in rounds.items():
@@ -59,19 +59,19 @@ def _notes(result: Result) -> str:
 
 
 def memory(title: str, processes: Sequence[Mapping[str, float]]) -> str:
-    """The memory of each process, the first one first."""
+    """A line with the memory of each process."""
     return f"{title} in MB, RSS (PSS): " + ", ".join(f"{one['rss']} ({one['pss']})" for one in processes) + "."
 
 
 def publish(result: Result, page: Path) -> None:
-    """Put the table into a page that has a place for it, and the picture beside it."""
+    """Put the table between the marks in a page, and the chart into its folder of images."""
     before, rest = page.read_text("utf-8").split(BEGIN)
     page.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.split(END)[1]}", "utf-8")
     draw(result, page.parent / "images" / "performance.png")
 
 
 def draw(result: Result, path: Path) -> None:
-    """A bar for each program, with a scale of its own for each scenario."""
+    """Draw a bar chart per scenario, each with its own scale, and a bar per program."""
     from matplotlib.figure import Figure
 
     names = ["limit", result["service"], *result["others"]]

@@ -1,4 +1,4 @@
-"""The PostgreSQL and the Redis that every program of one run shares. Each program has a database of its own on them."""
+"""The PostgreSQL and Redis that all programs of a run share. Each program has its own database."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from petstore.auth import key_rotation
 from petstore.db.queries import sql_folder
 from petstore.embedded import Postgres, Redis
 
-# As in production: what is acknowledged is on the disk.
+# As in production: a commit is on disk before it is acknowledged.
 OPTIONS = ("fsync=on", "synchronous_commit=on", "shared_buffers=256MB", "max_connections=200")
 
 
 @dataclass(frozen=True)
 class Servers:
-    """folder: for files of the run, keys: for the key that signs, redis_port: on 127.0.0.1, beside the socket."""
+    """The running servers. folder: files of the run; keys: folder of the signing key; redis_port: on 127.0.0.1."""
 
     folder: Path
     keys: Path
@@ -30,23 +30,23 @@ class Servers:
     redis_port: int
 
     def versions(self) -> str:
-        """What the two are."""
+        """Their versions, as text."""
         with db.connect(self.postgres.url("postgres", "postgres")) as conn:
             row = conn.execute("SHOW server_version").fetchone()
         version = redis.Redis.from_url(self.redis_url).info("server")["redis_version"]
         return f"PostgreSQL {row[0] if row else ''}, Redis {version}"
 
     def copy_database(self, source: str, name: str) -> None:
-        """A database with all that is in another one, which nobody is connected to."""
+        """Copy a database. Nothing may be connected to `source`."""
         with db.connect(self.postgres.url("postgres", "postgres")) as conn:
             conn.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"'.encode())
         with db.connect(self.postgres.url("postgres", name)) as conn:
-            conn.execute((sql_folder() / "roles.sql").read_bytes())  # what is set on a database is not copied with it
+            conn.execute((sql_folder() / "roles.sql").read_bytes())  # settings of a database (ALTER DATABASE) are not copied
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[Servers]:
-    """Both, with their data in the folder, for the block."""
+    """Run both servers for the block, with their data in the folder."""
     postgres, cache, port = Postgres(folder, options=OPTIONS), Redis(folder), free_port()
     keys = folder / "keys"
     keys.mkdir()
@@ -62,6 +62,6 @@ def running(folder: Path) -> Iterator[Servers]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A free port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         return int(one.getsockname()[1])

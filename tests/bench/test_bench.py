@@ -41,7 +41,7 @@ def test_the_figures_of_a_load_are_the_last_line_of_wrk(bench):
 
 @pytest.mark.parametrize("printed", ["", "unable to connect to 127.0.0.1:1 Connection refused"])
 def test_a_load_without_figures_is_refused_with_the_words_of_wrk(bench, printed):
-    with pytest.raises(CommandError, match=f"^wrk gave no figures:\n{printed}$"):
+    with pytest.raises(CommandError, match=f"^wrk printed no figures:\n{printed}$"):
         bench.load.figures(printed)
 
 
@@ -56,7 +56,7 @@ def test_the_figures_of_pgbench_are_its_rate_and_what_failed(bench):
         "number of failed transactions: 7 (0.100%)\nlatency average = 4.2 ms\ntps = 1873.402 (without initial connection time)\n"
     )
     assert bench.limits.figures(printed) == {"rps": 1873.402, "errors": 7}
-    with pytest.raises(CommandError, match="pgbench gave no figures:\nbroken"):
+    with pytest.raises(CommandError, match="pgbench printed no figures:\nbroken"):
         bench.limits.figures("broken\n")
 
 
