@@ -10,8 +10,8 @@ import pytest
 from waitress import receiver
 
 import petstore
-from tests.test_front import talk
-from tests.test_workers import serve  # noqa: F401
+from tests.cli.test_supervisor import serve  # noqa: F401
+from tests.server.test_http_edge import talk
 
 # Run in a fresh interpreter. What is written in C opens its files unseen; ours are opened by Python.
 PROGRAM = """

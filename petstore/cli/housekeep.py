@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def housekeep(settings: Settings, options: argparse.Namespace) -> None:
     """Remove keys, tokens, logins and addresses that have had their time: every minute, or --once."""
     pipe = None if options.pipe is None else socket.socket(fileno=options.pipe)
-    with embedded.attached(settings, report) as found:
+    with embedded.attach(settings, report) as found:
         housekeeping = Housekeeping(found.database_url or "", pipe)
         if options.once:
             if not housekeeping.run():
@@ -77,7 +77,7 @@ class Housekeeping:
         options = {"options": db.server_options(self._url), "application_name": "petstore housekeep"}
         with closing(db.connect(self._url, **options)) as conn:
             while full and not self.parent_ended(0):
-                with signals.held():
+                with signals.deferred():
                     batch = _batch(conn, purge)
                 removed, full = removed + batch, batch >= BATCH
         return removed
