@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+from functools import partial
 from pathlib import Path
 
 from petstore.embedded.processes import Command, EmbeddedError, Server, lines, run, stop_orphan
@@ -42,7 +44,7 @@ class Redis:
         ]  # fmt: skip
         self._server.start(command)
         self._pid_file.write_text(f"{self._server.pid}\n{folder}\n")
-        self._server.wait_until((folder / "redis.sock").exists)
+        self._server.wait_until(partial(_accepts_connections, folder / "redis.sock"))
 
     def stop(self) -> None:
         self._server.stop(signal.SIGTERM, signal.SIGKILL)
@@ -53,6 +55,11 @@ class Redis:
         if len(found) == 2:
             stop_orphan(found[0], Path(found[1]), signal.SIGTERM)
             shutil.rmtree(found[1], ignore_errors=True)
+
+
+def _accepts_connections(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:  # the file alone is not enough: it is there before the server listens
+        return connection.connect_ex(str(path)) == 0
 
 
 def find_redis() -> str:
