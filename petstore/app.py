@@ -1,4 +1,4 @@
-"""The application: every route on one screen, with its facts."""
+"""The WSGI application: the route table, with the facts of every route."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def openapi_document() -> dict[str, Any]:
 
 
 def create_router(services: Services) -> Bottle:
-    """The routes behind the gate, each with its facts."""
+    """The route table, with RequestPlugin around every handler. ValueError if a route has wrong facts."""
     app = Bottle()
     app.install(RequestPlugin(services))
     app.default_error_handler = _router_error
@@ -56,14 +56,19 @@ def _routes() -> list[Route]:
 
 
 def _add_routes(app: Bottle) -> None:
-    """The facts of a route, which the gate, the OpenAPI document and the tests read.
+    """Add every route with its facts. RequestPlugin, the OpenAPI document and the tests read them.
 
-    auth: anyone, user or admin; query: the parameters that it takes (or their schemas), required: those it cannot do without;
-    body: the JSON Schema of its body, body_optional: none is {}; returns: that of its answer, or media types; pages: that of the
-    items, of a list; status: of a success, by default 200, or 204 for nothing; location: it tells where to find what it made;
-    example: the number of the one of its schema that fits, by default 0; cached: it has an X-Cache; cache_control: another than
-    usual; refuses: the problems of its own; idempotent: it takes an Idempotency-Key; hashes: it hashes a password, and is kept
-    from taking the others' threads.
+    auth: anyone, user or admin (the only fact that every route must have)
+    query, required: the query parameters (names, or schemas by name), and those that must be there
+    body, body_optional: the JSON Schema of the body; whether it may be missing, and is {} then
+    returns, pages: the JSON Schema of the answer (or its media types); that of the items, if the answer is a page of a list
+    status: of a success, by default 200, or 204 without an answer
+    location: the answer has a Location header
+    example: the index of the schema's example that fits the route, by default 0
+    cached, cache_control: the answer has an X-Cache header; its Cache-Control, if not the usual one
+    refuses: slugs of the errors that only this route answers with
+    idempotent: it takes an Idempotency-Key
+    hashes: it hashes a password, and is served by threads of its own (petstore.server.hashing_lane)
     """
     _add_accounts(app)
     _add_shop(app)
@@ -147,7 +152,7 @@ def _add_pages(app: Bottle) -> None:
 
 
 def _check_facts(route: Route) -> None:
-    """A route that forgot its facts, or has one that nothing knows, does not start."""
+    """Raise ValueError for a route without `auth`, or with a fact that names something unknown."""
     facts, name = route.config, f"{route.method} {route.rule}"
     if facts.get("auth") not in ROLES:
         raise ValueError(f"{name}: auth must be one of {', '.join(ROLES)}")
@@ -162,7 +167,7 @@ def _check_facts(route: Route) -> None:
 
 
 def _router_error(error: HTTPError) -> bytes:
-    """What the router itself refuses, in the one form of all errors."""
+    """The answer to what the router itself refuses (404, 405), in the form of all errors."""
     problem: errors.Problem
     if error.status_code == 405:
         allowed = set(re.findall("[A-Z]+", error.headers["Allow"]))

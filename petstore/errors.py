@@ -1,4 +1,4 @@
-"""The error vocabulary of the API, and the one renderer (RFC 9457)."""
+"""The errors of the API, one class for each, and their rendering as application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 PROBLEM_JSON = "application/problem+json"
-Fault = Mapping[str, Any]  # {"pointer": "/products/0/quantity", "detail": "must be at least 1"}, and facts beside them
-PROBLEMS: dict[str, type[Problem]] = {}  # every kind that there is, by its slug; petstore/web/problems.json explains them
+Fault = Mapping[str, Any]  # {"pointer": "/products/0/quantity", "detail": "must be at least 1"}, and members of its own
+PROBLEMS: dict[str, type[Problem]] = {}  # every class, by its slug; petstore/web/problems.json explains each to clients
 
 
 class Problem(Exception):
-    """The request could not be answered."""  # the docstring is the title, and the default detail
+    """The request could not be answered."""  # of each class, the docstring is the title and the default detail
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "problem"  # of a class EmailTaken: email-taken
@@ -57,7 +57,7 @@ class Unauthorized(Problem):
     status = 401
 
     def __init__(self, detail: str = "", *, error: str = "") -> None:
-        """`error`: the RFC 6750 code, given when a token was sent."""
+        """error: the code of RFC 6750, if a token was sent."""
         challenge = 'Bearer realm="petstore"' + (f', error="{error}"' if error else "")
         super().__init__(detail, headers={"WWW-Authenticate": challenge})
 
@@ -166,7 +166,7 @@ class Invalid(Problem):
     status = 422
 
     def __init__(self, errors: Iterable[Fault]) -> None:
-        """errors: what is wrong, at least one; the detail tells the first, for who reads no further."""
+        """errors: at least one. The detail repeats the first, for clients that show nothing else."""
         found = list(errors)
         more = f" (and {len(found) - 1} more: see errors)" if len(found) > 1 else ""
         super().__init__(f"{found[0]['pointer'] or 'The body'} {found[0]['detail'].rstrip('.')}{more}.", errors=found)
@@ -223,9 +223,9 @@ class OutcomeUnknown(Unavailable):
     """The connection to the database broke while it committed: whether this was done is not known."""
 
     def __init__(self, detail: str = "") -> None:
-        look_first = """Read what it was to change before you send it again (GET /invoices, GET /products?id=X, or log in). \
+        advice = """Read what it was to change before you send it again (GET /invoices, GET /products?id=X, or log in). \
 With an Idempotency-Key, a request that takes one can be sent again at once."""
-        super().__init__(detail or f"{self.title()}. {look_first}")
+        super().__init__(detail or f"{self.title()}. {advice}")
 
 
 def invalid(pointer: str, detail: str) -> Invalid:
@@ -245,5 +245,5 @@ def render(problem: Problem, request_id: str) -> bytes:
     }
     if problem.errors:
         document["errors"] = problem.errors
-    # ASCII only: a pointer may repeat a member name of the request, lone surrogates and all.
+    # ASCII, with escapes: a pointer may repeat a member name of the request that has lone surrogates.
     return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"

@@ -1,4 +1,4 @@
-"""What a handler is given, a Request, and what it gives back: a Document (a read) or a Response (all else)."""
+"""What a handler takes, a Request, and what it returns: a Document for a read, a Response for everything else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Response:
-    """An answer that is no cacheable read. value: what becomes the JSON body, or its very bytes; None for none."""
+    """An answer that has no ETag. value: what becomes the JSON body (Request.encode); None for no body."""
 
     status: int
     value: Any = None
@@ -30,11 +30,15 @@ class Response:
 
 @dataclass(frozen=True)
 class Request:
-    """One request, with its token, parameters and body checked.
+    """One request, with token, parameters and body checked by RequestPlugin.
 
-    route: method and rule, such as PATCH /admin/invoices/<invoice_id>; path: its wildcards, and query: the parameters, both as
-    their schemas have them; body: the validated JSON, or None; key: the Idempotency-Key, where the route takes one; deadline:
-    time.monotonic() by which it must be answered; address: where it comes from, None when that is not known.
+    deadline: time.monotonic() by which it must be answered
+    route: method and rule, such as PATCH /admin/invoices/<invoice_id>
+    path, query: the wildcards of the path and the query parameters, parsed by their schemas
+    body: the validated JSON, None if the route takes none
+    caller: the user of the access token, None if the route needs none
+    address: the client's, None if it is not known
+    key: the Idempotency-Key, if the route takes one and the client sent one
     """
 
     services: Services
@@ -58,30 +62,30 @@ class Request:
 
     @property
     def user(self) -> Caller:
-        """Who calls; only on routes that ask for a token."""
+        """The caller, on a route that needs an access token."""
         if self.caller is None:
-            raise AssertionError("this route lets anyone in")
+            raise AssertionError("this route needs no access token, so it has no caller")
         return self.caller
 
     def read(self, query: Callable[Concatenate[Connection, P], T], *arguments: P.args, **parameters: P.kwargs) -> T:
-        """What a query gives for these parameters, within the deadline; it may be run more than once."""
+        """Call `query(conn, ...)` and return its result, within the deadline. It is retried if the connection breaks."""
         return self.db.read(lambda conn: query(conn, *arguments, **parameters), self.deadline)
 
     def snapshot(self, query: Callable[Concatenate[Connection, P], T], *arguments: P.args, **parameters: P.kwargs) -> T:
-        """As `read`, with all of it as it was at one moment: for what takes several queries."""
+        """As `read`, in one snapshot of the database: for a function that runs several queries."""
         return self.db.snapshot(lambda conn: query(conn, *arguments, **parameters), self.deadline)
 
     def encode(self, value: Any) -> bytes:
-        """JSON bytes: money as a string with the currency's digits, times in RFC 3339 UTC, dataclasses as objects.
+        """A value as JSON bytes; None as no bytes, and bytes as they are.
 
-        Days are YYYY-MM-DD. None is no body at all, and bytes stay what they are.
+        Money becomes a string with the currency's digits, a time RFC 3339 in UTC, a day YYYY-MM-DD, a dataclass an object.
         """
         if value is None or isinstance(value, bytes):
             return value or b""
         return encode(value, self.services.settings.minor_digits)
 
     def document(self, value: Any) -> Document:
-        """A single resource, with its ETag."""
+        """A single resource as JSON, with its ETag."""
         return document(self.encode(value))
 
 

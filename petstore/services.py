@@ -1,4 +1,4 @@
-"""What every request shares, opened as the settings say: pool, cache, key, and what counts."""
+"""The services that all requests share, opened as the settings say: connection pool, cache, signing keys, limits."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from petstore.settings import Settings, SettingsError
 
 @dataclass(frozen=True)
 class Services:
-    """What every request shares.
+    """The services of one process.
 
-    memory: what this process keeps; throttle: counts failed attempts; rates: all requests; waiters: how many may wait for another
-    request's Idempotency-Key at the same time; exports: how many may be made at the same time.
+    local_cache: the cache in this process's memory. key_waiters: bounds how many requests wait at the same time for the first one
+    with their Idempotency-Key. exports: bounds how many exports of an account are made at the same time.
     """
 
     settings: Settings
@@ -40,11 +40,8 @@ class Services:
     exports: BoundedSemaphore
 
 
-pass
-
-
 def open_cache(settings: Settings, namespace: Callable[[], str | None]) -> Cache:
-    """The cache that the settings name; Refused when what the processes of this machine are to share cannot be used."""
+    """The cache that the settings name. SettingsError when the file of SharedGenerations cannot be used."""
     shared = None
     if settings.cache_scope == "machine":
         try:
@@ -57,25 +54,24 @@ def open_cache(settings: Settings, namespace: Callable[[], str | None]) -> Cache
 
 @contextmanager
 def open_services(settings: Settings) -> Iterator[Services]:
-    """What every request shares, for the block: pool, cache and key, as the settings say. KeyFault when the key is unfit."""
-    ring = signing_keys.Keyring(settings.keys)
+    """The services, open for the block. KeyFault when the signing key cannot be used."""
+    keyring = signing_keys.Keyring(settings.keys)
     verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
     database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
     cache = open_cache(settings, lambda: database.identity)
-    issuer = Tokens(ring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
+    tokens = Tokens(keyring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
     database.open()
     try:
-        waiters = BoundedSemaphore(max(1, settings.threads // 4))
         yield Services(
-            settings,
-            database,
-            cache,
-            LocalCache(),
-            issuer,
-            FailedAttempts(cache.reach),
-            RequestRate(settings.rate_limit),
-            waiters,
-            BoundedSemaphore(1),
+            settings=settings,
+            db=database,
+            cache=cache,
+            local_cache=LocalCache(),
+            tokens=tokens,
+            failed_attempts=FailedAttempts(cache.connection),
+            request_rate=RequestRate(settings.rate_limit),
+            key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
+            exports=BoundedSemaphore(1),
         )
     finally:
         cache.close()

@@ -1,4 +1,4 @@
-"""`@cached(prefix, ttl)`: a function whose answer is kept in the read cache (petstore.cache.redis_cache)."""
+"""`@cached(prefix, ttl)`: a read whose answer is kept in the cache (petstore.cache.redis_cache)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAIT_SECONDS = 3  # that a read waits for another one, which asks the database f
 
 
 class HasCache(Protocol):
-    """What a cached function needs of its first argument."""
+    """What a cached function needs of its first argument, a petstore.request.Request."""
 
     @property
     def cache(self) -> Cache: ...
@@ -26,9 +26,9 @@ C = TypeVar("C", bound=HasCache)
 
 
 def cached(prefix: str, ttl: int) -> Callable[[Callable[Concatenate[C, P], Any]], Callable[Concatenate[C, P], Document]]:
-    """Cache what a function of (request, **key) returns, as JSON bytes, for `ttl` seconds; what raises is not cached.
+    """Cache what a function of (request, **key) returns, as JSON bytes, for `ttl` seconds. Exceptions are not cached.
 
-    `prefix` may name members of the key: `"invoices:{user_id}"`. Single-flight per generation: of many misses at the same time
+    `prefix` may contain members of the key: `"invoices:{user_id}"`. Single-flight per generation: of many misses at the same time
     one calls the function, and a reader after a write never shares an older result.
     """
 
@@ -52,6 +52,6 @@ def cached(prefix: str, ttl: int) -> Callable[[Callable[Concatenate[C, P], Any]]
 
             return cache.single_flight.share((full_prefix, name, generation), make, WAIT_SECONDS)
 
-        return wrapper  # type: ignore[return-value]  # mypy gives wraps() a call that takes `call` by name
+        return wrapper  # type: ignore[return-value]  # mypy: functools.wraps names the first parameter
 
     return decorate

@@ -1,4 +1,4 @@
-"""Answers to reads: bytes with their type and ETag."""
+"""The answer to a read: bytes with their type and ETag."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Fresh:
-    """How long something may be kept in this process: while its prefix has this generation, and `seconds` at most."""
+class Validity:
+    """How long something may be kept in a process's memory: while `prefix` has this generation, and `seconds` at most."""
 
     prefix: str
     generation: str
@@ -17,18 +17,18 @@ class Fresh:
 
 @dataclass(frozen=True)
 class Document:
-    """The bytes of an answer, their type and strong ETag (RFC 9110, 8.8.3), and whence they came: HIT, MISS, BYPASS or None.
+    """The body of an answer with its type and strong ETag (RFC 9110, 8.8.3).
 
-    fresh: how long it may be kept here; None: it may not.
+    cache: HIT, MISS or BYPASS, None if it is not a cached read. validity: how long it may be kept in memory, None if not at all.
     """
 
     body: bytes
     etag: str
     cache: str | None = None
     content_type: str = "application/json"
-    fresh: Fresh | None = None
+    validity: Validity | None = None
 
 
 def document(body: bytes, cache: str | None = None, content_type: str = Document.content_type) -> Document:
-    """Bytes with their ETag, a hash of just them."""
+    """A document whose ETag is a hash of the body."""
     return Document(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"', cache, content_type)

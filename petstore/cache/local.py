@@ -1,4 +1,4 @@
-"""What a process keeps in its own memory, and the generations that tell every process of one machine whether it is still true."""
+"""The cache in a process's own memory. Whether an entry is still true is for its reader to ask: Cache.generations."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from petstore.cache.document import Fresh
+from petstore.cache.document import Validity
 
-_MOST_BYTES = 8 * 2**20  # of everything that a Memory keeps, as its keepers count it
+_MAX_BYTES = 8 * 2**20  # of all entries, in sizes as their writers estimate them
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Something kept. prefix, generation: it is true while they belong together; until: time.monotonic() of its end."""
+    """A value in memory. It is true while `prefix` has this generation; expires_at: time.monotonic()."""
 
     value: Any
     prefix: str
     generation: str
-    until: float
+    expires_at: float
     size: int
 
 
 class LocalCache:
-    """Things kept under keys, the oldest thrown away when there are too many."""
+    """Entries by key, in at most `max_bytes`; the oldest are dropped first."""
 
-    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self._kept: dict[Hashable, Entry] = {}
-        self._bytes, self._most_bytes = 0, most_bytes
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self._entries: dict[Hashable, Entry] = {}
+        self._bytes, self._max_bytes = 0, max_bytes
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Entry | None:
-        """What is kept, if its time is not over. Whether its generation is still the current one is for the caller to ask."""
-        kept = self._kept.get(key)
-        return kept if kept is not None and monotonic() < kept.until else None
+        """The entry, if it has not expired. The caller compares its generation with the current one."""
+        entry = self._entries.get(key)
+        return entry if entry is not None and monotonic() < entry.expires_at else None
 
-    def keep(self, key: Hashable, value: Any, fresh: Fresh, size: int) -> None:
-        """Keep something of about `size` bytes."""
-        kept = Entry(value, fresh.prefix, fresh.generation, monotonic() + fresh.seconds, size)
+    def keep(self, key: Hashable, value: Any, validity: Validity, size: int) -> None:
+        """Store a value of about `size` bytes."""
+        entry = Entry(value, validity.prefix, validity.generation, monotonic() + validity.seconds, size)
         with self._lock:
             self._drop(key)
-            self._kept[key] = kept
+            self._entries[key] = entry
             self._bytes += size
-            while self._bytes > self._most_bytes:
-                self._drop(next(iter(self._kept)))
+            while self._bytes > self._max_bytes:
+                self._drop(next(iter(self._entries)))
 
     def _drop(self, key: Hashable) -> None:
-        old = self._kept.pop(key, None)
+        old = self._entries.pop(key, None)
         self._bytes -= old.size if old else 0

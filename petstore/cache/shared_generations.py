@@ -1,4 +1,4 @@
-"""Generations in memory that every process of one machine shares (PETSTORE_CACHE_SCOPE=machine)."""
+"""Generations in memory that all processes of one machine share (PETSTORE_CACHE_SCOPE=machine)."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-_SLOTS = 65_536  # of the generations of a machine: prefixes that share one make each other's entries begin anew, no more
+_SLOTS = 65_536  # prefixes share them by hash: a write to one also invalidates the others of its slot, which is harmless
 
 
 class SharedGenerations:
-    """The generation of every prefix, in a file that all processes of one machine have in their memory.
+    """The generation of every prefix, in a file that all processes map into their memory.
 
-    Each is a random number, in a new file, too: none comes twice, and to write one is a single store of 8 bytes.
+    A generation is 64 random bits, so none comes twice, and one store of 8 bytes writes it: readers need no lock.
     """
 
     def __init__(self, path: Path) -> None:
-        """The file, made if it is not there, for this user alone. OSError when it cannot be used."""
+        """Map the file; create it, for this user alone, if it is not there. OSError when it cannot be used."""
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(file).st_size != _SLOTS * 8:  # written, not only made longer: a disk that is full tells it now
+            if os.fstat(file).st_size != _SLOTS * 8:  # written, not truncated to size: a full disk is an error here, not later
                 os.pwrite(file, os.urandom(_SLOTS * 8), 0)
             self._slots = memoryview(mmap.mmap(file, _SLOTS * 8)).cast("Q")
         finally:
             os.close(file)
 
-    def now(self, prefix: str) -> str:
-        """The present generation."""
+    def current(self, prefix: str) -> str:
+        """The current generation of a prefix."""
         return str(self._slots[zlib.crc32(prefix.encode()) % _SLOTS])
 
     def renew(self, prefixes: Iterable[str]) -> None:
-        """What was kept under these prefixes, in whichever process, is no longer to be used."""
+        """Give these prefixes new generations: no process uses again what it kept under the old ones."""
         for prefix in prefixes:
             self._slots[zlib.crc32(prefix.encode()) % _SLOTS] = int.from_bytes(os.urandom(8), "big")
 
     def renew_all(self) -> None:
-        """The same for all prefixes."""
+        """Give every prefix a new generation."""
         self._slots[:] = memoryview(os.urandom(_SLOTS * 8)).cast("Q")

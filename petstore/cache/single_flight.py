@@ -1,4 +1,4 @@
-"""Requests of one process that wait for each other: of many who need the same, one asks for all."""
+"""Single-flight, against a cache stampede: of many threads that need the same result at the same time, one makes it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class _Call(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """Many who need the same at the same time: the first one makes it, the others take what it made."""
+    """Calls in progress, by key. The first caller makes the result, the others share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: dict[Hashable, _Call[T]] = {}
 
     def share(self, key: Hashable, make: Callable[[], T], seconds: float) -> T:
-        """What `make` gives. Who comes while it is being made waits at most `seconds`, then makes it too, as after a failure."""
+        """The result of `make`. While another thread makes it, wait for that; after `seconds`, or if it failed, make it here."""
         with self._lock:
             call = self._calls.get(key)
             first = call is None

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Writing:
-    """A write under way, from before BEGIN until after COMMIT or ROLLBACK.
+    """A write in progress, from before BEGIN until after COMMIT or ROLLBACK.
 
-    In the block, reads of its prefixes go to the database. After it they find nothing in the cache that was stored before, on any
-    worker. A block that raises has written nothing, unless it called `outcome_unknown()`.
+    In the block, reads of its prefixes go to the database. After the block, no worker serves an entry from before it.
+    A block that raises has written nothing, unless it called `outcome_unknown()`.
     """
 
     def __init__(self, cache: Cache, prefixes: tuple[str, ...]) -> None:
@@ -35,10 +35,10 @@ class Writing:
         self._written = False
 
     def outcome_unknown(self) -> None:
-        """COMMIT may still happen: the mark stays, for longer."""
+        """COMMIT may still happen: the mark stays, and expires later."""
         self._unknown = True
         if self._prefixes:
-            self._set_mark(redis_connection.DOUBT_SECONDS)
+            self._set_mark(redis_connection.UNKNOWN_OUTCOME_SECONDS)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self._prefixes or self._unknown:
@@ -49,13 +49,13 @@ class Writing:
             self._remove_mark()
 
     def _set_mark(self, seconds: int) -> None:
-        with suppress(CacheDown), self._cache.reach() as connection:
+        with suppress(CacheDown), self._cache.connection() as connection:
             connection.mark(self._mark, seconds)
-        self._cache.renew(self._prefixes)  # after the mark: who sees the new generation sees the mark, too
+        self._cache.renew_shared(self._prefixes)  # after the mark: a reader that sees the new generation also sees the mark
 
     def _remove_mark(self) -> None:
         try:
-            with self._cache.reach() as connection:
+            with self._cache.connection() as connection:
                 connection.unmark(self._mark)
         except CacheDown:
-            self._cache.catch_up_on((), self._mark)
+            self._cache.invalidate_later((), self._mark)

@@ -13,7 +13,7 @@ from typing import Any
 
 from petstore import errors
 from petstore.auth.tokens import Caller
-from petstore.cache.document import Fresh
+from petstore.cache.document import Validity
 from petstore.cache.local import Entry
 from petstore.cache.prefixes import LOGINS
 from petstore.domain.transactions import transact
@@ -51,7 +51,7 @@ def authenticate(services: Services, token: str, deadline: float, generations: M
         raise errors.LoginEnded()
     if generation is not None:
         seconds = asked_at + CACHED_SECONDS - time.monotonic()
-        services.local_cache.keep(claimed, role, Fresh(prefix, generation, seconds), _ENTRY_BYTES)
+        services.local_cache.keep(claimed, role, Validity(prefix, generation, seconds), _ENTRY_BYTES)
     return replace(claimed, role=role)
 
 

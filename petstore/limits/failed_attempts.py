@@ -79,7 +79,7 @@ class Store(Protocol):
 class FailedAttempts:
     """The counters in Redis, which all processes share, and those of this process, which stay when Redis loses its own.
 
-    reach: Cache.reach.
+    reach: Cache.connection.
     """
 
     def __init__(self, reach: Callable[[], AbstractContextManager[RedisConnection]]) -> None:
@@ -181,7 +181,7 @@ class _RedisStore:
 
     def reset(self, keys: Sequence[str]) -> None:
         with suppress(CacheDown), self._reach() as connection:
-            connection.forget_charges(keys)
+            connection.reset_counters(keys)
 
 
 @dataclass
@@ -194,7 +194,7 @@ class _Counter:
 
 
 class _LocalStore:
-    """Counters in this process, by the same rules as the Lua scripts CHARGE and REFUND (petstore.cache.redis_scripts)."""
+    """Counters in this process, by the same rules as petstore/cache/lua/charge.lua and refund.lua."""
 
     def __init__(self) -> None:
         self._counters: OrderedDict[str, _Counter] = OrderedDict()

@@ -1,4 +1,4 @@
-"""The threads that hash passwords: a queue of their own, fair among clients."""
+"""Worker threads for requests that hash passwords, with a queue that is fair among clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from petstore.settings import Network
 
 
 class _FairQueue:
-    """Requests that wait, one of each client in turn: who sends a hundred logins at once waits behind himself alone."""
+    """A round-robin queue: a client that sends a hundred logins at once delays its own only."""
 
     def __init__(self, client: Callable[[Any], str]) -> None:
         self._client = client
@@ -37,9 +37,9 @@ class _FairQueue:
 
 
 def hashing_lane(client: Callable[[Any], str]) -> ThreadedTaskDispatcher:
-    """Threads for those that wait for a turn at hashing: in a queue of their own, they take no thread that others need.
+    """Threads of their own, so that requests that wait for a hashing slot do not block all others.
 
-    client: tells whose a request is.
+    client: gives the client of a channel's next request.
     """
     lane = ThreadedTaskDispatcher()
     lane.queue = _FairQueue(client)
@@ -48,7 +48,7 @@ def hashing_lane(client: Callable[[Any], str]) -> ThreadedTaskDispatcher:
 
 
 def client_of(trusted: Sequence[Network], channel: Channel) -> str:
-    """Whose the next request of a connection is."""
-    said = channel.requests[0].headers.get("X_FORWARDED_FOR")
-    environ = {"REMOTE_ADDR": channel.addr[0], **({"HTTP_X_FORWARDED_FOR": said} if said else {})}
+    """The client of a channel's next request. trusted: the proxies whose X-Forwarded-For is believed."""
+    forwarded = channel.requests[0].headers.get("X_FORWARDED_FOR")
+    environ = {"REMOTE_ADDR": channel.addr[0], **({"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {})}
     return client_key(client_address(environ, trusted))

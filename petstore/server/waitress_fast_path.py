@@ -1,4 +1,9 @@
-"""What waitress's I/O thread answers itself, as it is in memory; and how it asks Redis if that is still true, once for many."""
+"""The fast path: waitress's I/O thread answers cached reads from memory itself, so they need no worker thread.
+
+A request is answered here if the response cache has it (petstore.web.response_cache) and its generations are current. With
+PETSTORE_CACHE_SCOPE=machine the generations are in shared memory. Otherwise GenerationCheck asks Redis without blocking: all
+requests that arrived since the last question share the next one. Everything else goes to a worker thread.
+"""
 
 from __future__ import annotations
 
@@ -10,136 +15,147 @@ from contextlib import ExitStack
 from time import monotonic
 from typing import Any, TypeAlias
 
-from petstore.cache.redis_cache import Cache, by_prefix
-from petstore.cache.redis_connection import SECONDS, CacheDown, RedisConnection
+from petstore.cache.redis_cache import Cache, decode_generations
+from petstore.cache.redis_connection import TIMEOUT_SECONDS, CacheDown, RedisConnection
 from petstore.server.waitress_channel import Channel
-from petstore.web.response_cache import ResponseCache, may_hit, note_generations
+from petstore.web.response_cache import ResponseCache, is_cacheable, set_generations
 
-_PATIENCE = 0.02  # seconds that the I/O thread may wait for something else while Redis is asked
+_CHECK_POLL_SECONDS = 0.02  # the longest poll while Redis is asked, so that its time-out is noticed
 _Generations: TypeAlias = Mapping[str, "str | None"]
 logger = logging.getLogger(__name__)
 
 
 class FastPath:
-    """Channels whose next request may need no thread. poll_map: the files of waitress's poll; otherwise: takes the other ones."""
+    """Answers cached reads in the I/O thread, in which all methods run.
 
-    def __init__(self, hits: ResponseCache | None, poll_map: dict[int, Any], otherwise: Callable[[Channel], None]) -> None:
-        self._hits, self._otherwise = hits, otherwise
-        self._found: deque[Channel] = deque()
-        self._checks = _Checks(hits.cache, poll_map, self._checked) if hits else None
+    response_cache: None switches the fast path off. poll_map: what waitress's loop polls, by file descriptor. to_thread: hands a
+    channel's next request to a worker thread.
+    """
+
+    def __init__(
+        self, response_cache: ResponseCache | None, poll_map: dict[int, Any], to_thread: Callable[[Channel], None]
+    ) -> None:
+        self._response_cache, self._to_thread = response_cache, to_thread
+        self._ready: deque[Channel] = deque()  # channels whose response is in memory and current
+        self._check = GenerationCheck(response_cache.cache, poll_map, self._checked) if response_cache else None
 
     @property
-    def patience(self) -> float:
-        """Seconds that the I/O thread may wait before its next turn."""
-        return 0 if self._found else _PATIENCE if self._checks and self._checks.busy else math.inf
+    def poll_seconds(self) -> float:
+        """The longest that the loop may poll before `run`."""
+        return 0 if self._ready else _CHECK_POLL_SECONDS if self._check and self._check.pending else math.inf
 
     def take(self, channel: Channel) -> bool:
-        """Whether it is seen to here: its answer is in memory, or Redis is asked whether it still may be. In the I/O thread."""
-        environ = channel.next_environ()
-        if self._hits is None or self._checks is None or environ is None:
-            return False
-        if self._hits.cache.shared is not None:
-            return may_hit(environ) and self._find(self._hits, channel, environ)
-        kept = self._hits.look(environ).kept
-        if kept:
-            self._checks.add(channel, [one.prefix for one in kept])
-        return bool(kept)
+        """Take over a channel's next request, if memory has its response; False: it needs a worker thread.
 
-    def turn(self) -> None:
-        """Once in each turn of the loop: ask Redis, and answer what was found (`take` cannot: its caller holds the lock)."""
-        if self._checks:
-            self._checks.turn()
-        for _ in range(len(self._found)):
-            channel = self._found.popleft()
+        The caller holds the channel's lock, so it is answered by the next `run`.
+        """
+        environ = channel.next_environ()
+        if self._response_cache is None or self._check is None or environ is None:
+            return False
+        if self._response_cache.cache.shared is not None:
+            return is_cacheable(environ) and self._is_ready(self._response_cache, channel, environ)
+        entries = self._response_cache.lookup(environ).entries
+        if entries:
+            self._check.add(channel, [entry.prefix for entry in entries])
+        return bool(entries)
+
+    def run(self) -> None:
+        """Once in each iteration of the loop: ask Redis for generations, answer the requests that are ready."""
+        if self._check:
+            self._check.run()
+        for _ in range(len(self._ready)):
+            channel = self._ready.popleft()
             try:
                 channel.service()
-            except Exception:  # as waitress's threads do
-                logger.exception("an answer could not be given")
-                channel.hang_up()
+            except Exception:  # as waitress's worker threads do
+                logger.exception("the response could not be sent, its connection is closed")
+                channel.close_now()
 
     def _checked(self, channel: Channel, generations: _Generations | None) -> None:
         environ = channel.next_environ()
-        if self._hits and environ is not None and generations is not None:
-            note_generations(environ, generations)
-            if self._find(self._hits, channel, environ):
+        if self._response_cache and environ is not None and generations is not None:
+            set_generations(environ, generations)
+            if self._is_ready(self._response_cache, channel, environ):
                 return
-        self._otherwise(channel)
+        self._to_thread(channel)
 
-    def _find(self, hits: ResponseCache, channel: Channel, environ: dict[str, Any]) -> bool:
-        if hits.find(environ) is None:
+    def _is_ready(self, response_cache: ResponseCache, channel: Channel, environ: dict[str, Any]) -> bool:
+        if response_cache.find(environ) is None:
             return False
-        self._found.append(channel)
+        self._ready.append(channel)
         return True
 
 
-class _Checks:
-    """Channels that wait for generations. A file for waitress's poll: readable when Redis has answered.
+class GenerationCheck:
+    """Asks Redis for the generations that channels wait for: one question at a time, for all that wait.
 
-    done: takes a channel and the generations that are current; None when this thread cannot learn them: others may.
+    It is an object for waitress's loop to poll: readable when the reply has arrived. done: gets each channel with the current
+    generations, or with None when Redis cannot be asked without blocking.
     """
 
     def __init__(
         self, cache: Cache, poll_map: dict[int, Any], done: Callable[[Channel, Mapping[str, str | None] | None], None]
     ) -> None:
-        self._cache, self._map, self._done = cache, poll_map, done
-        self._waiting: list[tuple[Channel, Collection[str]]] = []
-        self._asked: list[tuple[Channel, Collection[str]]] = []
-        self._prefixes: list[str] = []
-        self._link: RedisConnection | None = None
-        self._open, self._overdue = ExitStack(), 0.0
+        self._cache, self._poll_map, self._done = cache, poll_map, done
+        self._waiting: list[tuple[Channel, Collection[str]]] = []  # for the next question
+        self._asked: list[tuple[Channel, Collection[str]]] = []  # for the reply to the present one
+        self._prefixes: list[str] = []  # of the present question
+        self._connection: RedisConnection | None = None
+        self._connection_block, self._deadline = ExitStack(), 0.0
 
     def add(self, channel: Channel, prefixes: Collection[str]) -> None:
         """Let a channel wait for the generations of these prefixes."""
         self._waiting.append((channel, prefixes))
 
-    def turn(self) -> None:
-        """Once in each turn of the loop: ask, if there is nothing asked, for all who wait."""
-        if self._link is not None and monotonic() > self._overdue:
-            self._take()
-        if self._link is None and self._waiting:
+    def run(self) -> None:
+        """Once in each iteration of the loop: end a question that timed out, ask the next one."""
+        if self._connection is not None and monotonic() > self._deadline:
+            self._receive()
+        if self._connection is None and self._waiting:
             self._asked, self._waiting = self._waiting, []
-            self._ask(list({prefix for _, prefixes in self._asked for prefix in prefixes}))
+            self._send(list({prefix for _, prefixes in self._asked for prefix in prefixes}))
 
     @property
-    def busy(self) -> bool:
+    def pending(self) -> bool:
+        """Whether any channel waits."""
         return bool(self._asked or self._waiting)
 
-    def _ask(self, prefixes: list[str]) -> None:
+    def _send(self, prefixes: list[str]) -> None:
         with ExitStack() as stack:
             try:
-                link = stack.enter_context(self._cache.reach(connect=False))  # to connect may take long: a thread does it
-                link.ask_generations(prefixes)
+                connection = stack.enter_context(self._cache.connection(only_open=True))  # connecting would block
+                connection.send_generations(prefixes)
             except CacheDown:
-                self._tell(None)
+                self._finish(None)
                 return
-            self._map[link.fileno()] = self
-            self._open, self._link = stack.pop_all(), link
-            self._prefixes, self._overdue = prefixes, monotonic() + SECONDS
+            self._poll_map[connection.fileno()] = self
+            self._connection_block, self._connection = stack.pop_all(), connection
+            self._prefixes, self._deadline = prefixes, monotonic() + TIMEOUT_SECONDS
 
-    def _take(self) -> None:
-        link, self._link = self._link, None
-        if link is None:  # an answer and the end may come together
+    def _receive(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:  # handled already: poll may report a reply and a closed connection together
             return
-        del self._map[link.fileno()]
-        found = None
+        del self._poll_map[connection.fileno()]
+        generations = None
         try:
-            with self._open:
-                if monotonic() > self._overdue:
+            with self._connection_block:
+                if monotonic() > self._deadline:
                     raise TimeoutError("Redis does not answer")
-                found = by_prefix(self._prefixes, link.take_generations())
+                generations = decode_generations(self._prefixes, connection.receive_generations())
         except CacheDown:
             pass
         except Exception:
-            logger.exception("what Redis says of generations cannot be read")
+            logger.exception("the reply of Redis could not be read, worker threads answer instead")
         finally:
-            self._tell(found)
+            self._finish(generations)
 
-    def _tell(self, found: _Generations | None) -> None:
+    def _finish(self, generations: _Generations | None) -> None:
         asked, self._asked = self._asked, []
         for channel, _ in asked:
-            self._done(channel, found)
+            self._done(channel, generations)
 
-    # What wasyncore asks of a file.
+    # The interface of wasyncore.dispatcher, as far as the loop uses it.
 
     accepting = False
 
@@ -150,6 +166,6 @@ class _Checks:
         return False
 
     def handle_read_event(self) -> None:
-        self._take()
+        self._receive()
 
     handle_close = handle_expt_event = handle_error = handle_read_event

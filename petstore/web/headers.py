@@ -1,4 +1,4 @@
-"""What browsers are told: which other origins may call (CORS), and to make nothing of an answer but what it is."""
+"""Response headers for browsers: CORS, security headers, ETag comparison."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SECURITY_HEADERS: Headers = [
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),  # for what is embedded; who calls by CORS is not bound by it
+    ("Cross-Origin-Resource-Policy", "same-origin"),  # about embedding; CORS calls are not affected
 ]
-# For our own pages: what they load is ours alone, and nothing in the HTML runs. Swagger UI has its icons in data: URLs.
+# For our own pages: they load from this server only, and no inline script runs. Swagger UI has its icons in data: URLs.
 PAGE_POLICY = (
     "Content-Security-Policy",
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -24,12 +24,12 @@ _REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match,
 _EXPOSED_HEADERS = (
     "ETag, Idempotent-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Cache, X-Request-ID"
 )
-_PREFLIGHT_SECONDS = "600"  # that a browser may remember the answer
-_ALLOWED = "petstore.cors"  # in the environ: this request's origin may call
+_PREFLIGHT_SECONDS = "600"  # that a browser may cache the answer
+_ALLOWED = "petstore.cors"  # set in the WSGI environ if the request's origin may call
 
 
 def cors_headers(environ: dict[str, Any], origins: Sequence[str]) -> Headers:
-    """What every answer says to the origin of its request. No cookies are asked for: tokens come in a header."""
+    """The CORS headers of every answer. Credentials are not allowed: tokens come in a header, not in cookies."""
     if not origins:
         return []
     origin = str(environ.get("HTTP_ORIGIN"))
@@ -40,13 +40,13 @@ def cors_headers(environ: dict[str, Any], origins: Sequence[str]) -> Headers:
 
 
 def is_preflight(environ: Mapping[str, Any]) -> bool:
-    """Whether a browser asks, for an origin that may call, what it may send."""
-    asks = environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
-    return asks and _ALLOWED in environ
+    """Whether this is a CORS preflight from an origin that may call."""
+    preflight = environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+    return preflight and _ALLOWED in environ
 
 
 def preflight(methods: Iterable[str]) -> dict[str, str]:
-    """What it may send to a path that takes these methods."""
+    """The headers that answer a preflight for a path with these methods."""
     return {
         "Access-Control-Allow-Methods": ", ".join(sorted(methods)),
         "Access-Control-Allow-Headers": _REQUEST_HEADERS,
@@ -56,6 +56,6 @@ def preflight(methods: Iterable[str]) -> dict[str, str]:
 
 
 def etag_matches(header: str | None, etag: str) -> bool:
-    """Whether an If-None-Match names this tag (RFC 9110, 13.1.2): weak comparison; our tags have no comma inside."""
+    """Whether an If-None-Match contains this tag, by weak comparison (RFC 9110, 13.1.2). Our tags contain no comma."""
     tags = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
     return "*" in tags or etag in tags

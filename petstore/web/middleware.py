@@ -1,4 +1,4 @@
-"""What happens to every request before the route table, and to every answer: its id, its form as HTTP, its line in the log."""
+"""The WSGI middleware around the route table: request id, rate limit, HTTP checks, response cache, headers, access log."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ access = logging.getLogger("petstore.access")
 
 
 class RequestMiddleware:
-    """The WSGI application: what of a request is the same for all, then the answer from memory, or else that of `app`."""
+    """The WSGI application. It answers from the response cache if it can, else it calls `app`, the route table."""
 
-    def __init__(self, app: WSGI, settings: Settings, rates: RequestRate, hits: ResponseCache | None = None) -> None:
-        self._app, self._settings, self._rates, self.hits = app, settings, rates, hits
+    def __init__(
+        self, app: WSGI, settings: Settings, request_rate: RequestRate, response_cache: ResponseCache | None = None
+    ) -> None:
+        self._app, self._settings = app, settings
+        self._request_rate, self.response_cache = request_rate, response_cache
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         started = time.perf_counter()
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         request_id = environ["petstore.request_id"] = new_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
-        environ.setdefault("petstore.received_at", time.monotonic())  # of a server that does not tell
+        environ.setdefault("petstore.received_at", time.monotonic())  # set by our own server; others do not tell
         address = environ["petstore.address"] = client_address(environ, self._settings.trusted_proxies)
         added = self._added_headers(environ)
         status = "-"
@@ -41,14 +44,14 @@ class RequestMiddleware:
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             nonlocal status
             status = line[:3]
-            own = {name for name, _ in headers}  # a page has a policy of its own
+            own = {name for name, _ in headers}  # they win: a page has a Content-Security-Policy of its own
             return start_response(line, [*headers, *(pair for pair in added if pair[0] not in own)], exc_info)
 
         try:
-            self._rates.count(f"address {client_key(address)}")
+            self._request_rate.count(f"address {client_key(address)}")
             _check(environ)
-            answer = self.hits.answer(environ, start) if self.hits else None
-            return self._app(environ, start) if answer is None else answer
+            cached = self.response_cache.respond(environ, start) if self.response_cache else None
+            return self._app(environ, start) if cached is None else cached
         except errors.Problem as problem:
             return _refuse(problem, method, request_id, start)
         finally:
@@ -63,20 +66,20 @@ class RequestMiddleware:
 
 
 def new_request_id(wanted: str = "") -> str:
-    """The client's own id where it is fit for a log, else a new one."""
+    """The client's own id if it is safe to log, else a new one."""
     return wanted if wanted and _REQUEST_ID.fullmatch(wanted) else os.urandom(16).hex()
 
 
 def log_access(method: str, path: str, status: str, seconds: float, request_id: str) -> None:
-    """One line for one request. Neither query nor headers: they may hold what does not belong in a log."""
-    # Escaped, so that no %0A or %1B of a path makes a line of its own or speaks to a terminal.
+    """Log one request in one line, without query and headers: they may contain secrets."""
+    # Escaped, so that no %0A or %1B in a path adds a line or controls a terminal.
     printable = path[:200].encode("unicode_escape").decode()
     access.info("%s %s %s %.1fms %s", method, printable, status, seconds * 1000, request_id)
 
 
 def _check(environ: dict[str, Any]) -> None:
-    """Refuse what leaves it unclear to whom a request is, or for what (RFC 9112, 3.2). Framing is the server's business."""
-    if not environ["REQUEST_METHOD"].isupper():  # which the routes would take for the same in capitals
+    """Refuse a request with an ambiguous method, host or path (RFC 9112, 3.2). The server checks the framing."""
+    if not environ["REQUEST_METHOD"].isupper():  # Bottle would route "get" as GET
         raise errors.BadRequest("The method must be in capital letters.")
     host = environ.get("HTTP_HOST")
     if host is None and environ["SERVER_PROTOCOL"] != "HTTP/1.0":

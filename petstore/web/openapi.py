@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made of the route table, the JSON Schemas that validate, and the vocabulary of errors."""
+"""The OpenAPI 3.1 document, generated from the route table, the JSON Schemas that validate, and the errors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from petstore.web.validation import SCHEMAS
 
 EXPLANATIONS: Mapping[str, Mapping[str, Any]] = json.loads(
     resources.files("petstore.web").joinpath("problems.json").read_text("utf-8")
-)  # by slug: what an error means, what to do, and members of an example
-# What every request may be answered.
+)  # by slug: what an error means, what to do, members of an example
+# Errors that every route may answer with.
 _ANYWHERE = [
     "bad-request",
     "too-large",
@@ -42,7 +42,7 @@ _ACCESS = {"anyone": "", "user": "\n\nNeeds an access token.", "admin": "\n\nNee
 
 
 class Route(Protocol):
-    """What is read of a route: its facts are those of petstore.app."""
+    """What is used of a bottle.Route. config: its facts, see petstore.app."""
 
     method: str
     rule: str
@@ -51,7 +51,7 @@ class Route(Protocol):
 
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
-    """The whole document."""
+    """The OpenAPI document of these routes."""
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, str] = {}
     for route in routes:
@@ -75,7 +75,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def problems_of(route: Route) -> dict[int, list[str]]:
-    """The slugs of every problem that a request of this route may be answered, by status."""
+    """The slugs of every error that this route may answer with, by status."""
     facts = route.config
     by_fact = {
         "body": ("malformed-json", "invalid"),
@@ -97,7 +97,7 @@ def problems_of(route: Route) -> dict[int, list[str]]:
 
 
 def problem_example(slug: str) -> dict[str, Any]:
-    """A problem of this kind as a client gets it."""
+    """An error of this kind as a client gets it."""
     kind, members = PROBLEMS[slug], dict(EXPLANATIONS[slug]["example"])
     detail = members.pop("detail", f"{kind.title()}.")
     head = {"type": f"/problems/{slug}", "title": kind.title(), "status": kind.status, "detail": detail}
@@ -114,7 +114,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.callback.__name__,
         "tags": [_tag(route)],
-        "summary": summary.rstrip(".").replace("`", ""),  # of which a reader makes no Markdown
+        "summary": summary.rstrip(".").replace("`", ""),  # summaries are plain text, not Markdown
         "description": (more.strip() or summary) + _ACCESS[facts["auth"]],
         "security": [] if facts["auth"] == "anyone" else [{"access_token": []}],
         "parameters": list(_parameters(route)),
@@ -144,7 +144,7 @@ def _successes(route: Route) -> dict[str, Any]:
     status = facts.get("status") or (200 if facts.get("returns") or facts.get("pages") else 204)
     names = ["X-Request-ID", *(["ETag"] if route.method == "GET" else []), *(["X-Cache"] if facts.get("cached") else [])]
     names += [*(["Location"] if facts.get("location") else []), *(["Idempotent-Replayed"] if facts.get("idempotent") else [])]
-    names += _RATES if facts.get("hashes") else []
+    names += _RATE_LIMIT_HEADERS if facts.get("hashes") else []
     success = {"description": "Done.", "headers": _headers(names)}
     if status == 204:
         return {"204": success}
@@ -174,16 +174,16 @@ def _examples(name: str) -> dict[str, Any]:
 
 
 def _example(name: str, number: int | None) -> dict[str, Any]:
-    """The one that fits the route, if there is one."""
+    """The example that fits the route. number: its index, None for no example."""
     examples = SCHEMAS[name].get("examples", ())
     return {"example": {"value": examples[number]}} if number is not None and examples else {}
 
 
 def _refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
     status = PROBLEMS[slugs[0]].status
-    names = ["X-Request-ID", *_OF_STATUS.get(status, ())]
+    names = ["X-Request-ID", *_HEADERS_BY_STATUS.get(status, ())]
     names += ["Retry-After", "Idempotent-Replayed"] if status == 409 and route.config.get("idempotent") else []
-    names += _RATES if status in (401, 409) and route.config.get("hashes") else []
+    names += _RATE_LIMIT_HEADERS if status in (401, 409) and route.config.get("hashes") else []
     examples = {slug: {"$ref": f"#/components/examples/{slug}"} for slug in slugs}
     return {
         "description": "\n".join(f"- [`{slug}`](/problems/{slug}): {PROBLEMS[slug].title()}." for slug in slugs),
@@ -200,7 +200,7 @@ def _headers(names: Iterable[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _always(description: str, **schema: Any) -> dict[str, Any]:
+def _required(description: str, **schema: Any) -> dict[str, Any]:
     return {**_text(description, **schema), "required": True}
 
 
@@ -227,16 +227,16 @@ _IF_NONE_MATCH = {
     "required": False,
     **_text("the ETag that you have: 304 if it is still that"),
 }
-_RATES = ("RateLimit", "RateLimit-Policy")
-_OF_STATUS = {401: ("WWW-Authenticate",), 429: (*_RATES, "Retry-After"), 503: ("Retry-After",)}
+_RATE_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
+_HEADERS_BY_STATUS = {401: ("WWW-Authenticate",), 429: (*_RATE_LIMIT_HEADERS, "Retry-After"), 503: ("Retry-After",)}
 _HEADERS = {
-    "ETag": _always("a hash of the very bytes"),
+    "ETag": _required("a hash of the very bytes"),
     "Idempotent-Replayed": _text("this is the answer that the first request with this key was given", const="true"),
-    "Location": _always("where what was made can be read"),
+    "Location": _required("where what was made can be read"),
     "RateLimit": _text("what is left, and when there is more (draft-ietf-httpapi-ratelimit-headers)"),
     "RateLimit-Policy": _text("how many in how many seconds"),
     "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}},
-    "WWW-Authenticate": _always("what would be accepted (RFC 6750)"),
-    "X-Cache": _always("where the answer came from", enum=["HIT", "MISS", "BYPASS"]),
-    "X-Request-ID": _always("yours if you sent one, else a new one; the log has it"),
+    "WWW-Authenticate": _required("what would be accepted (RFC 6750)"),
+    "X-Cache": _required("where the answer came from", enum=["HIT", "MISS", "BYPASS"]),
+    "X-Request-ID": _required("yours if you sent one, else a new one; the log has it"),
 }

@@ -1,4 +1,4 @@
-"""The schemas of the OpenAPI document: those that validate, each under its title, with references between them."""
+"""The component schemas of the OpenAPI document: the JSON Schemas that validate, by title, with references between them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from petstore.web.validation import SCHEMAS
 
 
 def components(pages: set[str]) -> dict[str, Any]:
-    """Every schema with a title, also within another: generated code has a type of this name. pages: what comes in lists."""
+    """Every schema that has a title, nested ones too: generated clients get a type of that name.
+
+    pages: the schemas that come in lists.
+    """
     whole = [schema["properties"] if name == "parameters" else schema for name, schema in SCHEMAS.items()]
     named = {part["title"]: part for part in _parts([*whole, *map(page, sorted(pages))]) if _is_named(part)}
     return {title: _component(part) for title, part in sorted(named.items())}
 
 
 def page(name: str) -> dict[str, Any]:
-    """The schema of a page of a list."""
+    """The schema of a page of a list of `name`."""
     cursor = {"description": "for `after` of the next page; null on the last", "type": ["string", "null"]}
     items = {"type": "array", "maxItems": PARAMETERS["limit"]["maximum"], "items": to_component(name)}
     return {
@@ -36,11 +39,11 @@ def to_component(name: str) -> dict[str, Any]:
 
 
 def reference(schema: Any) -> Any:
-    """A schema with references to components in the place of files, and of all that has a title."""
-    return json.loads(json.dumps(schema), object_hook=_referring)
+    """A schema in which references to files, and every part that has a title, are references to components."""
+    return json.loads(json.dumps(schema), object_hook=_to_reference)
 
 
-def _referring(part: dict[str, Any]) -> dict[str, Any]:
+def _to_reference(part: dict[str, Any]) -> dict[str, Any]:
     file = str(part.get("$ref")).removesuffix(".json")
     if file in SCHEMAS:
         return to_component(file)
@@ -51,7 +54,7 @@ def _referring(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _component(schema: Mapping[str, Any]) -> dict[str, Any]:
-    # What describes an enumeration is about the place where it stands.
+    # The description of an enumeration is about the member that uses it, not about the type.
     left_out = ("$schema", "description") if "enum" in schema else ("$schema",)
     return {key: reference(value) for key, value in schema.items() if key not in left_out}
 
@@ -63,5 +66,5 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _is_named(part: Any) -> bool:
-    """Whether it is a schema with a title, and not a list of members, one of which is called title."""
+    """Whether it is a schema with a title. An object of members, one of which is called title, is not."""
     return isinstance(part, Mapping) and isinstance(part.get("title"), str) and bool({"type", "enum"} & part.keys())

@@ -1,4 +1,4 @@
-"""Lists in pages: `limit`, opaque cursors, and the page that is answered."""
+"""Pagination: `limit`, opaque cursors, and the page as it is answered."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from petstore import errors
 from petstore.web.parameters import PARAMETERS, fault, parse_parameter
 
-LIMIT = 50  # items of a page; no default of the schema, which clients would send along with `id` or `email`
+LIMIT = 50  # items of a page. Not a default in the schema: generated clients would send it along with `id` or `email`.
 
 
 def make_cursor(scope: str, last_id: int) -> str:
-    """An opaque position in the list that `scope` (its name and filters) tells."""
+    """An opaque position in a list. scope: the list's name and filters, so that the cursor fits no other list."""
     return base64.urlsafe_b64encode(f"{scope}:{last_id}".encode()).rstrip(b"=").decode()
 
 
 def read_cursor(scope: str, text: str) -> int:
-    """The last id that a page ended with; a cursor of another list or other filters: 400."""
+    """The id that the page before ended with. A cursor of another list or other filters is a BadRequest."""
     try:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
         found, _, last_id = raw.rpartition(":")
@@ -31,12 +31,12 @@ def read_cursor(scope: str, text: str) -> int:
 
 
 def position(query: Mapping[str, Any], scope: str, first: int) -> tuple[int, int]:
-    """Which page `after` and `limit` ask for: the last id before it, or `first` for the first page; and its limit."""
+    """The page that `after` and `limit` ask for: the id before it (`first` for the first page), and its limit."""
     last_id = read_cursor(scope, query["after"]) if "after" in query else first
     return last_id, query.get("limit", LIMIT)
 
 
 def page(scope: str, items: Sequence[Any], limit: int) -> dict[str, Any]:
-    """A page of `items`, which were asked for with one more than `limit`: that one tells whether there is a next page."""
+    """A page as JSON. items: up to `limit` + 1; the extra one says that there is a next page."""
     shown = items[:limit]
     return {"items": shown, "next": make_cursor(scope, shown[-1].id) if len(items) > limit else None}

@@ -1,4 +1,4 @@
-"""What paths, queries and headers name. Each parameter is read by its schema in petstore/schemas/parameters.json."""
+"""Parameters of paths, queries and headers, parsed by their schemas in petstore/schemas/parameters.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ID = 2**63 - 1
 
 
 def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Collection[str] = ()) -> dict[str, Any]:
-    """The parameters of a query, each as its schema has it; an unknown, repeated, empty or missing one is a 400 that names it."""
+    """Parse a query string. BadRequest names an unknown, repeated, empty or missing parameter."""
     try:
         pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=20)
     except ValueError:
@@ -37,23 +37,23 @@ def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Coll
 
 
 def parse_path(wildcards: Mapping[str, str]) -> dict[str, Any]:
-    """The wildcards of a path, as `parse_query`."""
+    """Parse the wildcards of a path, as `parse_query` does a query."""
     return {name: parse_parameter(name, text, PARAMETERS[name]) for name, text in wildcards.items()}
 
 
 def schemas_of(query: Mapping[str, Schema] | Collection[str]) -> Mapping[str, Schema]:
-    """The schemas of a route's parameters: its own, or those that are known by their names."""
+    """The schemas of a route's query parameters, which it gives itself or by names of PARAMETERS."""
     return query if isinstance(query, Mapping) else {name: PARAMETERS[name] for name in query}
 
 
 def parse_parameter(name: str, text: str, schema: Schema) -> Any:
-    """An int, a datetime or a string, as its schema has it; what does not fit is a 400."""
+    """The value, as its schema says: an int, a datetime or a string. BadRequest if it does not fit."""
     if not text:
         raise fault(name, "is empty: leave it out, or give it a value")
     if "\0" in text:
         raise fault(name, "must not contain NUL characters")
     if "anyOf" in schema:
-        return _moment(name, text)
+        return _time(name, text)
     if schema.get("type") == "integer":
         return _integer(name, text, schema["minimum"], schema["maximum"])
     if text not in schema.get("enum", (text,)):
@@ -64,7 +64,7 @@ def parse_parameter(name: str, text: str, schema: Schema) -> Any:
 
 
 def idempotency_key(header: str | None) -> str | None:
-    """The Idempotency-Key of a request, if it has one: 1 to 255 printable ASCII characters."""
+    """Check the Idempotency-Key of a request, if it has one: 1 to 255 printable ASCII characters."""
     if header is not None and not re.fullmatch("[ -~]{1,255}", header):
         raise fault("Idempotency-Key", "must have 1 to 255 printable ASCII characters", kind="Header")
     return header
@@ -76,13 +76,13 @@ def _integer(name: str, text: str, minimum: int, maximum: int) -> int:
     return int(text)
 
 
-def _moment(name: str, text: str) -> datetime:
-    """A time (RFC 3339), or a day, which means its beginning in UTC."""
+def _time(name: str, text: str) -> datetime:
+    """Parse a time (RFC 3339), or a day, which is its first moment in UTC."""
     match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9:]{8})(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2}))?", text)
     try:
         if match is not None:
-            day, time, fraction, offset = match.groups()
-            moment = datetime.strptime(f"{day} {time or '00:00:00'} {offset or 'Z'}", "%Y-%m-%d %H:%M:%S %z")
+            day, clock, fraction, offset = match.groups()
+            moment = datetime.strptime(f"{day} {clock or '00:00:00'} {offset or 'Z'}", "%Y-%m-%d %H:%M:%S %z")
             moment = moment.replace(microsecond=int((fraction or ".0")[1:].ljust(6, "0")))
             return moment.astimezone(timezone.utc)
     except (ValueError, OverflowError):
@@ -92,6 +92,6 @@ def _moment(name: str, text: str) -> datetime:
 
 
 def fault(name: str, detail: str, kind: str = "Parameter") -> errors.BadRequest:
-    """A 400 about one parameter of path or query, or a header."""
+    """A 400 about one parameter of path or query, or about a header."""
     shown = name if re.fullmatch(f"[A-Za-z0-9_-]{{1,{SHOWN}}}", name) else ascii(name[:SHOWN])
     return errors.BadRequest(f"{kind} {shown} {detail}.", errors=[{"parameter": name[:SHOWN], "detail": detail}])

@@ -1,4 +1,7 @@
-"""The way into a handler: body limits, token and role, query, JSON and its schema, in the contract's order; and out again."""
+"""The Bottle plugin around every handler: checks the request, makes an HTTP response of what the handler returns or raises.
+
+Checks come in the contract's order: body size, media type, token, role, query, JSON and its schema.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bottle import HTTPResponse, Route
-from bottle import request as current
+from bottle import request as bottle_request
 
 from petstore import errors
 from petstore.auth.tokens import Caller
@@ -23,15 +26,15 @@ from petstore.web.headers import HTML, PAGE_POLICY, etag_matches
 
 MAX_BODY = 262_144  # bytes
 _BEARER = "log in, and send the header Authorization: Bearer <access_token>"
-ROLES = {"anyone": (), "user": ("user", "admin"), "admin": ("admin",)}  # a route's `auth` → the roles that may pass
+ROLES = {"anyone": (), "user": ("user", "admin"), "admin": ("admin",)}  # a route's `auth`: the roles it lets in
 logger = logging.getLogger(__name__)
 Handler = Callable[[Request], "Document | Response"]
 
 
 class RequestPlugin:
-    """The one plugin: makes a Call of the request, and an HTTP response of what the handler returns or raises."""
+    """Gives a handler a checked Request. Reads the facts of its route, which petstore.app explains."""
 
-    name, api = "gate", 2
+    name, api = "request", 2
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -42,12 +45,12 @@ class RequestPlugin:
         reserved = RESERVED_SECONDS if facts.get("hashes") else 0
         schemas = parameters.schemas_of(facts.get("query", ()))
 
-        def guarded(**path: str) -> HTTPResponse:
-            deadline = current.environ["petstore.received_at"] + REQUEST_SECONDS  # also over what it waited for a thread
+        def handle(**path: str) -> HTTPResponse:
+            deadline = bottle_request.environ["petstore.received_at"] + REQUEST_SECONDS  # includes the wait for a thread
             try:
                 if time.monotonic() >= deadline - reserved:
                     raise errors.Unavailable("The service has more to do than it can; try again.")
-                checked = self._checked(facts, schemas, deadline)
+                checked = self._check(facts, schemas, deadline)
                 values = parameters.parse_path(path)
                 request = Request(self._services, request_id(), deadline, name, values, **checked)
                 response = self._respond(request, handler(request), cache_control)
@@ -60,33 +63,33 @@ class RequestPlugin:
                 response = problem_response(errors.InternalError())
             return response
 
-        return guarded
+        return handle
 
-    def _checked(self, facts: Mapping[str, Any], schemas: Mapping[str, parameters.Schema], deadline: float) -> dict[str, Any]:
-        """Query, body, caller, address and Idempotency-Key, each checked by the facts of the route."""
+    def _check(self, facts: Mapping[str, Any], schemas: Mapping[str, parameters.Schema], deadline: float) -> dict[str, Any]:
+        """The members of the Request that the client sent, checked by the facts of the route."""
         auth, body = facts["auth"], facts.get("body")
         raw = _read_body()
         caller = self._authenticate(deadline) if auth != "anyone" else None
         if caller and caller.role not in ROLES[auth]:
             raise errors.Forbidden(f"Your role is {caller.role}; this takes the role {auth}.")
-        query_string = current.environ.get("QUERY_STRING", "")
+        query_string = bottle_request.environ.get("QUERY_STRING", "")
         query = parameters.parse_query(query_string, schemas, facts.get("required", ()))
-        key = parameters.idempotency_key(current.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
+        key = parameters.idempotency_key(bottle_request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
         value = None
         if body is not None:
             value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)
             validation.validate(body, value)
-        address = current.environ["petstore.address"] or None
+        address = bottle_request.environ["petstore.address"] or None
         return {"query": query, "body": value, "caller": caller, "address": address, "key": key}
 
     def _authenticate(self, deadline: float) -> Caller:
-        header = current.environ.get("HTTP_AUTHORIZATION")
+        header = bottle_request.environ.get("HTTP_AUTHORIZATION")
         if header is None:
             raise errors.Unauthorized(f"This needs an access token: {_BEARER}.")
         token = logins.bearer(header)
         if token is None:
             raise errors.Unauthorized(f"The Authorization header has no Bearer token: {_BEARER}.")
-        caller = logins.authenticate(self._services, token, deadline, response_cache.generations(current.environ))
+        caller = logins.authenticate(self._services, token, deadline, response_cache.known_generations(bottle_request.environ))
         self._services.request_rate.count(f"user {caller.id}")
         return caller
 
@@ -105,15 +108,15 @@ class RequestPlugin:
         if document.content_type == HTML:
             response.set_header(*PAGE_POLICY)
         response.content_type = document.content_type
-        response_cache.keep(self._services, current.environ, request.caller, document, response.headerlist)
-        if etag_matches(current.environ.get("HTTP_IF_NONE_MATCH"), document.etag):
+        response_cache.store(self._services, bottle_request.environ, request.caller, document, response.headerlist)
+        if etag_matches(bottle_request.environ.get("HTTP_IF_NONE_MATCH"), document.etag):
             response.status, response.body = 304, b""
             del response["Content-Length"]
         return response
 
 
 def problem_response(problem: errors.Problem) -> HTTPResponse:
-    """An error answer."""
+    """The HTTP response for an error."""
     response = HTTPResponse(errors.render(problem, request_id()), problem.status, problem.headers)
     response.content_type = errors.PROBLEM_JSON
     response.set_header("Cache-Control", "no-store")
@@ -121,8 +124,8 @@ def problem_response(problem: errors.Problem) -> HTTPResponse:
 
 
 def request_id() -> str:
-    """The id that petstore.web.middleware gave this request."""
-    return str(current.environ["petstore.request_id"])
+    """The id of the current request, set by petstore.web.middleware."""
+    return str(bottle_request.environ["petstore.request_id"])
 
 
 def _cache_control(method: str, auth: str) -> str:
@@ -132,7 +135,7 @@ def _cache_control(method: str, auth: str) -> str:
 
 
 def _read_body() -> bytes:
-    environ = current.environ
+    environ = bottle_request.environ
     length = int(environ.get("CONTENT_LENGTH") or 0)
     raw: bytes = b"" if length > MAX_BODY else environ["wsgi.input"].read(MAX_BODY + 1)
     if max(length, len(raw)) > MAX_BODY:

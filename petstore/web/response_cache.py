@@ -1,4 +1,14 @@
-"""Cached reads that were answered before and are still true: from this process's memory, past the routes, without a thread."""
+"""The response cache: whole answers to cached reads, in this process's memory.
+
+How a cached read goes:
+
+1. The first one is a MISS: its handler (petstore.cache.decorator) asks Redis, then the database, and stores the answer in Redis.
+2. The next one is a HIT in Redis. RequestPlugin calls `store`, which keeps the response in memory with prefix and generation.
+3. From then on RequestMiddleware calls `respond` before any routing. `lookup` finds the response in memory, and for a personal
+   one the caller's login. The response is sent if the generations of both are still the current ones.
+
+Under waitress, FastPath (petstore.server.waitress_fast_path) does step 3 in the I/O thread, so it needs no worker thread.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +24,14 @@ from petstore.services import Services
 from petstore.web.headers import etag_matches
 
 Headers = list[tuple[str, str]]
-_LOOK, _GENERATIONS = "petstore.look", "petstore.generations"  # in the environ
-_NOT_OF_304 = {"Content-Type", "Content-Length"}  # RFC 9110, 15.4.5
+_LOOKUP, _GENERATIONS = "petstore.lookup", "petstore.generations"  # keys of the WSGI environ
+_NOT_IN_304 = {"Content-Type", "Content-Length"}  # RFC 9110, 15.4.5
+_HEADER_BYTES = 2000  # about, of a response in memory
 
 
 @dataclass(frozen=True)
 class CachedResponse:
-    """An answer as it went out once. etag: of its body."""
+    """A response as it was sent. etag: of its body."""
 
     headers: Headers
     body: bytes
@@ -29,91 +40,93 @@ class CachedResponse:
 
 @dataclass(frozen=True)
 class Lookup:
-    """What is here for a request. page: the answer; login: that of its token; caller: who that is."""
+    """What memory has for a request. response: a CachedResponse; login: the caller's, if the request has a known token."""
 
-    page: Entry | None = None
+    response: Entry | None = None
     login: Entry | None = None
     caller: Caller | None = None
 
     @property
-    def kept(self) -> list[Entry]:
-        return [kept for kept in (self.page, self.login) if kept is not None]
+    def entries(self) -> list[Entry]:
+        """Those whose generations must be current."""
+        return [entry for entry in (self.response, self.login) if entry is not None]
 
 
 class ResponseCache:
-    """Which requests can be answered at once, and the answers."""
+    """Answers requests from memory."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self.cache = services.cache
 
-    def look(self, environ: dict[str, Any]) -> Lookup:
-        """What is here for a request; whether it is still true has to be asked yet."""
-        found: Lookup | None = environ.get(_LOOK)
+    def lookup(self, environ: dict[str, Any]) -> Lookup:
+        """What memory has for a request, looked up once. Whether it is still true is not asked here."""
+        found: Lookup | None = environ.get(_LOOKUP)
         if found is None:
-            found = environ[_LOOK] = self._look(environ)
+            found = environ[_LOOKUP] = self._lookup(environ)
         return found
 
-    def _look(self, environ: dict[str, Any]) -> Lookup:
-        memory, plain = self._services.local_cache, may_hit(environ)
-        page = memory.get(_key(environ, None)) if plain else None
-        if page is not None:
-            return Lookup(page)
+    def _lookup(self, environ: dict[str, Any]) -> Lookup:
+        memory, cacheable = self._services.local_cache, is_cacheable(environ)
+        public = memory.get(_key(environ, None)) if cacheable else None
+        if public is not None:
+            return Lookup(public)
         caller, login = logins.cached_caller(self._services, environ.get("HTTP_AUTHORIZATION"))
         if caller is None:
             return Lookup()
-        return Lookup(memory.get(_key(environ, caller)) if plain else None, login, caller)
+        return Lookup(memory.get(_key(environ, caller)) if cacheable else None, login, caller)
 
     def find(self, environ: dict[str, Any]) -> CachedResponse | None:
-        """The answer to a request, if it is here and still true."""
-        look = self.look(environ) if may_hit(environ) else None
-        if look is None or look.page is None:
+        """The response to a request, if it is in memory and still true."""
+        found = self.lookup(environ) if is_cacheable(environ) else None
+        if found is None or found.response is None:
             return None
         if _GENERATIONS not in environ:
-            environ[_GENERATIONS] = self.cache.generations([kept.prefix for kept in look.kept])
-        now, page = environ[_GENERATIONS], look.page.value
-        return page if all(now.get(kept.prefix) == kept.generation for kept in look.kept) else None
+            environ[_GENERATIONS] = self.cache.generations([entry.prefix for entry in found.entries])
+        current: Mapping[str, str | None] = environ[_GENERATIONS]
+        response: CachedResponse = found.response.value
+        return response if all(current.get(entry.prefix) == entry.generation for entry in found.entries) else None
 
-    def answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes] | None:
-        """Give the answer to a request, if it is here and still true; else None."""
-        page = self.find(environ)
-        if page is None:
+    def respond(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes] | None:
+        """Answer a request from memory (WSGI); None if that is not possible."""
+        response = self.find(environ)
+        if response is None:
             return None
-        if (caller := self.look(environ).caller) is not None:
+        if (caller := self.lookup(environ).caller) is not None:
             self._services.request_rate.count(f"user {caller.id}")
-        if etag_matches(environ.get("HTTP_IF_NONE_MATCH"), page.etag):
-            start("304 Not Modified", [pair for pair in page.headers if pair[0] not in _NOT_OF_304])
+        if etag_matches(environ.get("HTTP_IF_NONE_MATCH"), response.etag):
+            start("304 Not Modified", [pair for pair in response.headers if pair[0] not in _NOT_IN_304])
             return []
-        start("200 OK", page.headers)
-        return [page.body]
+        start("200 OK", response.headers)
+        return [response.body]
 
 
-def keep(services: Services, environ: dict[str, Any], caller: Caller | None, document: Document, headers: Headers) -> None:
-    """Keep the answer to a request, which is a hit, for the next one that asks the same."""
-    if document.fresh is not None and may_hit(environ):
-        page = CachedResponse(headers, document.body, document.etag)
-        services.local_cache.keep(_key(environ, caller), page, document.fresh, len(document.body) + 2000)
+def store(services: Services, environ: dict[str, Any], caller: Caller | None, document: Document, headers: Headers) -> None:
+    """Keep a response in memory, if its document may be kept."""
+    if document.validity is not None and is_cacheable(environ):
+        response = CachedResponse(headers, document.body, document.etag)
+        services.local_cache.keep(_key(environ, caller), response, document.validity, len(document.body) + _HEADER_BYTES)
 
 
-def note_generations(environ: dict[str, Any], found: Mapping[str, str | None]) -> None:
-    """Note the generations that were asked for after the request had come."""
-    environ[_GENERATIONS] = found
+def set_generations(environ: dict[str, Any], current: Mapping[str, str | None]) -> None:
+    """Attach generations to a request. They must have been read after the request arrived."""
+    environ[_GENERATIONS] = current
 
 
-def generations(environ: Mapping[str, Any]) -> Mapping[str, str | None]:
-    """The generations that were asked for when this request had come."""
+def known_generations(environ: Mapping[str, Any]) -> Mapping[str, str | None]:
+    """The generations that were read after this request arrived, by prefix."""
     found: Mapping[str, str | None] = environ.get(_GENERATIONS, {})
     return found
 
 
-def _key(environ: dict[str, Any], caller: Caller | None) -> tuple[str, str, Caller | None]:
-    return environ["PATH_INFO"], environ.get("QUERY_STRING", ""), caller
-
-
-def may_hit(environ: Mapping[str, Any]) -> bool:
-    """Whether a request is of those that can be answered from memory: a GET without a body."""
+def is_cacheable(environ: Mapping[str, Any]) -> bool:
+    """Whether a request can be answered from memory at all: a GET without a body."""
     return (
         environ["REQUEST_METHOD"] == "GET"
         and environ.get("CONTENT_LENGTH", "") in ("", "0")
         and "HTTP_TRANSFER_ENCODING" not in environ
     )
+
+
+def _key(environ: dict[str, Any], caller: Caller | None) -> tuple[str, str, Caller | None]:
+    return environ["PATH_INFO"], environ.get("QUERY_STRING", ""), caller

@@ -1,4 +1,4 @@
-"""Bodies: JSON read strictly, checked by its JSON Schema; money."""
+"""Request bodies: strict JSON, validation by JSON Schema, amounts of money."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from jsonschema.validators import extend
 
 from petstore import errors
 
-DEPTH = 32  # levels of nesting in a body
+MAX_DEPTH = 32  # levels of nesting in a body
 MAX_PRICE = 999_999_999
 MAX_FAULTS = 20  # listed in one answer
-SHOWN = 30  # characters of a name of the request that an answer repeats
-_MAX_DIGITS = 40  # of an integer: enough to tell every number in bounds from every one out of them
+SHOWN = 30  # characters of a client's own name for something that an answer repeats
+_MAX_DIGITS = 40  # of an integer that are parsed: enough to see that it is out of bounds
 
 
 def parse_json(body: bytes) -> Any:
-    """Read a body as JSON (RFC 8259), UTF-8, without NaN, duplicate keys or deep nesting. Numbers with a point are Decimal."""
+    """Parse a body as JSON (RFC 8259) in UTF-8; MalformedJSON for NaN, duplicate keys and deep nesting, too.
+
+    A number with a point or an exponent becomes a Decimal.
+    """
     if not body:
         raise errors.MalformedJSON("The body is empty; this request takes a JSON object.")
     try:
@@ -41,7 +44,7 @@ def parse_json(body: bytes) -> Any:
         raise errors.MalformedJSON(f"The body is not JSON at line {error.lineno}, column {error.colno}: {what}.") from None
     except RecursionError:
         _too_deep()
-    if body.count(b"[") + body.count(b"{") > DEPTH:
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         _check_depth(value)
     return value
 
@@ -61,7 +64,7 @@ def _no_constant(name: str) -> NoReturn:
 def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent beyond all bounds
+    except InvalidOperation:  # the exponent is too large for a Decimal
         mantissa, _, exponent = text.lower().partition("e")
         if not re.search("[1-9]", mantissa):
             return Decimal(0)
@@ -76,17 +79,17 @@ def _check_depth(value: Any) -> None:
     level, depth = [value], 0
     while level := [container for container in level if isinstance(container, (dict, list))]:
         depth += 1
-        if depth > DEPTH:
+        if depth > MAX_DEPTH:
             _too_deep()
         level = [child for container in level for child in (container.values() if isinstance(container, dict) else container)]
 
 
 def _too_deep() -> NoReturn:
-    raise errors.MalformedJSON(f"The body is nested deeper than {DEPTH} levels.")
+    raise errors.MalformedJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
-    # As in ECMA 262, which JSON Schema means: `$` is the very end, `\d` is ASCII.
+    # Regular expressions of JSON Schema are those of ECMA 262: `$` matches at the very end only, `\d` is ASCII.
     if isinstance(value, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value, re.ASCII):
         yield ValidationError("")
 
@@ -101,7 +104,7 @@ def _text(_validator: Any, types: Any, value: Any, _schema: Any) -> Iterator[Val
 _Validator = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {"pattern": _pattern, "type": _text},
-    # An integer is written as one: 1.0 arrives as a Decimal. And True is no number.
+    # 1.0 is no integer here (it is a Decimal), and True is no number.
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
         {
             "integer": lambda _, value: type(value) is int,
@@ -118,11 +121,11 @@ _VALIDATORS = {name: _Validator(schema) for name, schema in SCHEMAS.items()}
 
 
 def validate(schema: str, value: Any) -> None:
-    """Raise Invalid with every fault (20 at most) that petstore/schemas/<schema>.json finds. Never repeats a value."""
+    """Validate by petstore/schemas/<schema>.json. Invalid lists every fault, MAX_FAULTS at most, and never repeats a value."""
     faults: list[errors.Fault] = []
     for error in _VALIDATORS[schema].iter_errors(value):
         faults.extend(_faults(error))
-        if len(faults) >= MAX_FAULTS or error.validator == "maxItems":  # do not walk through a list that is too long
+        if len(faults) >= MAX_FAULTS or error.validator == "maxItems":  # do not validate every item of a list that is too long
             break
     if faults:
         raise errors.Invalid(faults[:MAX_FAULTS])
@@ -175,12 +178,15 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def _pointer(path: list[str | int]) -> str:
-    """A JSON Pointer (RFC 6901), cut where a member name of the request is absurdly long."""
+    """A JSON Pointer (RFC 6901), with overlong member names cut."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1")[:SHOWN] for step in path)
 
 
 def money(pointer: str, value: str | int | Decimal, minor_digits: int) -> Decimal:
-    """An amount that its schema accepted, exact to the currency's digits; more digits by value: 422."""
+    """The amount, with the currency's digits. Invalid if it has more than those by value, or is too large.
+
+    value: as its schema accepted it; pointer: where it is in the body.
+    """
     amount = Decimal(value)
     if amount > MAX_PRICE:
         raise errors.invalid(pointer, f"must be at most {MAX_PRICE}")

@@ -85,7 +85,7 @@ def call(make_cache):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """On a busy machine a Redis that is slow is not to be taken for one that is down."""
-    monkeypatch.setattr(redis_connection, "SECONDS", 10)
+    monkeypatch.setattr(redis_connection, "TIMEOUT_SECONDS", 10)
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from contextlib import suppress
 import pytest
 import redis
 
-from petstore.cache import redis_cache as caching
-from petstore.cache import redis_connection
+from petstore.cache import circuit_breaker, redis_connection
 from petstore.cache.decorator import cached
 from petstore.cache.document import Document, document
 from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
@@ -209,7 +208,7 @@ def test_with_redis_gone_everything_bypasses_and_it_is_used_again_when_it_is_bac
 
 
 def test_closing_makes_up_for_what_redis_did_not_hear(make_cache, own_redis, monkeypatch):
-    monkeypatch.setattr(caching, "PROBE_SECONDS", 60)  # so that only close() can do it
+    monkeypatch.setattr(circuit_breaker, "PROBE_SECONDS", 60)  # so that only close() can do it
     reader, writer = Call(make_cache()), make_cache()
     read(reader, number=1)
     os.kill(own_redis.pid, signal.SIGSTOP)
@@ -265,7 +264,7 @@ def test_an_entry_that_somebody_spoiled_is_a_miss(make_cache, raw):
 def test_a_document_is_bytes_and_a_strong_etag_of_just_them():
     assert document(b"x") == document(b"x") == Document(b"x", document(b"x").etag)
     assert document(b"x").etag != document(b"y").etag
-    assert redis_connection.SECONDS == 0.2
+    assert redis_connection.TIMEOUT_SECONDS == 0.2
 
 
 def test_a_redis_that_is_full_or_slow_for_a_moment_is_told_of_a_write_all_the_same(make_cache, raw):
@@ -303,7 +302,7 @@ def test_a_write_of_unknown_outcome_keeps_its_mark_for_longer(make_cache, raw, m
     time.sleep(2.1)
     assert read(reader, number=1).cache == BYPASS
     ((_, overdue),) = raw.zrange(raw.keys("*marks*")[0], 0, -1, withscores=True)
-    assert 50 <= overdue - time.time() <= redis_connection.DOUBT_SECONDS
+    assert 50 <= overdue - time.time() <= redis_connection.UNKNOWN_OUTCOME_SECONDS
 
 
 def test_without_redis_nothing_is_remembered(make_cache):

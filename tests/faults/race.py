@@ -26,7 +26,7 @@ class Call:
 
 def run_process(number, url, truth, finished, reports):
     """Write and read for SECONDS; then wait until no mark stands, and read all of it once more."""
-    redis_connection.MARK_SECONDS, redis_connection.SECONDS = 1, 5
+    redis_connection.MARK_SECONDS, redis_connection.TIMEOUT_SECONDS = 1, 5
     cache = Cache(url, lambda: "one")
     report = {HIT: 0, MISS: 0, BYPASS: 0, "writes": 0, "deaths": 0, "stale": []}
 

@@ -47,7 +47,7 @@ def asked_generation() -> None:
     """What a process has in its memory is used, whatever generation Redis says is the present one."""
     from petstore.web import response_cache
 
-    response_cache.Lookup.kept = property(lambda self: [])  # type: ignore[assignment]
+    response_cache.Lookup.entries = property(lambda self: [])  # type: ignore[assignment]
 
 
 def outcome() -> None:

@@ -55,10 +55,10 @@ def client(redis_url):
 def links(redis_url, client):
     """Ways to an empty Redis."""
     made = RedisPool(redis_url)
-    with made.link(SPACE) as link:
+    with made.connection(SPACE) as link:
         link.clear()
     yield made
-    with made.link(SPACE) as link:
+    with made.connection(SPACE) as link:
         link.clear()
     made.close()
 
@@ -73,7 +73,7 @@ def clock(client, monkeypatch):
 @pytest.fixture(params=["redis", "process"])
 def store(request, links, clock):
     """One of the two."""
-    return failed_attempts._RedisStore(lambda: links.link(SPACE)) if request.param == "redis" else failed_attempts._LocalStore()
+    return failed_attempts._RedisStore(lambda: links.connection(SPACE)) if request.param == "redis" else failed_attempts._LocalStore()
 
 
 def charge(store, key="k", policy=NEVER_LEAKS):
@@ -98,7 +98,7 @@ class Twins:
 
     def __init__(self, links, client) -> None:
         self.client, self.slept, self.now = client, 0.0, 0.0
-        self.shared, self.local = failed_attempts._RedisStore(lambda: links.link(SPACE)), failed_attempts._LocalStore()
+        self.shared, self.local = failed_attempts._RedisStore(lambda: links.connection(SPACE)), failed_attempts._LocalStore()
         self.charged = []  # what both gave, and how long they had slept by then
         self.outcomes = Counter()
 
@@ -144,7 +144,7 @@ def test_redis_and_the_process_count_by_the_same_rules(links, client, monkeypatc
     @settings(max_examples=40, deadline=None, derandomize=True, database=None)
     @given(st.lists(STEPS, min_size=5, max_size=40))
     def compare(steps):
-        with links.link(SPACE) as link:
+        with links.connection(SPACE) as link:
             link.clear()
         twins = Twins(links, client)
         monkeypatch.setattr(failed_attempts, "time", SimpleNamespace(monotonic=lambda: twins.now))
@@ -262,7 +262,7 @@ def test_the_process_remembers_only_so_many_and_first_forgets_whom_it_has_not_se
 
 
 def test_redis_forgets_a_counter_when_it_no_longer_matters_and_no_sooner(links, client):
-    shared = failed_attempts._RedisStore(lambda: links.link(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.connection(SPACE))
     for policy, times in ((ACCOUNT_HERE, 1), (ACCOUNT_HERE, 5), (ADDRESS, 20), (REGISTER, 100)):
         name = f"{policy.name}{times}"
         for _ in range(times):
@@ -274,7 +274,7 @@ def test_redis_forgets_a_counter_when_it_no_longer_matters_and_no_sooner(links, 
 
 
 def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, client):
-    shared = failed_attempts._RedisStore(lambda: links.link(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.connection(SPACE))
     for name, times in (("once", 1), ("blocked", ACCOUNT_HERE.free)):
         for _ in range(times):
             charge(shared, name, ACCOUNT_HERE)
@@ -287,7 +287,7 @@ def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, clien
 
 
 def test_a_refund_of_what_redis_has_forgotten_makes_no_counter(links, client):
-    shared = failed_attempts._RedisStore(lambda: links.link(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.connection(SPACE))
     shared.refund({"never seen": failed_attempts.Charge(0, 1, 0)})
     assert client.keys(f"petstore:{SPACE}:*") == []
 
@@ -298,7 +298,7 @@ def test_a_refund_of_what_redis_has_forgotten_makes_no_counter(links, client):
 @pytest.fixture(params=["with redis", "without"])
 def guard(request, links, clock):
     """A throttle of one service."""
-    return FailedAttempts((lambda: links.link(SPACE)) if request.param == "with redis" else unreachable)
+    return FailedAttempts((lambda: links.connection(SPACE)) if request.param == "with redis" else unreachable)
 
 
 WHO = {ACCOUNT_HERE: "ana@example.com", ADDRESS: "192.0.2.7"}
@@ -357,17 +357,17 @@ def test_other_accounts_and_other_addresses_are_counted_apart(guard):
 
 
 def test_two_services_count_together_in_redis(links):
-    one, two = (FailedAttempts(lambda: links.link(SPACE)) for _ in range(2))
+    one, two = (FailedAttempts(lambda: links.connection(SPACE)) for _ in range(2))
     assert [bool((one, two)[number % 2].attempt(WHO).blocked_by) for number in range(6)] == [False] * 5 + [True]
 
 
 def test_who_waits_at_redis_is_not_charged_in_the_process(links):
-    one, two = (FailedAttempts(lambda: links.link(SPACE)) for _ in range(2))
+    one, two = (FailedAttempts(lambda: links.connection(SPACE)) for _ in range(2))
     for _ in range(5):
         one.attempt(WHO)
     for _ in range(10):
         assert two.attempt(WHO).blocked_by == {ACCOUNT_HERE}
-    with links.link(SPACE) as link:
+    with links.connection(SPACE) as link:
         link.clear()
     assert two.attempt(WHO).fields()["RateLimit"] == '"account-here";r=4;t=300, "address";r=19;t=60'
 
@@ -379,7 +379,7 @@ def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links
     def reach():
         if not state["up"]:
             raise CacheDown
-        with links.link(SPACE) as link:
+        with links.connection(SPACE) as link:
             yield link
 
     guard = FailedAttempts(reach)
@@ -397,7 +397,7 @@ def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links
 
 
 def test_redis_is_told_neither_emails_nor_addresses(links, client):
-    guard = FailedAttempts(lambda: links.link(SPACE))
+    guard = FailedAttempts(lambda: links.connection(SPACE))
     guard.attempt({**WHO, REGISTER: "2001:db8::/64"})
     keys = client.keys(f"petstore:{SPACE}:*")
     assert len(keys) == 3

@@ -55,7 +55,7 @@ def lane(make, with_settings):
 
 
 def waiting(server):
-    return len(server._hashing.queue)
+    return len(server._hashing_lane.queue)
 
 
 def test_who_sends_many_logins_at_once_waits_behind_himself_alone(lane):

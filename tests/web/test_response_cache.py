@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from petstore.cache.document import Fresh
+from petstore.cache.document import Validity
 from petstore.cache.local import LocalCache
 from petstore.cache.shared_generations import SharedGenerations
 from petstore.domain import logins
@@ -185,8 +185,8 @@ def test_a_login_that_a_worker_ends_without_redis_has_ended_everywhere_when_it_a
     boss = make.user("admin@example.com", role="admin")
     with as_user(two[0], ana) as there, as_user(two[1], boss) as admin:
         assert there.get("/me").status == 200
-        monkeypatch.setattr(two[1][0].cache, "up", False)
-        monkeypatch.setattr(two[1][0].cache, "_try_again", lambda: None)
+        monkeypatch.setattr(two[1][0].cache._breaker, "closed", False)
+        monkeypatch.setattr(two[1][0].cache._breaker, "probe", lambda: None)
         assert admin.request("PATCH", f"/admin/users/{ana.id}", {"active": False}).status == 200
         assert there.get("/me").status == 401
 
@@ -203,7 +203,7 @@ def test_while_redis_takes_its_time_to_connect_others_are_served(two, make, ana,
             time.sleep(1)
             raise redis.ConnectionError("no way")
 
-        for one in [*two[0][0].cache._links._idle]:
+        for one in [*two[0][0].cache._pool._idle]:
             one.disconnect()
         monkeypatch.setattr(redis.Connection, "connect", connect)
         monkeypatch.setattr(redis.UnixDomainSocketConnection, "connect", connect)
@@ -220,7 +220,7 @@ def test_an_answer_of_redis_that_makes_no_sense_leaves_nobody_waiting(two, make,
     make.product()
     with as_user(two[0], ana) as client:
         warm(client, "/products?id=1", two[0])
-        monkeypatch.setattr("petstore.server.waitress_fast_path.by_prefix", lambda *_: 1 / 0)
+        monkeypatch.setattr("petstore.server.waitress_fast_path.decode_generations", lambda *_: 1 / 0)
         assert [client.get("/products?id=1").status for _ in range(3)] == [200] * 3
 
 
@@ -295,14 +295,14 @@ def test_hits_count_for_the_general_limit_and_are_logged(with_settings, make, tm
 
 
 def test_a_memory_throws_away_the_oldest_when_it_is_full():
-    memory = LocalCache(most_bytes=100)
-    fresh = Fresh("p", "g", 60)
+    memory = LocalCache(max_bytes=100)
+    validity = Validity("p", "g", 60)
     for number in range(6):
-        memory.keep(number, f"value {number}", fresh, 25)
+        memory.keep(number, f"value {number}", validity, 25)
     assert [number for number in range(6) if memory.get(number)] == [2, 3, 4, 5]
-    memory.keep(5, "again", fresh, 25)  # in place of the old one
+    memory.keep(5, "again", validity, 25)  # in place of the old one
     assert [number for number in range(6) if memory.get(number)] == [2, 3, 4, 5]
-    memory.keep("short", "value", replace(fresh, seconds=0.05), 1)
+    memory.keep("short", "value", replace(validity, seconds=0.05), 1)
     assert memory.get("short") is not None
     time.sleep(0.06)
     assert memory.get("short") is None
@@ -310,21 +310,21 @@ def test_a_memory_throws_away_the_oldest_when_it_is_full():
 
 def test_generations_are_shared_by_the_processes_of_a_machine(tmp_path):
     one, other = SharedGenerations(tmp_path / "generations"), SharedGenerations(tmp_path / "generations")
-    before = {prefix: one.now(prefix) for prefix in ("a", "b")}
+    before = {prefix: one.current(prefix) for prefix in ("a", "b")}
     other.renew(["a"])
-    assert one.now("a") == other.now("a") != before["a"]
-    assert one.now("b") == before["b"]
+    assert one.current("a") == other.current("a") != before["a"]
+    assert one.current("b") == before["b"]
     other.renew_all()
-    assert one.now("b") != before["b"]
+    assert one.current("b") != before["b"]
     assert (tmp_path / "generations").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_for_generations_is_made_of_random_numbers_and_kept_as_it_is(tmp_path):
     prefixes = [str(number) for number in range(9)]
     one = SharedGenerations(tmp_path / "generations")
-    before = [one.now(prefix) for prefix in prefixes]
+    before = [one.current(prefix) for prefix in prefixes]
     assert len({"0", *before}) == 10
-    assert [SharedGenerations(tmp_path / "generations").now(prefix) for prefix in prefixes] == before
+    assert [SharedGenerations(tmp_path / "generations").current(prefix) for prefix in prefixes] == before
 
 
 def test_a_file_that_is_a_link_is_not_used_for_generations(tmp_path):
