@@ -2,7 +2,7 @@
 
 from petstore.db.connection import Connection, Error, connect
 from petstore.db.pool import REQUEST_SECONDS, Database, server_options
-from petstore.db.run import execute, many, one, one_or_none, rows, run_later, scalar
+from petstore.db.run import enqueue, execute, many, one, one_or_none, rows, scalar
 
 __all__ = [
     "REQUEST_SECONDS",
@@ -10,12 +10,12 @@ __all__ = [
     "Database",
     "Error",
     "connect",
+    "enqueue",
     "execute",
     "many",
     "one",
     "one_or_none",
     "rows",
-    "run_later",
     "scalar",
     "server_options",
 ]

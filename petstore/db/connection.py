@@ -1,4 +1,8 @@
-"""A connection to PostgreSQL: every wait on it ends, and a query goes there and back in one round trip, BEGIN with it."""
+"""A connection to PostgreSQL with a deadline for every wait, prepared query files and pipelining.
+
+Commands can be queued. They are sent with the next query in one round trip (a pipeline, PostgreSQL manual, 34.5): BEGIN and the
+audit's first query cost no round trip of their own.
+"""
 
 from __future__ import annotations
 
@@ -18,120 +22,117 @@ from psycopg.types.numeric import Int8Dumper
 
 from petstore.db.queries import Query
 
-# What psycopg prepares by itself it forgets at a ROLLBACK, and all else with it (DEALLOCATE ALL).
-CONNECTING: dict[str, Any] = {"autocommit": True, "connect_timeout": 2, "prepare_threshold": None}
-FROZEN_SECONDS = 2.7  # above the server's own statement_timeout: who passes this does not answer any more
+# prepare_threshold: psycopg prepares nothing itself. At a ROLLBACK it would forget that, and ours with it (DEALLOCATE ALL).
+CONNECT_OPTIONS: dict[str, Any] = {"autocommit": True, "connect_timeout": 2, "prepare_threshold": None}
+REPLY_SECONDS = 2.7  # above statement_timeout: a server that is silent for longer is frozen or cut off
 
 
 class _Command(NamedTuple):
-    """Something to send. prepares: the query that it makes ready for all later calls."""
+    """A command to send. prepares: the name of the query that it prepares."""
 
     send: Callable[[], None]
     prepares: str = ""
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection whose every wait ends at its deadline (psycopg alone would wait for a frozen server for ever), and on which a
-    query file is prepared once.
+    """A psycopg connection with a deadline: psycopg alone would wait for a frozen server for ever.
 
-    Query files do not go by psycopg's cursors, which take longer for a short query than PostgreSQL itself; all else may.
+    Query files run by `run` and `count`: prepared once per connection, and without psycopg's cursors, which take longer for a
+    short query than PostgreSQL itself. Everything else may use cursors.
     """
 
-    deadline = math.inf  # time.monotonic()
+    deadline = math.inf  # time.monotonic() at which every wait ends
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.query_files: set[str] = set()  # that are prepared
-        self.unsent: list[_Command] = []  # what goes out with the next query
+        self.prepared_queries: set[str] = set()  # names of query files
+        self.queued: list[_Command] = []  # sent with the next query
 
     def begin(self, command: str) -> None:
-        """Begin a transaction: in one round trip with the first query in it, and not at all if there is none."""
-        self.unsent.append(_Command(partial(self.pgconn.send_query_params, command.encode(), None)))
+        """Queue a BEGIN: it is sent with the first query of the transaction, and not at all if there is none."""
+        self.queued.append(_Command(partial(self.pgconn.send_query_params, command.encode(), None)))
 
-    def later(self, query: Query, parameters: Mapping[str, Any]) -> None:
-        """Run a query of whose result only an error counts, in one round trip with the next one."""
+    def queue(self, query: Query, parameters: Mapping[str, Any]) -> None:
+        """Queue a query: it is sent with the next one. Its result is dropped, its error is raised then."""
         name, formats = query.name.encode(), [PyFormat.TEXT] * len(query.names)
         values = Transformer(self).dump_sequence([parameters[each] for each in query.names], formats)
-        if query.name not in self.query_files and all(query.name != command.prepares for command in self.unsent):
-            self.unsent.append(_Command(partial(self.pgconn.send_prepare, name, query.numbered().encode()), query.name))
-        self.unsent.append(_Command(partial(self.pgconn.send_query_prepared, name, values)))
+        if query.name not in self.prepared_queries and all(query.name != command.prepares for command in self.queued):
+            self.queued.append(_Command(partial(self.pgconn.send_prepare, name, query.numbered().encode()), query.name))
+        self.queued.append(_Command(partial(self.pgconn.send_query_prepared, name, values)))
 
     def run(self, query: Query, parameters: Mapping[str, Any], make: Callable[[list[str], Sequence[Any]], Any]) -> list[Any]:
-        """Run a query, after what waits; `make` of the names of its columns, and of the values of each row."""
-        self.later(query, parameters)
-        result = self._exchange()[-1]
+        """Run a query after those queued; a list of what `make(column names, values)` gives for each row."""
+        self.queue(query, parameters)
+        result = self._send_queued()[-1]
         names = [(result.fname(number) or b"").decode() for number in range(result.nfields)]
         rows = Transformer(self)
         rows.set_pgresult(result)
         return rows.load_rows(0, result.ntuples, partial(make, names))
 
     def count(self, query: Query, parameters: Mapping[str, Any]) -> int:
-        """Run a query, after what waits; how many rows it touched."""
-        self.later(query, parameters)
-        return self._exchange()[-1].command_tuples or 0
+        """Run a query after those queued; how many rows it touched."""
+        self.queue(query, parameters)
+        return self._send_queued()[-1].command_tuples or 0
 
     def flush(self) -> None:
-        """Send what waits, if its transaction has begun."""
-        if self.unsent and self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
-            self._exchange()
+        """Send what is queued. If that begins with BEGIN, nothing is sent: the transaction would be empty."""
+        if self.queued and self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+            self._send_queued()
 
     def end(self, command: str) -> str | None:
-        """COMMIT or ROLLBACK, without what waits; its tag (PostgreSQL manual, 54.7), or None before BEGIN was sent."""
-        self.unsent.clear()
+        """COMMIT or ROLLBACK; drops what is queued. Its command tag (PostgreSQL manual, 54.7), None if BEGIN was not sent yet."""
+        self.queued.clear()
         return None if self.pgconn.transaction_status == pq.TransactionStatus.IDLE else self.command(command)
 
     def command(self, text: str) -> str:
-        """Run what takes no parameters, in a message of its own; the tag of its last statement.
-
-        Not by a cursor, which would cost more than COMMIT itself.
-        """
+        """Run statements without parameters; the command tag of the last one. A cursor would cost more than COMMIT itself."""
         self.pgconn.send_query(text.encode())
         results = self.wait(execute(self.pgconn))
         _raise_error(results)
         return (results[-1].command_status or b"").decode()
 
-    def cursor(self, *arguments: Any, **options: Any) -> Any:  # which also psycopg's own execute() asks for
-        if self.unsent:
-            self._exchange()
+    def cursor(self, *arguments: Any, **options: Any) -> Any:  # psycopg's execute() calls this, too
+        if self.queued:
+            self._send_queued()
         return super().cursor(*arguments, **options)
 
-    def transaction(self, *arguments: Any, **options: Any) -> Any:  # a savepoint, if what waits begins one
-        if self.unsent:
-            self._exchange()
+    def transaction(self, *arguments: Any, **options: Any) -> Any:  # becomes a savepoint if a BEGIN was queued
+        if self.queued:
+            self._send_queued()
         return super().transaction(*arguments, **options)
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
         if self.deadline < math.inf:
-            options["timeout"] = max(0.0, min(self.deadline - time.monotonic(), FROZEN_SECONDS))
+            options["timeout"] = max(0.0, min(self.deadline - time.monotonic(), REPLY_SECONDS))
         try:
             return super().wait(gen, *arguments, **options)
         except psycopg.errors._WaitTimeout:
-            self.pgconn.finish()  # an answer may still be on its way
+            self.pgconn.finish()  # a reply may still arrive, and would be taken for that to the next query
             raise psycopg.OperationalError("the server does not answer") from None
 
-    def _exchange(self) -> list[pq.abc.PGresult]:
-        """Send what waits, in a pipeline (PostgreSQL manual, 34.5), and give the result of each; raise the first error."""
-        commands, self.unsent = self.unsent, []
+    def _send_queued(self) -> list[pq.abc.PGresult]:
+        """Send the queue in a pipeline; the result of each command. Raises the first error."""
+        commands, self.queued = self.queued, []
         self.pgconn.enter_pipeline_mode()
         try:
             for command in commands:
                 command.send()
             self.pgconn.pipeline_sync()
-            results = self.wait(_answers(self.pgconn))
+            results = self.wait(_pipeline_results(self.pgconn))
             if self.pgconn.status == pq.ConnStatus.OK:
                 self.pgconn.exit_pipeline_mode()
         except BaseException:
-            self.pgconn.finish()  # which answers are still to come is not known
+            self.pgconn.finish()  # unread replies may still arrive
             raise
-        for command, result in zip(commands, results, strict=False):  # of a connection that broke there are fewer results
+        for command, result in zip(commands, results, strict=False):  # fewer results if the connection broke
             if command.prepares and result.status == pq.ExecStatus.COMMAND_OK:
-                self.query_files.add(command.prepares)
+                self.prepared_queries.add(command.prepares)
         _raise_error(results)
         return list(results)
 
 
-def _answers(pgconn: pq.abc.PGconn) -> Any:
-    """For Connection.wait: the results of a pipeline, as far as they come."""
+def _pipeline_results(pgconn: pq.abc.PGconn) -> Any:
+    """A generator for Connection.wait. Gives the results of a pipeline, fewer if an error ended the connection."""
     yield from send(pgconn)
     results: list[pq.abc.PGresult] = []
     while True:
@@ -139,7 +140,8 @@ def _answers(pgconn: pq.abc.PGconn) -> Any:
             found = yield from fetch_many(pgconn)
             if not found:
                 raise psycopg.OperationalError("the connection is lost")
-        except psycopg.OperationalError:  # it may have said before why it ended
+        except psycopg.OperationalError:
+            # The server may have said why before it ended the connection: that error tells more.
             if any(result.status == pq.ExecStatus.FATAL_ERROR for result in results):
                 return results
             raise
@@ -156,29 +158,29 @@ def _raise_error(results: Sequence[pq.abc.PGresult]) -> None:
 
 
 class _Bigint(Int8Dumper):
-    """Every int goes out as bigint: psycopg's choice by size would prepare a statement once per size."""
+    """Sends every int as bigint. psycopg chooses by size, and PostgreSQL would prepare a query once for each."""
 
 
 def configure(conn: psycopg.Connection[Any]) -> None:
-    """What every connection needs that is to run our queries."""
+    """Configure a new connection to run our queries."""
     conn.adapters.register_dumper(int, _Bigint)
 
 
 def is_open(conn: Connection) -> bool:
-    """Whether the server has not closed a connection while it lay in the pool (after a restart, say). Costs no round trip."""
+    """Whether the server has not closed a pooled connection meanwhile (by a restart, say). Costs no round trip."""
     readable = select.poll()
     readable.register(conn.fileno(), select.POLLIN)
-    if readable.poll(0):  # an idle connection has nothing to say: this is a notice, or the end
+    if readable.poll(0):  # nothing was asked: this is a notice, or the connection is closed
         with suppress(psycopg.OperationalError):
             conn.execute("")
     return not conn.closed
 
 
 def connect(url: str, **options: Any) -> Connection:
-    """One connection of its own, in autocommit mode, for tools; without the deadlines of the service."""
-    conn = Connection.connect(url, **CONNECTING, **options)
+    """A single connection outside the pool, for tools: in autocommit mode, without deadlines."""
+    conn = Connection.connect(url, **CONNECT_OPTIONS, **options)
     configure(conn)
     return conn
 
 
-Error = psycopg.Error  # for tools that say what went wrong
+Error = psycopg.Error  # for modules that may not import psycopg

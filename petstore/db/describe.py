@@ -1,4 +1,4 @@
-"""Asks PostgreSQL what a query takes and gives, and whether petstore_report may run it, without running it."""
+"""Ask PostgreSQL about a query without running it: its parameters and columns, and whether petstore_report may run it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from petstore.db.queries import Query
 
 @dataclass(frozen=True)
 class Description:
-    """What PostgreSQL says of a statement without running it: types by their SQL names, columns with theirs."""
+    """The SQL types of a query's parameters and columns, by name."""
 
     parameters: Mapping[str, str]
     columns: Mapping[str, str]
 
 
 def describe(conn: Connection, query: Query) -> Description:
-    """Prepare a query and describe it (PostgreSQL manual, 55.2.3); raise WrongQuery if it does not fit the schema."""
+    """Prepare and describe a query (PostgreSQL manual, 55.2.3). WrongQuery if it does not fit the schema."""
     pgconn = conn.pgconn
     pgconn.send_prepare(b"", query.numbered().encode())
     (prepared,) = conn.wait(execute(pgconn))
@@ -31,7 +31,7 @@ def describe(conn: Connection, query: Query) -> Description:
     for result in (prepared, described):
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
             error = psycopg.errors.error_from_result(result)
-            if not (error.sqlstate or "").startswith("42"):  # not the query's fault: a lock, a time-out, a lost connection
+            if not (error.sqlstate or "").startswith("42"):  # a lock, a time-out, a lost connection: not the query's fault
                 raise error
             raise WrongQuery(f"{query.name}.sql does not fit the database: {error.diag.message_primary}")
     return Description(
@@ -41,12 +41,12 @@ def describe(conn: Connection, query: Query) -> Description:
 
 
 def as_reporter(conn: Connection) -> None:
-    """Have no more rights than petstore_report, until the transaction ends."""
+    """Drop all rights but those of petstore_report, until the transaction ends."""
     conn.execute("SET LOCAL ROLE petstore_report")
 
 
 def check_rights(conn: Connection, report: Query) -> None:
-    """Raise WrongQuery unless petstore_report may run it: preparing does not ask for rights, explaining does."""
+    """Raise WrongQuery unless petstore_report may run this report. EXPLAIN checks rights, which preparing does not."""
     try:
         with conn.transaction(force_rollback=True):
             as_reporter(conn)

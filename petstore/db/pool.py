@@ -1,4 +1,4 @@
-"""The database: a pool, explicit transactions begun anew until COMMIT is sent, and ways to run a query file."""
+"""The database: a connection pool, transactions, and retries until COMMIT is sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from petstore.db.connection import CONNECTING, Connection, configure, is_open
+from petstore.db.connection import CONNECT_OPTIONS, Connection, configure, is_open
 from petstore.db.errors import (
     CAUSES,
     NO_CONNECTION,
@@ -25,31 +25,31 @@ from petstore.db.errors import (
 )
 
 T = TypeVar("T")
-# Each under the one before: a request; a statement (here, and 2.5 s in the server); a lock; the wait for a free connection.
+# Deadlines, each shorter than the one before: request 3 s; statement 2.5 s and lock 2 s (_OPTIONS); pool wait 1 s.
 REQUEST_SECONDS = 3.0
 POOL_SECONDS = 1.0
 RETRIES = 3
-_PAUSE_SECONDS = 0.03
+_MAX_PAUSE_SECONDS = 0.03  # before a retry
 _OPTIONS = "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC"
 logger = logging.getLogger(__name__)
 
 
 def server_options(url: str) -> str:
-    """The server's own deadlines for a connection; what the URL itself says comes last, and so it counts."""
+    """The server's own deadlines for a connection; the URL's own options come last, so they win."""
     return f"{_OPTIONS} {conninfo_to_dict(url).get('options', '')}"
 
 
 class Database:
-    """A pool of connections to one database that is known to be the right one.
+    """A pool of connections to one database, which is verified before its first use.
 
-    `verify(conn, whole)` gives the database's identity, which all workers on it share and no other database has, or raises
-    WrongDatabase. The whole check, of every query, is made with the first connection; before it nothing else is run.
+    verify(conn, whole): gives the database's identity, the same for all workers and different for every other database, or raises
+    WrongDatabase. whole: every query is checked, too; that is done once, with the first connection.
     """
 
     def __init__(self, url: str, *, pool_size: int, verify: Callable[[Connection, bool], str]) -> None:
         self._verify = verify
         self._verified = False
-        self.identity: str | None = None  # stays what it was while the database is not fit: a write under way still has a cache
+        self.identity: str | None = None  # kept if a later check fails: a write in progress still invalidates its cache entries
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
             connection_class=Connection,
@@ -57,10 +57,10 @@ class Database:
             max_size=pool_size,
             open=False,
             timeout=POOL_SECONDS,
-            # Give up quickly and begin anew at the next request: the back-off would grow to minutes while the database is up.
+            # The pool gives up quickly, and the next request connects: a back-off would grow to minutes, with the database up.
             reconnect_timeout=1,
             kwargs={
-                **CONNECTING,
+                **CONNECT_OPTIONS,
                 "application_name": "petstore",
                 "options": server_options(url),
             },
@@ -68,39 +68,39 @@ class Database:
         )
 
     def open(self) -> None:
-        """Begin to connect, in the background: a database that is down does not stop the start."""
+        """Connect in the background. A database that is down does not keep the service from starting."""
         self._pool.open()
 
     def close(self) -> None:
         self._pool.close()
 
     def read(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
-        """What `work` gives, on a connection in autocommit mode; run again on another one when the first breaks.
+        """Call `work(conn)` in autocommit mode and return its result. Retried on another connection if the first one breaks.
 
-        deadline: time.monotonic() by which all of it must end; REQUEST_SECONDS from now. psycopg's errors leave it as problems.
+        deadline: time.monotonic(), by default REQUEST_SECONDS from now. Errors of psycopg become those of petstore.errors.
         """
-        return self._attempts(work, deadline or time.monotonic() + REQUEST_SECONDS)
+        return self._with_retries(work, deadline or time.monotonic() + REQUEST_SECONDS)
 
     def snapshot(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
-        """As `read`, with all of it as it was at one moment (REPEATABLE READ): for what takes several queries."""
+        """As `read`, in one snapshot of the database (REPEATABLE READ): for work that runs several queries."""
 
-        def transact(conn: Connection) -> T:
+        def in_snapshot(conn: Connection) -> T:
             conn.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 return work(conn)
             finally:
                 conn.end("ROLLBACK")  # there is nothing to commit
 
-        return self.read(transact, deadline)
+        return self.read(in_snapshot, deadline)
 
     def transact(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
-        """What `work` gives, in one transaction (READ COMMITTED): committed at its end, rolled back if it raises.
+        """Call `work(conn)` in a transaction (READ COMMITTED) and return its result: COMMIT at its end, ROLLBACK if it raises.
 
-        Until COMMIT is sent, a broken connection, a dead-lock or a serialization failure begins it anew, at most RETRIES times:
-        `work` does nothing but SQL. After COMMIT was sent nothing is repeated: OutcomeUnknown when its answer did not come.
+        Until COMMIT is sent, it is retried after a broken connection, a deadlock or a serialization failure (RETRIES times).
+        So `work` does nothing but SQL. Nothing is retried after COMMIT was sent: OutcomeUnknown if no reply came.
         """
 
-        def transact(conn: Connection) -> T:
+        def in_transaction(conn: Connection) -> T:
             conn.begin("BEGIN ISOLATION LEVEL READ COMMITTED")
             try:
                 result = work(conn)
@@ -112,20 +112,20 @@ class Database:
             _commit(conn)
             return result
 
-        return self._attempts(transact, deadline or time.monotonic() + REQUEST_SECONDS)
+        return self._with_retries(in_transaction, deadline or time.monotonic() + REQUEST_SECONDS)
 
     def check(self) -> None:
-        """Ask the database again what it is; raise WrongDatabase, or the problem that keeps it from answering."""
-        with translated_errors(wrong_database=False), self._borrowed(time.monotonic() + REQUEST_SECONDS) as conn:
-            self._check(conn)
+        """Verify the database again. Raises WrongDatabase, or Unavailable if it does not answer."""
+        with translated_errors(wrong_database=False), self._connection(time.monotonic() + REQUEST_SECONDS) as conn:
+            self._verify_identity(conn)
 
-    def _attempts(self, work: Callable[[Connection], T], deadline: float) -> T:
+    def _with_retries(self, work: Callable[[Connection], T], deadline: float) -> T:
         with translated_errors():
             for attempt in range(RETRIES + 1):
                 try:
-                    with self._borrowed(deadline) as conn:
+                    with self._connection(deadline) as conn:
                         if not self._verified:
-                            self._check(conn)
+                            self._verify_identity(conn)
                         return work(conn)
                 except NO_CONNECTION:
                     raise
@@ -133,28 +133,28 @@ class Database:
                     last = attempt == RETRIES or time.monotonic() >= deadline
                     if last or not cause_of(error).retried:
                         raise
-                    logger.info("begins anew after: %s", error)
-                    time.sleep(random.uniform(0, _PAUSE_SECONDS))  # so that two who locked each other out do not meet again
+                    logger.info("transaction is retried after: %s", error)
+                    time.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # so that two transactions do not deadlock again
             raise AssertionError("the last attempt returns or raises")
 
     @contextmanager
-    def _borrowed(self, deadline: float) -> Iterator[Connection]:
-        # Not by the pool's own `check=`: it sleeps between one dead connection and the next, while the database is up.
+    def _connection(self, deadline: float) -> Iterator[Connection]:
+        # Not with the pool's own `check=`: it sleeps between one dead connection and the next, although the database is up.
         wait_until = min(deadline, time.monotonic() + POOL_SECONDS)
         while True:
             if (seconds := wait_until - time.monotonic()) <= 0:
-                raise PoolTimeout("the time for this request is over")
+                raise PoolTimeout("no connection was free before the deadline of the request")
             conn = self._pool.getconn(seconds)
             conn.deadline = deadline
             if is_open(conn):
                 break
-            self._pool.putconn(conn)  # which replaces it
+            self._pool.putconn(conn)  # the pool replaces a closed one
         try:
             yield conn
         finally:
             self._pool.putconn(conn)
 
-    def _check(self, conn: Connection) -> None:
+    def _verify_identity(self, conn: Connection) -> None:
         try:
             self.identity = self._verify(conn, not self._verified)
             self._verified = True
@@ -168,8 +168,8 @@ def _commit(conn: Connection) -> None:
         tag = conn.end("COMMIT")
     except psycopg.Error as error:
         if conn.closed:
-            logger.warning("COMMIT was sent, and no answer came: %s", error)
+            logger.warning("COMMIT was sent but not answered, its outcome is unknown: %s", error)
             raise problem(CAUSES["no answer to COMMIT"]) from error
-        raise refusal(error) from error  # not as psycopg's, which may be begun anew
+        raise refusal(error) from error  # not as psycopg.Error, which would be retried
     if tag not in ("COMMIT", None):
-        raise LookupError("an error inside the transaction was swallowed: it is rolled back")
+        raise LookupError("the transaction was rolled back: `work` caught an error of the database")

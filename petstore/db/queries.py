@@ -1,6 +1,6 @@
-"""Loads the SQL files: sql/queries, named `<resource>/<verb>_<noun>`; sql/reports and sql/tools, named by folder and file.
+"""Loads the SQL files of sql/queries, sql/reports and sql/tools. A query's name is `<folder>/<file>`: products/get_product.
 
-Each begins with a header, which is its contract: a sentence, its parameters, its locks, the line that runs it in psql.
+Each file begins with a header, which is its contract: a sentence, the parameters, the locks, the command that runs it in psql.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import MappingProxyType
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-# What a :'name' may not be found in, and :'name' itself (psql's quoted variable).
+# :'name' (psql's quoted variable), or something in which it means nothing: a comment, a string, a quoted name, a dollar quote.
 _TOKEN = re.compile(
     r"""
       :'(?P<name>[a-z_][a-z0-9_]*)'
@@ -27,17 +27,17 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# `--   product_id  bigint  the product`, in a header.
+# In a header: `--   product_id  bigint  the product`.
 _PARAMETER = re.compile(r"^--   (?P<name>[a-z_][a-z0-9_]*) +(?P<type>[a-z]+(?:\[\])?)  +(?P<meaning>\S.*)$", re.MULTILINE)
 
 
 class QueryFileError(Exception):
-    """A file of sql/ is missing or cannot be used; the text says which, and why."""
+    """A file of sql/ is missing or cannot be used. The text says which, and why."""
 
 
 @cache
 def sql_folder() -> Path:
-    """The folder sql/: in a checkout beside the package, in a wheel inside it."""
+    """The folder sql/: beside the package in a checkout, inside it when installed from a wheel."""
     for folder in (_PACKAGE / "sql", _PACKAGE.parent / "sql"):
         if (folder / "schema.sql").is_file():
             return folder
@@ -46,7 +46,7 @@ def sql_folder() -> Path:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter as the header of its file tells it. type: as PostgreSQL spells it; nullable: an empty value means NULL."""
+    """A parameter, as declared in the header of its file. type: PostgreSQL's name; nullable: an empty value means NULL."""
 
     name: str
     type: str
@@ -58,8 +58,10 @@ class Parameter:
 class Query:
     """One SQL file.
 
-    name: `products/get_product`; path: the file; sentence: what it does; parameters: by name, in order of the header; sql: what
-    psycopg runs, with `%(name)s` in the place of `:'name'`; names: the parameters' names in order of appearance.
+    sentence: what it does, the first line of the header
+    parameters: as declared in the header, in its order
+    sql: the statement for psycopg, with `%(name)s` instead of `:'name'`
+    names: the parameters that the statement uses, in order of appearance
     """
 
     name: str
@@ -70,19 +72,19 @@ class Query:
     names: tuple[str, ...]
 
     def numbered(self) -> str:
-        """The statement with `$1`, `$2`, ... for its parameters, as the wire protocol wants it."""
+        """The statement with `$1`, `$2`, ... instead of `%(name)s`, as the wire protocol needs it."""
         numbers = {name: f"${number}" for number, name in enumerate(self.names, 1)}
         return re.sub(r"%\((\w+)\)s|%%", lambda match: numbers[match[1]] if match[1] else "%", self.sql)
 
 
 def parse_query(name: str, text: str, path: Path = Path()) -> Query:
-    """Turn the text of a file, which psql runs as it is, into what psycopg runs. Comments are left out, but for the name.
+    """Turn a file that psql runs into a Query that psycopg runs. ValueError if it is not one statement.
 
-    ValueError: it is not one statement.
+    Comments are dropped. The name is added as one: PostgreSQL's log and its statistics views show it.
     """
     names: dict[str, None] = {}
     parts, end, code = [], 0, ""
-    for token in _TOKEN.finditer(text + "\n--"):  # which ends the last part
+    for token in _TOKEN.finditer(text + "\n--"):  # a last token, so that the text before it is not lost
         between, end = text[end : token.start()], token.end()
         code += between
         parts.append(between.replace("%", "%%"))
@@ -101,7 +103,7 @@ def parse_query(name: str, text: str, path: Path = Path()) -> Query:
         path=path,
         sentence=text.partition("\n")[0].removeprefix("-- "),
         parameters=_parameters(text),
-        # PostgreSQL's log and its statistics views show the name. pg_stat_statements 18 drops a leading comment.
+        # Not at the very beginning: pg_stat_statements 18 drops a leading comment.
         sql=f"{words[0]} /* {name} */ {words[1]}",
         names=tuple(names),
     )
@@ -114,7 +116,7 @@ def _parameters(text: str) -> Mapping[str, Parameter]:
 
 
 def load_files(pattern: str, folder: Path | None = None) -> Mapping[str, Query]:
-    """Every query whose file matches, by its name. QueryFileError names a file that cannot be read."""
+    """The queries whose files match, by name. QueryFileError if one cannot be used."""
     found = {}
     for path in sorted((folder or sql_folder()).glob(pattern)):
         name = f"{path.parent.name}/{path.stem}"
@@ -127,17 +129,17 @@ def load_files(pattern: str, folder: Path | None = None) -> Mapping[str, Query]:
 
 @cache
 def load_queries() -> Mapping[str, Query]:
-    """The files of sql/queries, by name: what the service runs."""
+    """The queries that the service runs (sql/queries), by name."""
     return load_files("queries/*/*.sql")
 
 
 @cache
 def load_reports() -> Mapping[str, Query]:
-    """The files of sql/reports, by name."""
+    """The reports (sql/reports), by name."""
     return load_files("reports/*.sql")
 
 
 @cache
 def load_tools() -> Mapping[str, Query]:
-    """The files of sql/tools, by name: what a DBA asks of the server, not of the shop."""
+    """The DBA's tools (sql/tools), by name: they ask about the server, not about the shop."""
     return load_files("tools/*.sql")

@@ -1,4 +1,4 @@
-"""Runs a query file by its name; the shape of its result is in the verb."""
+"""Run a query file by its name. The function says what comes back: `one` row, `many`, a `scalar`, nothing (`execute`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = TypeVar("Row")
 
 
 def one(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Row:
-    """The row of a query that always has one, as a dataclass."""
+    """The only row of a query, as a dataclass. LookupError if there is none."""
     found = one_or_none(conn, name, row, **parameters)
     if found is None:
         raise LookupError(f"{name} gave no row")
@@ -19,30 +19,30 @@ def one(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Ro
 
 
 def one_or_none(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Row | None:
-    """The only row of a query as a dataclass, or None."""
+    """The only row of a query, as a dataclass; None if there is none."""
     return next(iter(many(conn, name, row, **parameters)), None)
 
 
 def many(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> list[Row]:
-    """Every row of a query as dataclasses."""
+    """Every row of a query, as dataclasses."""
     return conn.run(load_queries()[name], parameters, lambda names, values: row(**dict(zip(names, values, strict=True))))
 
 
 def scalar(conn: Connection, name: str, /, **parameters: Any) -> Any:
-    """The first column of a query's only row, or None."""
+    """The first column of a query's only row; None if there is no row."""
     return next(iter(conn.run(load_queries()[name], parameters, lambda _, values: values[0])), None)
 
 
 def rows(conn: Connection, query: Query, /, **parameters: Any) -> list[dict[str, Any]]:
-    """Every row of any query, each by column."""
+    """Every row of a Query (one that is not in sql/queries), as dicts by column."""
     return conn.run(query, parameters, lambda names, values: dict(zip(names, values, strict=True)))
 
 
 def execute(conn: Connection, name: str, /, **parameters: Any) -> int:
-    """Run a query for what it does; the number of rows it touched."""
+    """Run a query that returns nothing; the number of rows it touched."""
     return conn.count(load_queries()[name], parameters)
 
 
-def run_later(conn: Connection, name: str, /, **parameters: Any) -> None:
-    """Run a query in one round trip with the next one; only whether it fails is known then."""
-    conn.later(load_queries()[name], parameters)
+def enqueue(conn: Connection, name: str, /, **parameters: Any) -> None:
+    """Queue a query: it is sent in one round trip with the next one. Its error is raised then, its result is dropped."""
+    conn.queue(load_queries()[name], parameters)

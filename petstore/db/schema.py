@@ -1,4 +1,4 @@
-"""What a database is, to this version: whether it has the schema, what it says of each query, and how the schema is made."""
+"""The database schema: its version, whether it is there, and how it is created."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import psycopg
 from petstore.db.connection import Connection, connect
 from petstore.db.queries import sql_folder
 
-SCHEMA_VERSION = 5  # what sql/schema.sql writes into schema_version
+SCHEMA_VERSION = 5  # as in sql/schema.sql, table schema_version
 
 
 def schema_exists(conn: Connection) -> bool:
-    """Whether the connection's role may use the schema and find out what is in it."""
+    """Whether the schema is there, and the connection's role may read its version."""
     try:
         row = conn.execute(_MAY_READ).fetchone()
-    except psycopg.errors.InsufficientPrivilege:  # not even the schema
+    except psycopg.errors.InsufficientPrivilege:  # on the schema itself
         return False
     return row is not None and row[0] is True
 
@@ -26,9 +26,9 @@ _MAY_READ = """
 
 
 def create_schema(url: str, *, currency: str, minor_digits: int) -> bool:
-    """Make roles and schema where there are none yet; False if the schema was there. `url`: owner or superuser."""
+    """Create roles and schema; False if the schema was there already. url: of the database's owner or a superuser."""
     with connect(url) as conn:
-        conn.execute("SELECT pg_advisory_lock(hashtext('petstore schema'))")  # of two who start at once, one makes it
+        conn.execute("SELECT pg_advisory_lock(hashtext('petstore schema'))")  # if two start at once, one creates it
         if conn.execute("SELECT to_regnamespace('m2_be_project')").fetchone() != (None,):
             return False
         may_create_roles = "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from petstore.db import Connection, execute, many, run_later
+from petstore.db import Connection, enqueue, execute, many
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class OwnEntry(Entry):
 
 def begin_request(conn: Connection, *, actor_id: int | None, address: str | None) -> None:
     """Tell the audit log who makes the request, and from where. It is sent in one round trip with the next query."""
-    run_later(conn, "audit/begin_request", actor_id=actor_id, address=address)
+    enqueue(conn, "audit/begin_request", actor_id=actor_id, address=address)
 
 
 def list_entries(conn: Connection, *, since: datetime | None, until: datetime | None, before: int, limit: int) -> list[Entry]:

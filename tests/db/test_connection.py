@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from petstore import db, errors
-from petstore.db import run_later
+from petstore.db import enqueue
 from petstore.db.queries import parse_query
 from petstore.repository import audit, idempotency, system, users
 from tests.conftest import eventually
@@ -102,7 +102,7 @@ def test_what_waits_last_is_done_when_it_is_flushed_and_not_at_all_when_not(alon
     for command, settled in (("ROLLBACK", ""), ("COMMIT", "yes")):
         alone.begin(BEGIN)
         system.get_shop(alone)
-        alone.later(settle, {})
+        alone.queue(settle, {})
         if command == "COMMIT":
             alone.flush()
         assert alone.end(command) == command
@@ -128,13 +128,13 @@ def test_a_write_sees_an_error_in_what_waits_last(service, make):
 
 def test_a_write_whose_beginning_fails_leaves_nothing_on_the_connection(service):
     def work(conn):
-        run_later(conn, "audit/begin_request", actor_id=1, address="a\0b")
+        enqueue(conn, "audit/begin_request", actor_id=1, address="a\0b")
         raise AssertionError("it has not begun")
 
     for _ in range(5):  # more than there are connections
         with pytest.raises(errors.Problem):
             service[0].db.transact(work)
-        seen = service[0].db.read(lambda conn: ([*conn.unsent], system.get_shop(conn).currency, conn.pgconn.transaction_status))
+        seen = service[0].db.read(lambda conn: ([*conn.queued], system.get_shop(conn).currency, conn.pgconn.transaction_status))
         assert seen == ([], "USD", psycopg.pq.TransactionStatus.IDLE)
 
 
@@ -159,7 +159,7 @@ def test_a_value_that_cannot_be_sent_leaves_nothing_behind(alone):
     system.get_shop(alone)
     with pytest.raises(psycopg.DataError):
         users.get_credentials(alone, email="a\0b")
-    assert alone.unsent == []
+    assert alone.queued == []
     assert alone.end("ROLLBACK") == "ROLLBACK"
 
 
@@ -188,6 +188,6 @@ def test_rows_that_a_query_touched_are_counted(alone):
 
 
 def test_a_tools_connection_waits_for_as_long_as_it_takes(cluster, database, monkeypatch):
-    monkeypatch.setattr("petstore.db.connection.FROZEN_SECONDS", 0.05)
+    monkeypatch.setattr("petstore.db.connection.REPLY_SECONDS", 0.05)
     with db.connect(cluster.url("petstore_app", database)) as conn:
         conn.execute("SELECT pg_sleep(0.2)")
