@@ -29,7 +29,7 @@ class _FairQueue:
         del self._clients[client]
         request = waiting.popleft()
         if waiting:
-            self._clients[client] = waiting  # at the end
+            self._clients[client] = waiting  # behind the other clients
         return request
 
     def __len__(self) -> int:

@@ -1,4 +1,8 @@
-"""The server: waitress with bounds on connections, sizes and waiting, and with graceful shutdown."""
+"""The server: waitress with bounds on connections, sizes and waiting, and with graceful shutdown.
+
+One I/O thread (`Server.run`) polls all sockets and parses requests. Each request goes one of three ways (`_add_task`): the fast
+path answers it in the I/O thread, the hashing lane takes those that hash passwords, worker threads take all others.
+"""
 
 from __future__ import annotations
 
@@ -77,6 +81,7 @@ class Server:
         self._retiring = True
 
     def run(self) -> None:
+        """Serve, in this thread as the I/O thread, until stopped and drained."""
         self._io_thread = threading.get_ident()
         while not self._stopping and not self._retiring:
             self._iterate()
@@ -107,7 +112,7 @@ class Server:
             self._server.trigger.pull_trigger()
 
     def _add_task(self, channel: Channel) -> None:
-        # Backpressure: without it, a thread would wait for a client that pipelines requests and does not read the answers.
+        # Backpressure. Without it, a thread would wait for a client that pipelines requests and does not read the answers.
         if channel.total_outbufs_len >= OUTPUT_HIGH_WATER:
             channel.paused = True
         elif channel.requests[0].path in self._hashing_paths and channel.requests[0].command == "POST":

@@ -53,7 +53,7 @@ class FastPath:
         if self._response_cache is None or self._check is None or environ is None:
             return False
         if self._response_cache.cache.shared is not None:
-            return is_cacheable(environ) and self._is_ready(self._response_cache, channel, environ)
+            return is_cacheable(environ) and self._add_if_current(self._response_cache, channel, environ)
         entries = self._response_cache.lookup(environ).entries
         if entries:
             self._check.add(channel, [entry.prefix for entry in entries])
@@ -75,11 +75,11 @@ class FastPath:
         environ = channel.next_environ()
         if self._response_cache and environ is not None and generations is not None:
             set_generations(environ, generations)
-            if self._is_ready(self._response_cache, channel, environ):
+            if self._add_if_current(self._response_cache, channel, environ):
                 return
         self._to_thread(channel)
 
-    def _is_ready(self, response_cache: ResponseCache, channel: Channel, environ: dict[str, Any]) -> bool:
+    def _add_if_current(self, response_cache: ResponseCache, channel: Channel, environ: dict[str, Any]) -> bool:
         if response_cache.find(environ) is None:
             return False
         self._ready.append(channel)

@@ -46,7 +46,7 @@ CAUSED = {
     "no JSON": (causing.no_json, 400, "malformed-json"),
 }
 
-# A way to cause each row that is begun anew, just once.
+# A way to cause each row that is retried, just once.
 PASSING = {
     "08": causing.raised("08006"),
     "25P03": causing.raised("25P03"),
@@ -85,7 +85,7 @@ def test_a_cause_has_the_answer_of_its_row(scene, row):
 
 
 @pytest.mark.parametrize("row", PASSING)
-def test_what_is_begun_anew_is_done_once_when_the_cause_has_passed(scene, row, caplog):
+def test_what_is_retried_is_done_once_when_the_cause_has_passed(scene, row, caplog):
     caplog.set_level("INFO", "petstore.db.pool")
     answer = PASSING[row](scene, 1)
     assert answer.status == 201
@@ -103,7 +103,7 @@ def test_the_third_retry_is_the_last_one_and_may_succeed(scene, row):
 
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01", "57P01", "08006"])
-def test_what_fails_in_commit_is_not_begun_anew(scene, sqlstate):
+def test_what_fails_in_commit_is_not_retried(scene, sqlstate):
     at_commit = causing.raised(sqlstate, when="AFTER INSERT DEFERRABLE INITIALLY DEFERRED", at="ROW")
     answer = at_commit(scene, causing.ALWAYS)
     assert (answer.status, answer["Retry-After"], answer.json()["type"]) == (503, "1", "/problems/unavailable")
