@@ -54,11 +54,6 @@ CAUSES: Mapping[str, Cause] = {
 }
 
 
-def _cause_of_refusal(sqlstate: str | None, constraint: str | None) -> Cause:
-    names = (constraint or "", sqlstate or "", (sqlstate or "")[:2])
-    return next((CAUSES[name] for name in names if name in CAUSES), Cause(errors.InternalError))
-
-
 def problem(cause: Cause) -> errors.Problem:
     """The error that a client gets."""
     return (cause.answer or errors.InternalError)()
@@ -79,7 +74,9 @@ def cause_of(error: psycopg.Error) -> Cause:
     """The row of CAUSES for an error of psycopg."""
     if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
         return CAUSES["connection lost"]
-    return _cause_of_refusal(error.sqlstate, error.diag.constraint_name)
+    sqlstate = error.sqlstate or ""
+    keys = (error.diag.constraint_name or "", sqlstate, sqlstate[:2])
+    return next((CAUSES[key] for key in keys if key in CAUSES), Cause(errors.InternalError))
 
 
 def refusal(error: psycopg.Error) -> Problem:

@@ -133,7 +133,7 @@ class Database:
                     last = attempt == RETRIES or time.monotonic() >= deadline
                     if last or not cause_of(error).retried:
                         raise
-                    logger.info("transaction is retried after: %s", error)
+                    logger.info("database work is retried after: %s", error)
                     time.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # so that two transactions do not deadlock again
             raise AssertionError("the last attempt returns or raises")
 

@@ -1,14 +1,16 @@
 import os
+import re
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
 
-from petstore.cache import circuit_breaker, redis_connection
+from petstore.cache import circuit_breaker, redis_connection, redis_scripts
 from petstore.cache.decorator import cached
 from petstore.cache.document import Document, document
 from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
@@ -313,3 +315,13 @@ def test_without_redis_nothing_is_remembered(make_cache):
     assert not cache._missed
     assert not cache._lost_marks
     cache.close()
+
+
+def test_every_script_is_used_and_says_what_it_takes():
+    module = Path(redis_connection.__file__)
+    scripts = {path.stem: path.read_text("utf-8") for path in (module.parent / "lua").iterdir()}
+    assert set(re.findall(r'_script\("(\w+)"', module.read_text("utf-8"))) == set(scripts)
+    for name, text in scripts.items():
+        assert re.match(r"-- [A-Z].*\.\n--\n-- KEYS    \S.*\n-- ARGV    \S", text), name
+        assert ("return " in text) == ("-- Result  " in text), name
+        assert not re.search(rb"^--", redis_scripts.load_script(name), re.MULTILINE), name

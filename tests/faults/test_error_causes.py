@@ -91,7 +91,7 @@ def test_what_is_retried_is_done_once_when_the_cause_has_passed(scene, row, capl
     assert answer.status == 201
     assert scene.bought() == (1, 9)
     assert [record.message.split(":")[0] for record in caplog.records if record.name == "petstore.db.pool"] == [
-        "transaction is retried after"
+        "database work is retried after"
     ]
 
 
