@@ -73,7 +73,11 @@ def clock(client, monkeypatch):
 @pytest.fixture(params=["redis", "process"])
 def store(request, links, clock):
     """One of the two."""
-    return failed_attempts._RedisStore(lambda: links.connection(SPACE)) if request.param == "redis" else failed_attempts._LocalStore()
+    return (
+        failed_attempts._RedisStore(lambda: links.connection(SPACE))
+        if request.param == "redis"
+        else failed_attempts._LocalStore()
+    )
 
 
 def charge(store, key="k", policy=NEVER_LEAKS):
