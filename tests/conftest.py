@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from petstore import db
-from petstore.app import create_app
 from petstore.auth import key_rotation
 from petstore.db import schema
-from petstore.db.queries import sql_folder
 from petstore.embedded import Postgres, Redis
 from petstore.server.setup import setup
 from petstore.server.waitress import Server
-from petstore.services import Services, open_services
+from petstore.services import Services
 from petstore.settings import Settings
+from tests import after_all, side_by_side
 from tests.client import Client
+from tests.databases import FAST, Cluster, external_cluster, open_folder
 from tests.factories import Factory
 from tests.logs import collector
+from tests.services import running
+from tests.side_by_side import WORKER
+from tests.tables import CLEAN
 
 # Run under nohup(1), the services that tests start would be deaf to SIGHUP as well.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -43,9 +42,11 @@ setup()  # this process serves
 serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What was logged and answered is looked at when all has been."""
-    items.sort(key=lambda item: item.path.name in ("test_logs.py", "test_seen.py"))
+def pytest_configure(config: pytest.Config) -> None:
+    if url := os.environ.get("PETSTORE_TEST_DATABASE_URL"):
+        external_cluster(url)  # or it refuses, before anything is done
+    for plugin in (side_by_side, after_all):
+        config.pluginmanager.register(plugin)
 
 
 def pytest_runtest_setup() -> None:
@@ -57,77 +58,12 @@ def pytest_runtest_teardown() -> None:
     collector.read()
 
 
-# A throwaway database need not survive a power cut.
-# Its log names who has connected: the service, which calls itself petstore, or a test.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "log_line_prefix=%m [%p] <%a> ")
-NUMBERED = (
-    "users",
-    "sessions",
-    "audit_log",
-    "products",
-    "invoices",
-    "invoice_details",
-    "invoice_events",
-    "credit_notes",
-    "stock_movements",
-)
-TABLES = (*NUMBERED, "number_series", "credit_note_lines", "idempotency_keys", "refresh_tokens", "audit_addresses")
-# An empty shop, whatever was in it: what TRUNCATE would do, in a tenth of its time. Waits for whoever still writes.
-CLEAN = "; ".join(
-    [
-        "BEGIN",
-        f"LOCK TABLE {', '.join(TABLES)} IN ACCESS EXCLUSIVE MODE",
-        "SET LOCAL session_replication_role = replica",  # no triggers and no foreign keys for the moment
-        *(f"DELETE FROM {table}" for table in TABLES),
-        *(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), 1, false)" for table in NUMBERED),
-        "COMMIT",
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A PostgreSQL server on which tests may make databases. url(role, database): as postgres, petstore_owner, ..."""
-
-    url: Callable[[str, str], str]
-    name: str
-
-    @contextmanager
-    def database(self, name: str, template: str = "template1") -> Iterator[str]:
-        """A database for the block; its name."""
-        full = f"{self.name}_{name}"
-        with db.connect(self.url("postgres", self.name)) as conn:
-            conn.execute(f'DROP DATABASE IF EXISTS "{full}" WITH (FORCE)')
-            conn.execute(f'CREATE DATABASE "{full}" TEMPLATE "{template}"')
-            if template != "template1":
-                with db.connect(self.url("postgres", full)) as made:  # rights and settings of a database are not copied with it
-                    made.execute((sql_folder() / "roles.sql").read_bytes())
-            try:
-                yield full
-            finally:
-                conn.execute(f'DROP DATABASE "{full}" WITH (FORCE)')
-
-
-def _external(url: str) -> Cluster:
-    parts = urlsplit(url)
-    name = parts.path.lstrip("/")
-    if "_test" not in name:
-        pytest.exit(f"PETSTORE_TEST_DATABASE_URL names {name!r}: tests run only on a database with _test in its name", 2)
-
-    def as_role(role: str, database: str) -> str:
-        # One login, a superuser's, which takes on the role: so no role of the server needs a password from us.
-        options = "" if role == "postgres" else f"options={quote(f'-c role={role}')}"
-        return parts._replace(path=f"/{database}", query="&".join(filter(None, (parts.query, options)))).geturl()
-
-    return Cluster(as_role, name)
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The server: PETSTORE_TEST_DATABASE_URL, or one of our own."""
     url = os.environ.get("PETSTORE_TEST_DATABASE_URL")
     if url:
-        yield _external(url)
+        yield external_cluster(url)
         return
     with open_folder() as folder:
         server = Postgres(folder, options=FAST)
@@ -139,20 +75,12 @@ def cluster() -> Iterator[Cluster]:
             server.stop()
 
 
-@contextmanager
-def open_folder() -> Iterator[Path]:
-    """A temporary folder that others may enter too: a server that root starts runs as somebody else, and pytest's are closed."""
-    with tempfile.TemporaryDirectory(prefix="petstore-test-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis of our own, or PETSTORE_TEST_REDIS_URL."""
     url = os.environ.get("PETSTORE_TEST_REDIS_URL")
     if url:
-        yield url
+        yield f"{url}?db={WORKER[2:]}" if WORKER else url
         return
     server = Redis(tmp_path_factory.mktemp("redis"))
     try:
@@ -173,19 +101,12 @@ def own_redis(tmp_path: Path) -> Iterator[Redis]:
     server.stop()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="session")
 def template(cluster: Cluster) -> Iterator[str]:
     """An empty shop in US dollars, to copy."""
     with cluster.database("template") as name:
-        schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
+        with cluster.changing_roles():
+            schema.create_schema(cluster.url("postgres", name), currency="USD", minor_digits=2)
         yield name
 
 
@@ -216,19 +137,6 @@ def settings(cluster: Cluster, database: str, redis_url: str, keys: Path) -> Set
         threads=8,  # one process does what several would
         pool_size=8,
     )
-
-
-@contextmanager
-def running(settings: Settings) -> Iterator[tuple[Services, Server]]:
-    """The service in a thread of its own, on a free port, for the block."""
-    with ExitStack() as stack:
-        services = stack.enter_context(open_services(settings))
-        server = Server(create_app(services), settings)
-        thread = threading.Thread(target=server.run, name="server")
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(server.stop)
-        yield services, server
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import pytest
 
 from petstore.emails import email_fault
 from tests.client import Client
-from tests.conftest import running
 from tests.factories import PASSWORD
+from tests.services import running
 
 FAR = "a." * 92 + "example.com"  # 195 characters of domain
 

@@ -1,36 +1,14 @@
-"""Nothing secret is in any log, after all that the other tests have done: these tests run last."""
+"""That a secret in a log would be seen: tests/after_all.py looks through every log when all the tests have run."""
 
 import logging
-import re
 import subprocess
 import sys
 
 import pytest
 
-from tests.logs import collector, secrets_in
+from tests.logs import collector, secrets_in, without_what_is_written_on_purpose
 
 TOKEN = "q3wYv1s0e8bXk2mZr7Tn4uLc9fHd6jPa5gKtVxNoIiE"
-
-
-def without_what_is_written_on_purpose(name, text):
-    """What remains of a log without what tests do in SQL, and without what `serve` shows to who starts it."""
-    text = text.replace("\n\t", " ")  # PostgreSQL's lines that go on
-    if name.endswith("postgres.log"):
-        # Tests that write wrong rows into users themselves. The service names itself in its connections, and is in no such line.
-        theirs = r"^\S+ \S+ UTC \[\d+\] <(psql|\[unknown\])?> (DETAIL|STATEMENT): .*"
-        text = re.sub(theirs, lambda line: line[0].replace("$argon2id$", ""), text, flags=re.M)
-    # To paste: a login with an account that was made up for it, and nobody has.
-    text = text.replace('-H "Authorization: Bearer $(curl -s ', "")
-    return re.sub(r"(?<=: the admin's password, shown this once: )\S+$", "", text, flags=re.M)
-
-
-@pytest.mark.slow
-def test_nothing_secret_is_in_any_log():
-    found = {}
-    for name, text in collector.texts():
-        if lines := secrets_in(without_what_is_written_on_purpose(name, text), collector.given):
-            found.setdefault(name, []).extend(lines)
-    assert not found, "\n".join(f"{name}: {line[:300]}" for name, lines in found.items() for line in lines[:20])
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,10 @@ from petstore.auth.signing_keys import KEY_FILE, NEXT_FILE, KeyFault, Keyring, l
 from petstore.auth.tokens import Caller, Tokens
 from petstore.cli import keys as key_commands
 from petstore.errors import Unauthorized
-from tests.cli.test_seeding import environment, petstore
 from tests.client import Client
-from tests.conftest import eventually
+from tests.commands import environment, petstore
 from tests.factories import PASSWORD
+from tests.waiting import eventually
 
 slow = pytest.mark.slow
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

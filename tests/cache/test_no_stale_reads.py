@@ -14,9 +14,9 @@ from petstore.cache.decorator import cached
 from petstore.cache.document import document
 from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
 from tests.cache import writes
-from tests.conftest import eventually
 from tests.faults.race import KEYS, WRITERS, run_process
 from tests.faults.saving_redis import SavingRedis
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from petstore.cache.document import Document, document
 from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
 from petstore.cache.redis_connection import CacheDown
 from tests.cache import writes
-from tests.conftest import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture

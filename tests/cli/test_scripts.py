@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from petstore import db, embedded
 from petstore.auth import signing_keys
 from petstore.settings import Settings
-from tests.cli.test_seeding import environment, of, petstore, run
 from tests.client import Client
+from tests.commands import environment, of, petstore, run
 from tests.processes import workers
 
 ROOT = Path(__file__).parents[2]

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from decimal import Decimal
-from unittest import mock
 
 import pytest
 
 from petstore import db
-from petstore.__main__ import main
 from petstore.cli import first_start, seeding
 from petstore.db import schema
 from petstore.db.queries import sql_folder
-from petstore.settings import Settings, variable
+from petstore.settings import Settings
 from tests.client import Client
-from tests.conftest import running
+from tests.commands import environment, of, petstore, run
+from tests.services import running
 
 ANIMALS = {
     "dogs": "dog|puppy",
@@ -35,43 +29,6 @@ ANIMALS = {
     "small animals": "rabbit|hamster|guinea|rat|gerbil|chinchilla|hay",
     "reptiles": "reptile|gecko|snake|terrarium|tortoise|bearded dragon",
 }
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """Ours without what is set for the service."""
-    return {name: text for name, text in os.environ.items() if not name.startswith("PETSTORE_")} | changes
-
-
-def petstore(*arguments: str, text: str = "", **environ: str) -> subprocess.CompletedProcess:
-    """A petstore command, with standard input and environment of its own. Not for commands that start programs."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    level = logging.getLogger("petstore").level
-    with (
-        mock.patch.dict(os.environ, environment(**environ), clear=True),
-        mock.patch("sys.stdin", io.StringIO(text)),
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
-        try:
-            main(list(arguments))
-        except SystemExit as end:
-            status = end.code
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    logging.getLogger("petstore").setLevel(level)
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
-
-
-def of(settings: Settings) -> dict[str, str]:
-    """The environment that gives these settings."""
-    names = ("database_url", "owner_url", "report_url", "redis_url", "currency", "keys")
-    return {variable(name): str(getattr(settings, name)) for name in names if getattr(settings, name)}
-
-
-def run(settings: Settings, *arguments: str, text: str = "") -> subprocess.CompletedProcess:
-    """A petstore command on the database and Redis of these settings."""
-    return petstore(*arguments, text=text, **of(settings))
 
 
 @pytest.fixture

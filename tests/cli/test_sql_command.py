@@ -15,12 +15,12 @@ import pytest
 
 from petstore import db
 from petstore.cli import sql as sql_command
-from petstore.db import schema
 from petstore.db.queries import load_queries, load_reports, load_tools
-from petstore.embedded import Postgres
-from tests.cli.test_seeding import environment, of, petstore, run
 from tests.client import Client
-from tests.conftest import FAST, eventually, open_folder, running
+from tests.commands import environment, of, petstore, run
+from tests.databases import FAST, open_folder, own_postgres
+from tests.services import running
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 FILES = {**load_queries(), **load_reports(), **load_tools()}
@@ -262,16 +262,9 @@ def test_statements_of_the_service_have_their_names_in_statistics_and_activity(m
 
 @pytest.mark.slow
 def test_statements_of_the_service_have_their_names_in_the_log_of_postgresql(settings):
-    with open_folder() as folder:
-        server = Postgres(folder, options=(*FAST, "log_min_duration_statement=0"))
-        try:
-            server.start()
-            server.create_database()
-            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
-            changed = replace(settings, database_url=server.url("petstore_app"))
-            with running(changed) as (_, service), Client(service.address) as client:
-                assert client.get("/products").status == 200
-            logged = (folder / "postgres.log").read_text()
-        finally:
-            server.stop()
+    with open_folder() as folder, own_postgres(folder, *FAST, "log_min_duration_statement=0") as server:
+        changed = replace(settings, database_url=server.url("petstore_app"))
+        with running(changed) as (_, service), Client(service.address) as client:
+            assert client.get("/products").status == 200
+        logged = (folder / "postgres.log").read_text()
     assert re.search(r"duration: .*SELECT /\* products/list_products \*/", logged)

@@ -20,11 +20,11 @@ from petstore.limits import hashing
 from petstore.server.limits import listen
 from petstore.server.waitress import Server
 from petstore.settings import Settings
-from tests.cli.test_seeding import environment, of, petstore
 from tests.client import Client
-from tests.conftest import eventually
+from tests.commands import environment, of, petstore
 from tests.processes import end, is_alive, workers
 from tests.server.test_http_edge import answers, get, read_all
+from tests.waiting import eventually
 
 slow_test = pytest.mark.slow
 PETSTORE = (sys.executable, "-m", "petstore")

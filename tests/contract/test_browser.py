@@ -17,9 +17,9 @@ import pytest
 from petstore import errors
 from petstore.cli import seeding
 from petstore.domain import logins
-from tests.conftest import eventually
 from tests.factories import PASSWORD
 from tests.openapi_contract import DOCUMENT
+from tests.waiting import eventually
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [

@@ -9,7 +9,7 @@ from petstore import db, errors
 from petstore.db import enqueue
 from petstore.db.queries import parse_query
 from petstore.repository import audit, idempotency, system, users
-from tests.conftest import eventually
+from tests.waiting import eventually
 
 PREPARED = "SELECT name FROM pg_prepared_statements ORDER BY name"
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import psycopg
 
 from tests.client import Client
-from tests.conftest import eventually
 from tests.faults.links import proxied, with_options
+from tests.waiting import eventually
 
 ALWAYS = 99
 SECRET = "hunter2"  # in all that the server says of what was raised

@@ -13,31 +13,22 @@ import psycopg
 import pytest
 
 from petstore import db
-from petstore.db import schema
-from petstore.embedded import Postgres
 from petstore.repository.reports import run_report
 from tests.client import Client
-from tests.conftest import CLEAN, eventually, open_folder, running
+from tests.databases import DURABLE, open_folder, own_postgres
 from tests.factories import Factory
 from tests.faults.links import with_options
 from tests.proxy import Proxy
-
-# kill -9 of every process takes nothing from the page cache of the system: fsync may be off, synchronous_commit may not.
-DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=on", "max_connections=60")
+from tests.services import running
+from tests.tables import CLEAN
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="session")
 def postgres():
     """A server with an empty shop, for all tests that break what comes back."""
-    with open_folder() as folder:
-        server = Postgres(folder, options=DURABLE)
-        try:
-            server.start()
-            server.create_database()
-            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
-            yield server
-        finally:
-            server.stop()
+    with open_folder() as folder, own_postgres(folder, *DURABLE) as server:
+        yield server
 
 
 def socket_of(server):

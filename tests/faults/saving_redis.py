@@ -6,7 +6,7 @@ from contextlib import suppress
 import redis
 
 from petstore.embedded import find_redis
-from tests.conftest import eventually
+from tests.waiting import eventually
 
 
 class SavingRedis:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.conftest import eventually
+from tests.waiting import eventually
 
 
 def unavailable(answer):

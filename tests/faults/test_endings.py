@@ -14,11 +14,11 @@ import pytest
 
 from petstore.auth import tokens
 from petstore.auth.signing_keys import Keyring
-from tests.cli.test_seeding import environment
 from tests.client import Client
-from tests.conftest import eventually
+from tests.commands import environment
 from tests.faults.conftest import timed
 from tests.processes import end
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 BUYERS = 40

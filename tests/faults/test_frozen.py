@@ -7,8 +7,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from tests.conftest import eventually
 from tests.faults.conftest import timed, usual
+from tests.waiting import eventually
 
 IN_TIME = 3.7  # a request's deadline, and the noise of a machine
 

@@ -10,14 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from petstore.db import errors, schema
+from petstore.db import errors
 from petstore.db.describe import describe
 from petstore.db.pool import REQUEST_SECONDS
 from petstore.db.queries import load_queries
-from petstore.embedded import Postgres
 from petstore.errors import Unavailable
 from tests.client import Client
-from tests.conftest import FAST, eventually, open_folder
+from tests.databases import FAST, open_folder, own_postgres
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -83,7 +83,6 @@ def test_a_database_that_is_down_is_a_503_with_retry_after_and_live_all_the_same
 
 @pytest.mark.slow
 def test_a_database_that_comes_and_goes_is_used_as_soon_as_it_is_there(with_settings, tmp_path, folder):
-    postgres = Postgres(folder, options=FAST)
     address = tmp_path / "address"  # stays the same while the server's own socket folder is a new one at each start
 
     def start():
@@ -91,10 +90,7 @@ def test_a_database_that_comes_and_goes_is_used_as_soon_as_it_is_there(with_sett
         address.unlink(missing_ok=True)
         address.symlink_to(parse_qs(urlsplit(postgres.url("postgres")).query)["host"][0])
 
-    try:
-        start()
-        postgres.create_database()
-        schema.create_schema(postgres.url("postgres"), currency="USD", minor_digits=2)
+    with own_postgres(folder, *FAST) as postgres:
         postgres.stop()
         url = f"postgresql://petstore_app@/pet_ecommerce?host={address}"
         with with_settings(database_url=url) as (_, server), Client(server.address) as client:
@@ -107,8 +103,6 @@ def test_a_database_that_comes_and_goes_is_used_as_soon_as_it_is_there(with_sett
                 assert client.get("/products").status == 200
                 assert time.monotonic() - started < 2
                 postgres.stop()
-    finally:
-        postgres.stop()
 
 
 def test_connections_that_the_server_has_closed_cost_no_request_an_error(make, cluster, database, with_settings):

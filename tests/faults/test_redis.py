@@ -7,9 +7,9 @@ import pytest
 
 from petstore.cache import redis_connection
 from tests.client import Client
-from tests.conftest import eventually
 from tests.faults.conftest import timed
 from tests.proxy import Proxy
+from tests.waiting import eventually
 
 NOISE = 0.3  # seconds, of a busy machine
 

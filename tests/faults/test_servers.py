@@ -1,7 +1,6 @@
 """A PostgreSQL that is restarted, killed, read-only, full or used up, under load: right answers, and service again by itself."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -12,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from petstore import db
-from petstore.db import schema
-from petstore.embedded import Postgres
-from tests.conftest import eventually, open_folder
-from tests.faults.conftest import DURABLE, opened, socket_of, timed, usual
+from tests.databases import DURABLE, open_folder, own_postgres
+from tests.faults.conftest import opened, socket_of, timed, usual
+from tests.waiting import eventually
 
 
 class Load:
@@ -192,42 +190,35 @@ def small_disk(folder, size):
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk can only be mounted by root")
 def test_a_full_database_is_read_as_usual_and_written_again_when_there_is_room(settings, tmp_path):
     """Its WAL lies there too, in segments that are there already: with no room for a new one, PostgreSQL itself would end."""
-    with open_folder() as folder, small_disk(folder, "200m"):
-        server = Postgres(folder, options=(*DURABLE, "min_wal_size=64MB", "max_wal_size=64MB"))
+    options = (*DURABLE, "min_wal_size=64MB", "max_wal_size=64MB")
+    with open_folder() as folder, small_disk(folder, "200m"), own_postgres(folder, *options) as server:
         filler = folder / "filler"
-        try:
-            server.start()
-            server.create_database()
-            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
-            with opened(server, settings, tmp_path) as shop:
-                with filler.open("wb", buffering=0) as file, suppress(OSError):
-                    while True:
-                        file.write(bytes(4096))
-                os.truncate(filler, filler.stat().st_size - 100_000)  # enough for a few
-                boss, statuses = shop.client(shop.boss), []
-                for number in range(400):
-                    goods = {"name": "x" * 200, "price": 1, "stock": 10}
-                    answer = boss.post("/create_product", goods, headers={"Idempotency-Key": f"k{number}"})
-                    statuses.append(answer.status)
-                    if answer.status == 503:
-                        assert answer["Retry-After"] == "1"
-                        assert answer.json()["type"] == "/problems/unavailable"
-                        assert b"disk" not in answer.body
-                    if statuses.count(503) == 10:
-                        break
-                assert statuses.count(503) == 10
-                assert set(statuses) == {201, 503}
-                made = statuses.count(201)
-                assert shop.make.scalar("SELECT count(*) FROM products") == 2 + made
-                assert shop.make.scalar("SELECT count(*) FROM idempotency_keys") == made
-                for path in ("/products", "/products?id=2", "/invoices", "/me", "/readyz"):
-                    assert shop.client().get(path).status == 200
-                assert {shop.buy()[0].status for _ in range(5)} <= {201, 503}
-                filler.unlink()
-                usual(shop)
-                again = boss.post("/create_product", goods, headers={"Idempotency-Key": f"k{number}"})
-                assert again.status == 201
-                shop.bought()
-        finally:
-            server.stop()
-            shutil.rmtree(server.folder.resolve(), ignore_errors=True)
+        with opened(server, settings, tmp_path) as shop:
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            os.truncate(filler, filler.stat().st_size - 100_000)  # enough for a few
+            boss, statuses = shop.client(shop.boss), []
+            for number in range(400):
+                goods = {"name": "x" * 200, "price": 1, "stock": 10}
+                answer = boss.post("/create_product", goods, headers={"Idempotency-Key": f"k{number}"})
+                statuses.append(answer.status)
+                if answer.status == 503:
+                    assert answer["Retry-After"] == "1"
+                    assert answer.json()["type"] == "/problems/unavailable"
+                    assert b"disk" not in answer.body
+                if statuses.count(503) == 10:
+                    break
+            assert statuses.count(503) == 10
+            assert set(statuses) == {201, 503}
+            made = statuses.count(201)
+            assert shop.make.scalar("SELECT count(*) FROM products") == 2 + made
+            assert shop.make.scalar("SELECT count(*) FROM idempotency_keys") == made
+            for path in ("/products", "/products?id=2", "/invoices", "/me", "/readyz"):
+                assert shop.client().get(path).status == 200
+            assert {shop.buy()[0].status for _ in range(5)} <= {201, 503}
+            filler.unlink()
+            usual(shop)
+            again = boss.post("/create_product", goods, headers={"Idempotency-Key": f"k{number}"})
+            assert again.status == 201
+            shop.bought()

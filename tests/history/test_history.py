@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import open_folder
+from tests.databases import open_folder
 from tests.history.nemesis import FAULTS, SLOW_FAULTS, kill_postgres, lose_answers
 from tests.history.run import perform
 from tests.history.servers import Shop

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from tests.conftest import eventually
 from tests.proxy import Proxy
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 
 from petstore.settings import variable
 from tests.client import Client
-from tests.conftest import eventually
 from tests.factories import PASSWORD
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

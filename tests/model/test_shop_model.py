@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.client import Client
-from tests.conftest import TABLES, eventually
 from tests.factories import PASSWORD
 from tests.model.shop_model import NEXT, Model, cents, refusal, said, usd
+from tests.tables import TABLES
+from tests.waiting import eventually
 
 
 def maybe(**members):

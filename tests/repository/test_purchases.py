@@ -9,7 +9,7 @@ from petstore import db
 from petstore.repository import purchases
 from petstore.repository.reports import run_report
 from tests.client import Client
-from tests.conftest import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture

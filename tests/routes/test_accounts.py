@@ -11,9 +11,10 @@ import pytest
 from petstore.auth.passwords import hash_password
 from petstore.settings import networks
 from tests.client import Client
-from tests.conftest import eventually, running
 from tests.factories import PASSWORD
+from tests.services import running
 from tests.table_search import tables_with
+from tests.waiting import eventually
 
 NEW_PASSWORD = "a staple of another make"
 ANA, BOB = "Ana@example.com", "bob@example.com"

@@ -9,9 +9,9 @@ from petstore.db.queries import load_reports
 from petstore.routes import system
 from petstore.settings import networks
 from tests.client import Client
-from tests.conftest import running
 from tests.factories import PASSWORD
 from tests.routes.test_roles import ROUTES, VALID, scene  # noqa: F401  scene is a fixture
+from tests.services import running
 
 SHOP, LOCAL = "https://shop.example.com", "http://localhost:3000"
 # Alike, and others.

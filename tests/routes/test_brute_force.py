@@ -19,9 +19,10 @@ from petstore.limits import failed_attempts
 from petstore.limits.failed_attempts import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
 from petstore.settings import networks
 from tests.client import Client
-from tests.conftest import eventually, running
 from tests.factories import PASSWORD
 from tests.proxy import Proxy
+from tests.services import running
+from tests.waiting import eventually
 
 slow = pytest.mark.slow
 ANA, BOB = "ana@example.com", "bob@example.com"

@@ -10,8 +10,8 @@ import pytest
 
 from petstore.app import create_router
 from petstore.web.parameters import schemas_of
-from tests.conftest import TABLES
 from tests.factories import PASSWORD
+from tests.tables import TABLES
 
 ROUTES = [(route.method, route.rule, dict(route.config)) for route in create_router(None).routes]
 WITH_BODY = [(method, rule, facts["body"]) for method, rule, facts in ROUTES if facts.get("body")]

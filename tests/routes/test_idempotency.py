@@ -5,7 +5,7 @@ import json
 import pytest
 
 from petstore.app import create_router
-from tests.conftest import TABLES
+from tests.tables import TABLES
 
 FACTS = {f"{route.method} {route.rule}": dict(route.config) for route in create_router(None).routes}
 WITH_KEY = sorted(name for name, facts in FACTS.items() if facts.get("idempotent"))

@@ -13,7 +13,7 @@ import pytest
 from petstore.db.queries import load_reports, sql_folder
 from tests import openapi_contract as contract
 from tests.client import Client
-from tests.conftest import eventually
+from tests.waiting import eventually
 
 NAMES = sorted(name.removeprefix("reports/") for name in load_reports())
 

@@ -10,8 +10,8 @@ import pytest
 from petstore.app import create_router
 from petstore.db.queries import load_reports
 from petstore.web.validation import SCHEMAS
-from tests.conftest import TABLES
 from tests.factories import PASSWORD
+from tests.tables import TABLES
 
 NEW_PASSWORD = "a staple of another make"
 ROUTES = [(route.method, route.rule, dict(route.config)) for route in create_router(None).routes]

@@ -11,9 +11,10 @@ from petstore.auth.passwords import hash_password
 from petstore.auth.tokens import Caller
 from petstore.repository import sessions
 from tests.client import Client
-from tests.conftest import eventually, running
 from tests.factories import PASSWORD
+from tests.services import running
 from tests.table_search import tables_with
+from tests.waiting import eventually
 
 ANA, BOB = "Ana@example.com", "bob@example.com"
 NEW_PASSWORD = "a staple of another make"

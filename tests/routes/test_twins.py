@@ -7,8 +7,8 @@ import pytest
 
 from petstore import db
 from petstore.repository import idempotency
-from tests.conftest import eventually
 from tests.routes.test_idempotency import BUY, CREATE, CREDIT, MODIFY, WITH_KEY, Shop, is_replay
+from tests.waiting import eventually
 
 
 @pytest.fixture

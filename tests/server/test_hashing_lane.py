@@ -10,8 +10,8 @@ import pytest
 from petstore.limits import hashing
 from petstore.settings import networks
 from tests.client import Client
-from tests.conftest import eventually
 from tests.factories import PASSWORD
+from tests.waiting import eventually
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any
 
 from petstore import db
 from petstore.db.queries import Query
-from tests.conftest import TABLES, Cluster
+from tests.databases import Cluster
 from tests.sql.psql_lines import statement, values
+from tests.tables import TABLES
 
 BIG, SMALL = 1_000_000, 10_000  # products, and invoices
 BUSY = 2  # an account

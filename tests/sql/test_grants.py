@@ -7,8 +7,8 @@ import pytest
 
 from petstore.db import schema
 from petstore.db.queries import load_queries, load_reports
-from tests.conftest import NUMBERED
 from tests.sql.psql_lines import statement, values
+from tests.tables import NUMBERED
 
 PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
 HASH = "\\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # in the psql lines

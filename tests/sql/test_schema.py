@@ -11,7 +11,7 @@ from petstore import db
 from petstore.db import schema
 from petstore.db.queries import sql_folder
 from petstore.repository.reports import run_report
-from tests.conftest import eventually
+from tests.waiting import eventually
 
 SCHEMA = (sql_folder() / "schema.sql").read_bytes()
 ROLES = (sql_folder() / "roles.sql").read_bytes()

@@ -14,8 +14,9 @@ from petstore.cache.shared_generations import SharedGenerations
 from petstore.domain import logins
 from tests.cache import writes
 from tests.client import Client
-from tests.conftest import eventually, running
 from tests.factories import PASSWORD
+from tests.services import running
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module", params=["machines", "machine"])
