@@ -196,6 +196,12 @@ def test_modules_and_functions_stay_small():
                 assert node.end_lineno - node.lineno < 30, f"{name}.{node.name}"
 
 
+def test_files_of_tests_stay_small():
+    for path in (ROOT / "tests").rglob("*.py"):
+        count = path.read_text("utf-8").count("\n")
+        assert count <= 500, f"{path} has {count} lines"
+
+
 def test_every_public_function_and_class_says_what_it_is():
     for name, path in MODULES.items():
         tree = ast.parse(path.read_text("utf-8"))

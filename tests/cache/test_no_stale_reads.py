@@ -15,13 +15,13 @@ from petstore.cache.document import document
 from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
 from tests.cache import writes
 from tests.faults.race import KEYS, WRITERS, run_process
-from tests.faults.saving_redis import SavingRedis
+from tests.snapshot_redis import SnapshotRedis
 from tests.waiting import eventually
 
 
 @pytest.fixture
 def server(tmp_path):
-    one = SavingRedis(tmp_path)
+    one = SnapshotRedis(tmp_path)
     try:
         one.start()
         yield one

@@ -244,6 +244,7 @@ def test_migrate_tells_another_schema_version_and_does_not_call_it_done(make, cl
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_million_products_are_loaded_in_less_than_a_minute(make, settings):
     started = time.monotonic()
     done = run(settings, "seed", "--products", "1_000_000")

@@ -23,10 +23,9 @@ from petstore.settings import Settings
 from tests.client import Client
 from tests.commands import environment, of, petstore
 from tests.processes import end, is_alive, workers
-from tests.server.test_http_edge import answers, get, read_all
+from tests.raw_http import answers, get, read_all
 from tests.waiting import eventually
 
-slow_test = pytest.mark.slow
 PETSTORE = (sys.executable, "-m", "petstore")
 # `petstore` with something in petstore.cli.supervisor changed.
 CHANGED = (
@@ -147,7 +146,7 @@ def test_the_command_of_a_worker_is_not_shown_to_people():
     assert "worker" not in shown
 
 
-@slow_test
+@pytest.mark.slow
 def test_there_is_a_worker_for_each_core_or_as_many_as_are_asked_for(serve, monkeypatch):
     monkeypatch.setitem(os.environ, "PETSTORE_WORKERS", "3")  # which environment() leaves out
     assert len(serve().workers) == hashing.CORES
@@ -161,7 +160,7 @@ def test_there_is_a_worker_for_each_core_or_as_many_as_are_asked_for(serve, monk
 # ── what dies ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@slow_test
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_only_what_was_in_it_fails(serve, make):
     make.product()
     service = serve("--workers", "2")
@@ -179,7 +178,7 @@ def test_a_killed_worker_is_replaced_and_only_what_was_in_it_fails(serve, make):
     assert service.end(signal.SIGTERM) == 0
 
 
-@slow_test
+@pytest.mark.slow
 def test_when_the_parent_is_killed_its_workers_finish_what_they_do_and_end(serve, make, ana, settings, service):
     make.product()
     own = serve("--workers", "2")
@@ -210,7 +209,7 @@ def ask_to_buy(client):
     return lambda: client._connection.getresponse().status
 
 
-@slow_test
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_again_is_tried_less_and_less_often_until_it_can(serve, make, settings, tmp_path):
     make.product()
     keys = tmp_path / "keys"
@@ -234,7 +233,7 @@ def test_a_worker_that_cannot_start_again_is_tried_less_and_less_often_until_it_
     assert service.end(signal.SIGTERM) == 0
 
 
-@slow_test
+@pytest.mark.slow
 def test_a_service_of_which_no_worker_gets_ready_ends(serve):
     dying = CHANGED.format("COMMAND", "(sys.executable, '-c', 'import sys; sys.exit(\"its own words\")')")
     service = serve(command=(sys.executable, "-c", dying), wait=False)
@@ -243,7 +242,7 @@ def test_a_service_of_which_no_worker_gets_ready_ends(serve):
     assert "no worker gets ready (status 1)" in service.said
 
 
-@slow_test
+@pytest.mark.slow
 def test_a_worker_that_hangs_keeps_no_service_from_ending(serve):
     impatient = CHANGED.format("_STOP_SECONDS", "1")
     service = serve("--workers", "2", command=(sys.executable, "-c", impatient))
@@ -256,7 +255,7 @@ def test_a_worker_that_hangs_keeps_no_service_from_ending(serve):
 # ── the stop ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@slow_test
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["1", "2"])
 def test_ctrl_c_in_a_terminal_lets_what_runs_finish(serve, make, ana, service, count):
     make.product()
@@ -278,7 +277,7 @@ def test_ctrl_c_in_a_terminal_lets_what_runs_finish(serve, make, ana, service, c
     assert " died " not in own.said
 
 
-@slow_test
+@pytest.mark.slow
 def test_the_end_of_the_terminal_that_it_was_started_on_ends_a_service(serve):
     master, terminal = pty.openpty()
     begun = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -298,7 +297,7 @@ def test_the_end_of_the_terminal_that_it_was_started_on_ends_a_service(serve):
 # ── the reload ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@slow_test
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_reload_under_load_replaces_every_worker_and_fails_no_request(serve, make, count):
     make.product()
@@ -321,7 +320,7 @@ def test_a_reload_under_load_replaces_every_worker_and_fails_no_request(serve, m
     assert service.end(signal.SIGTERM) == 0
 
 
-@slow_test
+@pytest.mark.slow
 def test_a_reload_to_what_cannot_start_leaves_the_old_workers_serving(serve, make, settings, tmp_path):
     make.product()
     keys = tmp_path / "keys"
@@ -398,7 +397,7 @@ def test_a_server_that_retires_closes_a_connection_with_its_next_answer_and_leav
         assert not threads[0].is_alive()
 
 
-@slow_test
+@pytest.mark.slow
 def test_a_server_that_retires_does_not_wait_long_for_who_asks_nothing():
     with two_servers() as (address, servers, threads), socket.create_connection(address, timeout=20) as kept:
         asked_once(kept)

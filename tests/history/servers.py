@@ -15,18 +15,17 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import redis
-
 from petstore.auth import tokens
 from petstore.auth.key_rotation import generate_key
 from petstore.auth.signing_keys import Keyring
 from petstore.db import schema
-from petstore.embedded import Postgres, find_redis
+from petstore.embedded import Postgres
 from petstore.settings import Settings
 from tests.client import Client
 from tests.factories import Person
 from tests.processes import end, kill_tree
 from tests.proxy import Proxy
+from tests.snapshot_redis import SnapshotRedis
 
 ROOT = Path(__file__).parents[2]
 SERVE = ("petstore",)  # the module that is run, and its arguments before `serve`
@@ -155,43 +154,6 @@ class Service:
         with suppress(OSError), Client(self.address) as client:
             return client.get("/readyz").status == 200
         return False
-
-
-class SnapshotRedis:
-    """A Redis that saves when it is told to, and starts with what was saved."""
-
-    def __init__(self, folder: Path) -> None:
-        self._binary, self._folder = find_redis(), folder / "redis"
-        self._folder.mkdir()
-        self.socket = str(self._folder / "redis.sock")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [
-            self._binary, "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", self._folder,
-        ]  # fmt: skip
-        Path(self.socket).unlink(missing_ok=True)
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while not self.run("PING"):
-            assert time.monotonic() < deadline, "Redis does not start"
-            time.sleep(0.01)
-
-    def run(self, *command: str) -> object:
-        """The answer to a command; None when there is none."""
-        with redis.Redis(unix_socket_path=self.socket) as client, suppress(redis.RedisError):
-            return client.execute_command(*command)
-        return None
-
-    def signal(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
 
 
 def _free_port() -> int:

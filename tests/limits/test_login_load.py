@@ -18,7 +18,7 @@ from tests.client import Client
 from tests.factories import PASSWORD
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 LOGINS = 200
 # Sends every request at once, each on a connection that is open already: a process of its own, so that it takes no time of who

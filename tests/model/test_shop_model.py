@@ -251,6 +251,6 @@ QUICK = settings(BOTH, max_examples=12, stateful_step_count=25, derandomize=True
 LONG = settings(BOTH, max_examples=50, stateful_step_count=40)  # others each time
 
 
-@pytest.mark.parametrize("size", [pytest.param(QUICK, id="quick"), pytest.param(LONG, id="long", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [pytest.param(QUICK, id="quick"), pytest.param(LONG, id="long", marks=pytest.mark.deep)])
 def test_the_shop_and_its_model_say_the_same_whatever_is_asked(world, size):
     stateful.run_state_machine_as_test(lambda: Shop(world), settings=size)

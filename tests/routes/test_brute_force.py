@@ -13,85 +13,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
-import redis
 
 from petstore.limits import failed_attempts
 from petstore.limits.failed_attempts import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
-from petstore.settings import networks
 from tests.client import Client
 from tests.factories import PASSWORD
 from tests.proxy import Proxy
-from tests.services import running
+from tests.routes.street import ANA, BOB, HERE, WRONG, Clock, opened
 from tests.waiting import eventually
 
-slow = pytest.mark.slow
-ANA, BOB = "ana@example.com", "bob@example.com"
-WRONG = "not this one, alas"
-HERE = "192.0.2.7"
 BUSY = 503  # too many hashes at once, on a small machine with other things to do
 POLICIES = '"account";q=10;w=600, "account-here";q=5;w=1500, "address";q=20;w=1200'
 NEW_HERE = '"newcomers";q=20;w=1200, "account-here";q=5;w=1500, "address";q=20;w=1200'
 
 
-class Street:
-    """Everybody who comes to one service through a proxy that tells their addresses."""
-
-    def __init__(self, services, server) -> None:
-        self.services, self.server = services, server
-        self.client = Client(server.address)
-
-    def post(self, path, body, address=HERE, client=None, **headers):
-        return (client or self.client).post(path, body, headers={"X-Forwarded-For": address, **headers})
-
-    def login(self, email=ANA, password=PASSWORD, address=HERE, **how):
-        return self.post("/login", {"email": email, "password": password}, address, **how)
-
-    def guess(self, email=ANA, address=HERE, **how):
-        return self.login(email, WRONG, address, **how)
-
-    def register(self, email, address=HERE):
-        return self.post("/register", {"email": email, "password": PASSWORD}, address)
-
-    def block(self, email=ANA):
-        """Twenty strangers have guessed once each, and whoever guesses again has to wait."""
-        self.charge(ACCOUNT, email, ACCOUNT.free)
-
-    def charge(self, policy, whom, times):
-        """As so many failures would."""
-        for _ in range(times):
-            assert not self.services.failed_attempts.attempt({policy: whom}).blocked_by
-
-    def pass_time(self, seconds):
-        """As if so long had gone by: in the process, whose clock is ours, and in Redis, whose counters are made older."""
-        failed_attempts.time.now += seconds
-        with redis.Redis.from_url(self.services.settings.redis_url) as client:
-            for key in client.scan_iter("petstore:*:attempts:*"):
-                at, until = map(float, client.hmget(key, "at", "until"))
-                client.hset(key, mapping={"at": f"{at - seconds:.6f}", "until": f"{until - seconds:.6f}"})
-
-
-class Clock:
-    """The time of the counters in the process: nearly none goes by, however busy the machine is."""
-
-    now = 1000.0
-
-    def monotonic(self):
-        self.now += 0.00001
-        return self.now
-
-
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch):
     monkeypatch.setattr(failed_attempts, "time", Clock())
-
-
-@contextmanager
-def opened(settings, **changes):
-    with running(replace(settings, trusted_proxies=networks("127.0.0.1"), **changes)) as (services, server):
-        services.db.check()
-        street = Street(services, server)
-        with street.client:
-            yield street
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +183,7 @@ def test_right_logins_are_never_made_to_wait(street, ana):
     assert street.guess("two@example.com").status == 429
 
 
-@slow
+@pytest.mark.slow
 def test_twenty_guesses_at_as_many_accounts_are_looked_at_and_no_more(street, ana):
     started = time.monotonic()
     statuses = [street.guess(f"user{number}@example.com").status for number in range(30)]
@@ -253,7 +191,7 @@ def test_twenty_guesses_at_as_many_accounts_are_looked_at_and_no_more(street, an
     assert statuses[20:].count(401) <= int(math.log2(time.monotonic() - started + 1))
 
 
-@slow
+@pytest.mark.slow
 def test_a_hundred_right_logins_at_once_and_one_after_another_are_never_made_to_wait(street, ana):
     with at_once(10, [street.server.address]) as call:
         statuses = call(lambda client, _: {street.login(client=client).status for _ in range(10)})
@@ -439,7 +377,7 @@ def test_from_the_101st_on_who_asks_which_emails_are_known_waits(make, street, a
     assert street.login().status == 200
 
 
-@slow
+@pytest.mark.slow
 def test_registering_is_not_limited_by_its_successes(make, street):
     for number in range(110):
         assert street.register(f"user{number}@example.com").status == 201
@@ -547,54 +485,3 @@ def test_a_login_is_kept_with_the_address_it_came_from(make, street, ana, hops, 
     connection.close()
     (found,) = make.rows("SELECT host(address) FROM sessions WHERE user_id = %s ORDER BY id DESC LIMIT 1", ana.id)
     assert found == (address,)
-
-
-# ── the general limit ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def until_refused(get, burst):
-    """The first refusal of one that asks and asks, after as many answers as there may be."""
-    started, count = time.monotonic(), 0
-    while (answer := get()).status == 200:
-        count += 1
-        assert count <= burst + time.monotonic() - started
-    assert count >= burst
-    return answer
-
-
-def assert_too_many(answer):
-    assert (answer.status, answer.json()["type"]) == (429, "/problems/too-many-requests")
-    assert answer["Retry-After"] == "1"
-    assert answer["RateLimit-Policy"] == '"requests";q=10;w=10'
-    assert answer["RateLimit"] == '"requests";r=0;t=1'
-
-
-def test_an_address_that_asks_too_often_is_refused_and_others_are_not(make, settings):
-    with opened(settings, rate_limit=1) as street:
-
-        def get(address):
-            return street.client.get("/livez", headers={"X-Forwarded-For": address})
-
-        assert_too_many(until_refused(lambda: get("2001:db8::1"), 10))
-        assert get("2001:db8::2").status == 429  # the same house
-        assert get("2001:db8:0:1::1").status == 200
-        assert get("192.0.2.7").status == 200
-        assert get("none of your business").status == 200
-
-
-def test_a_user_who_asks_too_often_is_refused_from_every_address_and_others_are_not(make, ana, settings):
-    with opened(settings, rate_limit=1) as street:
-        own, other = (street.services.tokens.issue(user) for user in (ana, make.user()))
-        hosts = iter(range(1, 250))
-
-        def get(token):
-            headers = {"X-Forwarded-For": f"192.0.2.{next(hosts)}", "Authorization": f"Bearer {token}"}
-            return street.client.get("/me", headers=headers)
-
-        assert_too_many(until_refused(lambda: get(own), 10))
-        assert get(other).status == 200
-
-
-def test_there_may_be_no_general_limit(settings):
-    with opened(settings, rate_limit=0) as street:
-        assert {street.client.get("/livez").status for _ in range(60)} == {200}

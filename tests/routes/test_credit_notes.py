@@ -10,6 +10,8 @@ from functools import partial
 
 import pytest
 
+from tests.waiting import at_once
+
 
 def line(product_id, quantity=1, **more):
     return {"product_id": product_id, "quantity": quantity, **more}
@@ -256,11 +258,6 @@ def test_a_credit_note_shows_in_the_next_reads_and_leaves_the_others_cached(make
 
 
 # ── at the same time ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def at_once(*acts):
-    with ThreadPoolExecutor(len(acts)) as pool:
-        return [one.result() for one in [pool.submit(act) for act in acts]]
 
 
 @pytest.mark.parametrize("restock", [True, False])

@@ -5,6 +5,8 @@ from functools import partial
 
 import pytest
 
+from tests.waiting import at_once
+
 STATUSES = ["pending", "paid", "shipped", "delivered", "cancelled", "refunded"]
 ALLOWED = {
     ("pending", "paid"),
@@ -237,11 +239,6 @@ def test_a_change_shows_in_the_owners_next_list_and_restocking_in_the_catalogue(
 
 def number(count):
     return f"{datetime.now(timezone.utc).year}-{count:06}"
-
-
-def at_once(*acts):
-    with ThreadPoolExecutor(len(acts)) as pool:
-        return [one.result() for one in [pool.submit(act) for act in acts]]
 
 
 def test_an_invoice_gets_the_next_number_when_it_is_paid_and_keeps_it(make, ana, admin, buyer):

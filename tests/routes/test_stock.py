@@ -1,12 +1,12 @@
 """Stock: changes by pieces, edits that depend on what was seen, and the ledger that has them all."""
 
 import random
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 
 from petstore.repository.reports import run_report
+from tests.waiting import at_once
 
 
 def modify(client, product_id, **changes):
@@ -23,11 +23,6 @@ def row(make, product_id):
 
 def ledger(make, product_id):
     return make.rows("SELECT kind, delta, stock FROM stock_movements WHERE product_id = %s ORDER BY id", product_id)
-
-
-def at_once(*acts):
-    with ThreadPoolExecutor(len(acts)) as pool:
-        return [one.result() for one in [pool.submit(act) for act in acts]]
 
 
 @pytest.fixture

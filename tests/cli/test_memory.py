@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_scripts import PASSWORD, Shop, folder, ready, shop  # noqa: F401
+from tests.cli.shops import PASSWORD, Shop
 from tests.client import Client
 
 pytestmark = [
@@ -32,7 +32,7 @@ def family(pid: int) -> list[Path]:
     return [process, *(one for child in ours for one in family(child))]
 
 
-def test_a_process_of_the_service_stays_under_80_megabytes(shop: Shop):  # noqa: F811
+def test_a_process_of_the_service_stays_under_80_megabytes(shop: Shop):
     shop.start()
     account = {"email": "ana@example.com", "password": PASSWORD}
     with Client(shop.address) as client:

@@ -1,0 +1,51 @@
+"""`petstore generate-keys`, and keys with which no service starts."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from petstore.auth import signing_keys
+from tests.auth.key_files import key_pair, spoil
+from tests.commands import petstore
+
+
+def test_generate_keys_makes_a_key_for_its_owner_alone_and_never_writes_over_one(tmp_path):
+    keys, pem = tmp_path / "new" / "keys", tmp_path / "new" / "keys" / "private.pem"
+    assert petstore("generate-keys", PETSTORE_KEYS=str(keys)).returncode == 0
+    assert stat.S_IMODE(pem.stat().st_mode) == 0o600
+    assert signing_keys.load_key(pem).key_size == 2048
+    first = pem.read_bytes()
+    again = petstore("generate-keys", PETSTORE_KEYS=str(keys))
+    assert (again.returncode, pem.read_bytes()) == (2, first)
+    assert "--replace" in again.stderr
+    assert petstore("generate-keys", "--replace", "--bits", "3072", PETSTORE_KEYS=str(keys)).returncode == 0
+    assert signing_keys.load_key(pem).key_size == 3072
+    assert stat.S_IMODE(pem.stat().st_mode) == 0o600
+    assert list(keys.iterdir()) == [pem]
+
+
+@pytest.mark.parametrize("bits", ["1024", "2047", "100000", "many"])
+def test_generate_keys_makes_no_weak_and_no_absurd_key(tmp_path, bits):
+    assert petstore("generate-keys", "--bits", bits, PETSTORE_KEYS=str(tmp_path)).returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("missing", "is missing"),
+        ("a folder", "cannot be read"),
+        ("open to all", "chmod 600"),
+        ("weak", "at least 2048 bits"),
+        ("not RSA", "must be an RSA key"),
+        ("bytes", "not an unencrypted private key"),
+    ],
+)
+def test_a_key_that_cannot_be_used_stops_the_start(tmp_path, fault, words):
+    spoil(tmp_path / "private.pem", key_pair(0), fault)
+    done = petstore("serve", PETSTORE_DATABASE_URL="postgresql://127.0.0.1:1/none", PETSTORE_KEYS=str(tmp_path))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

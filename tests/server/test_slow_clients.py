@@ -1,0 +1,231 @@
+"""Clients that are slow, silent, rude or many take nothing from the others."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import statistics
+import struct
+import threading
+import time
+
+import pytest
+
+from tests.client import Client
+from tests.raw_http import HOST, answers, get, read_all, talk
+from tests.server.serving import hello, process, serving
+
+
+class Trickle:
+    """Many connections that send a byte now and then, in the background; a closed one is opened again."""
+
+    STARTS = (
+        b"GET /livez HTTP/1.1\r\nHost: shop\r\nX: ",
+        b"POST /login HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n",
+        b"POST /login HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5a\r\n",
+        b"\r\n",
+    )
+
+    def __init__(self, address, count, pause):
+        self._address, self._pause, self._done = address, pause, threading.Event()
+        self.connections = [self._open(number) for number in range(count)]
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object):
+        self._done.set()
+        self._thread.join()
+        for connection in self.connections:
+            connection.close()
+
+    def _open(self, number):
+        connection = socket.create_connection(self._address, timeout=10)
+        connection.sendall(self.STARTS[number % len(self.STARTS)])
+        return connection
+
+    def _run(self):
+        while not self._done.wait(self._pause):
+            for number, connection in enumerate(self.connections):
+                try:
+                    connection.sendall(b"\r\n" if number % len(self.STARTS) == 3 else b"x")
+                except ConnectionError:
+                    connection.close()
+                    self.connections[number] = self._open(number)
+
+
+def median_of_50(client, path):
+    times = []
+    for _ in range(50):
+        started = time.perf_counter()
+        assert client.get(path).status == 200
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_three_hundred_trickling_clients_take_nothing_from_the_others(anyone, address, make):
+    make.product()
+    quiet = {path: median_of_50(anyone, path) for path in ("/livez", "/products")}
+    with Trickle(address, 300, pause=0.5):
+        for _ in range(8):
+            for path in quiet:
+                assert median_of_50(anyone, path) < max(5 * quiet[path], 0.05)
+            time.sleep(0.5)
+        with Client(address) as another:
+            assert another.get("/livez").status == 200
+
+
+TRICKLES = {
+    "nothing": (b"", b""),
+    "headers": (Trickle.STARTS[0], b"x"),
+    "a body": (Trickle.STARTS[1], b"x"),
+    "a chunk": (Trickle.STARTS[2], b"x"),
+    "blank lines": (b"\r\n", b"\r\n"),
+    "blank lines after a request": (get() + b"\r\n", b"\r\n"),
+    "a second request": (get() + b"GET /", b"x"),
+}
+
+
+def seconds_until_closed(connection, more, at_most):
+    """Read, and send a little now and then, until the server closes."""
+    started = time.monotonic()
+    connection.settimeout(0.4)
+    with contextlib.suppress(ConnectionError):
+        while time.monotonic() - started < at_most:
+            try:
+                if not connection.recv(10_000):
+                    break
+            except TimeoutError:
+                connection.sendall(more)
+    return time.monotonic() - started
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TRICKLES)
+def test_who_does_not_send_a_whole_request_in_time_is_hung_up_on(address, case):
+    start, more = TRICKLES[case]
+    with socket.create_connection(address) as connection:
+        connection.sendall(start)
+        assert 1.9 < seconds_until_closed(connection, more, at_most=8) < 5
+
+
+@pytest.mark.slow
+def test_who_is_idle_after_an_answer_may_ask_again_and_has_the_whole_time_for_it(address):
+    with socket.create_connection(address) as connection:
+        connection.sendall(get())
+        assert seconds_until_closed(connection, b"", at_most=4) > 4
+        for part in (b"GET /livez HTTP/1.1\r\n", HOST, b"Connection: close\r\n\r\n"):
+            connection.sendall(part)
+            time.sleep(0.7)
+        connection.settimeout(10)
+        assert [status for status, _, _ in answers(read_all(connection))] == [200]
+
+
+@pytest.mark.slow
+def test_clients_that_ask_and_never_read_hold_no_thread_and_are_hung_up_on(complaints):
+    large = b"x" * 200_000
+
+    def app(environ, start_response):
+        body = large if environ["PATH_INFO"] == "/large" else b"small"
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    with serving(app, threads=2) as server, contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(socket.create_connection(server.address, timeout=10)) for _ in range(8)]
+        for reader in readers:
+            reader.sendall(get(b"/large") * 190)
+        time.sleep(0.5)
+        started = time.monotonic()
+        for _ in range(20):
+            assert talk(server.address, get(b"/small", b"Connection: close\r\n"))[0][2] == b"small"
+        assert time.monotonic() - started < 1
+        time.sleep(5)
+        for reader in readers:
+            with pytest.raises(ConnectionError):  # the first byte brings the news, the second meets it
+                [(reader.sendall(b"x"), time.sleep(0.05)) for _ in range(2)]
+    assert complaints() == []
+
+
+def test_a_client_that_asks_much_at_once_and_reads_late_gets_it_all():
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Length", "100000")])
+        return [b"x" * 100_000]
+
+    with serving(app) as server, socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(get() * 150 + get(more=b"Connection: close\r\n"))
+        time.sleep(1)
+        assert [len(body) for _, _, body in answers(read_all(connection))] == [100_000] * 151
+
+
+def reset(connection):
+    """Go away without a word."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, reset])
+def test_a_client_that_goes_away_leaves_no_error(complaints, leave):
+    def app(environ, start_response):
+        time.sleep(0.05)
+        start_response("200 OK", [("Content-Length", "1000000")])
+        return (b"x" * 100_000 for _ in range(10))
+
+    with serving(app) as server:
+        for start in (
+            b"",
+            b"GET",
+            get()[:-2],
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+            get(),
+            get() * 5,
+            b"\x00\r\n\r\n",
+        ):
+            for pause in (0, 0.02, 0.1):
+                connection = socket.create_connection(server.address, timeout=10)
+                connection.sendall(start)
+                time.sleep(pause)
+                leave(connection)
+        assert talk(server.address, get(more=b"Connection: close\r\n"))[0][0] == 200
+    assert complaints() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [b"", b"GET", get()])
+def test_when_every_connection_is_taken_the_idle_ones_make_room(start):
+    with serving(hello, connections=16) as server, contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(server.address, timeout=10)).sendall(start)
+        started = time.monotonic()
+        assert talk(server.address, get(more=b"Connection: close\r\n"))[0][2] == b"hello"
+        assert time.monotonic() - started < 10  # three times the 2 s, in turn
+
+
+LIMITED = """
+import logging, resource, signal, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
+from petstore.server.setup import setup
+from petstore.server.waitress import Server
+from petstore.settings import Settings
+from tests.server.serving import hello
+setup()
+logging.basicConfig()
+server = Server(hello, Settings(listen=("127.0.0.1", 0), read_seconds=1, connections=1000))
+signal.signal(signal.SIGTERM, lambda *_: server.stop())
+print(server.address[1], flush=True)
+server.run()
+"""
+
+
+@pytest.mark.slow
+def test_the_limit_of_open_files_is_respected():
+    with process(LIMITED) as (port, said), contextlib.ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        assert talk(("127.0.0.1", port), get(more=b"Connection: close\r\n"))[0][2] == b"hello"
+    assert "the limit of 150 open files leaves room for 78 connections, not 1000" in said[0]
+    assert "Too many open files" not in said[0]
+    assert "Traceback" not in said[0]
