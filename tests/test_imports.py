@@ -11,7 +11,7 @@ from waitress import receiver
 
 import petstore
 from tests.cli.test_supervisor import serve  # noqa: F401
-from tests.server.test_http_edge import talk
+from tests.raw_http import talk
 
 # Run in a fresh interpreter. What is written in C opens its files unseen; ours are opened by Python.
 PROGRAM = """

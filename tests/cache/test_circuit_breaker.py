@@ -6,7 +6,7 @@ import pytest
 
 from petstore.cache import circuit_breaker
 from petstore.cache.circuit_breaker import CircuitBreaker
-from tests.conftest import eventually
+from tests.waiting import eventually
 
 
 class Server:

@@ -18,11 +18,11 @@ from petstore.cli.housekeep import BATCH, PURGES, Housekeeping, _batch
 from petstore.db.queries import sql_folder
 from petstore.repository import system
 from tests.aged import LIMITS, age, left
-from tests.cli.test_seeding import environment, of, run
 from tests.cli.test_supervisor import serve  # noqa: F401
-from tests.conftest import eventually
+from tests.commands import environment, of, run
 from tests.processes import housekeepers, is_alive
 from tests.proxy import Proxy
+from tests.waiting import eventually
 
 TABLES = {
     "idempotency keys": "idempotency_keys",
