@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import NoReturn
 
 from petstore import __version__, db, signals
 from petstore.auth import signing_keys
+from petstore.cli import logs
 from petstore.cli.accounts import create_admin, set_password
 from petstore.cli.database import migrate, seed
 from petstore.cli.housekeep import housekeep
@@ -27,15 +27,11 @@ from petstore.settings import Settings, SettingsError, load_settings, parse_work
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. Exit status 2, with a message, when it cannot be carried out."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    # The format shows neither caller nor thread nor process: not collecting them halves the cost of a line (Logging HOWTO).
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it would log every attempt; petstore.db logs one line
+    logs.configure_process()
     signals.raise_interrupted()
     try:
         settings = load_settings()
-        logging.getLogger("petstore").setLevel(logging.INFO if settings.access_log else logging.WARNING)
+        logs.set_levels(settings.access_log)
         options.command(settings, options)
     except (SettingsError, CommandError, EmbeddedError, QueryFileError, signing_keys.KeyFault) as error:
         _fail(str(error))

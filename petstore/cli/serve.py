@@ -11,12 +11,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
-from petstore import __version__, db, embedded, errors, signals
+from petstore import __version__, embedded, errors, signals
 from petstore.app import create_app
 from petstore.auth import passwords
 from petstore.cli.first_start import first_steps, make_key, make_schema, seed_if_empty
 from petstore.cli.output import CommandError, report
 from petstore.cli.supervisor import Supervisor
+from petstore.db.connection import connection_fault
 from petstore.db.errors import WrongDatabase, WrongQuery
 from petstore.limits.hashing import CORES
 from petstore.server.limits import listen
@@ -110,7 +111,9 @@ def _hangup_handler(supervisor: Supervisor) -> Callable[[], None]:
 def _check_at_start(services: Services, own_database: bool) -> bool:
     reachable = _check(services, _RESET_HINT if own_database else "")
     if not reachable:
-        report(f"the database cannot be used yet{_connection_error(services.settings)}; serving anyway, ready when it can")
+        fault = connection_fault(services.settings.database_url or "")
+        why = f" ({fault})" if fault else ""
+        report(f"the database cannot be used yet{why}; serving anyway, ready when it can")
     return reachable
 
 
@@ -124,15 +127,6 @@ def _check(services: Services, hint: str = "") -> bool:
         raise CommandError(f"{error}{'' if isinstance(error, WrongQuery) else hint}") from None
     except errors.Unavailable:
         return False
-
-
-def _connection_error(settings: Settings) -> str:
-    """What connecting fails with, in parentheses: it tells a wrong password from a server that is down."""
-    try:
-        with db.connect(settings.database_url or ""):
-            return ""
-    except db.Error as error:
-        return f" ({str(error).strip().splitlines()[0]})"
 
 
 def _listener(settings: Settings) -> socket.socket:

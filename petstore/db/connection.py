@@ -183,4 +183,13 @@ def connect(url: str, **options: Any) -> Connection:
     return conn
 
 
+def connection_fault(url: str) -> str:
+    """What PostgreSQL says to a new connection, in one line; "" if it accepts it. A wrong password differs from an outage."""
+    try:
+        with connect(url):
+            return ""
+    except psycopg.Error as error:
+        return str(error).strip().splitlines()[0]
+
+
 Error = psycopg.Error  # for modules that may not import psycopg

@@ -6,6 +6,7 @@ Checks come in the contract's order: body size, media type, token, role, query, 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from petstore.web import parameters, response_cache, validation
 from petstore.web.headers import HTML, PAGE_POLICY, etag_matches
 
 MAX_BODY = 262_144  # bytes
+_LENGTH = re.compile("[0-9]{1,18}")
 _BEARER = "log in, and send the header Authorization: Bearer <access_token>"
 ROLES = {"anyone": (), "user": ("user", "admin"), "admin": ("admin",)}  # a route's `auth`: the roles it lets in
 logger = logging.getLogger(__name__)
@@ -136,12 +138,33 @@ def _cache_control(method: str, auth: str) -> str:
 
 def _read_body() -> bytes:
     environ = bottle_request.environ
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    raw: bytes = b"" if length > MAX_BODY else environ["wsgi.input"].read(MAX_BODY + 1)
+    length = _content_length(environ)
+    raw = b"" if length > MAX_BODY else _read_input(environ, length)
     if max(length, len(raw)) > MAX_BODY:
         raise errors.TooLarge(f"The body is larger than {MAX_BODY} bytes.")
+    if len(raw) < length:
+        raise errors.BadRequest("The body ends before its Content-Length.")
     if raw and not _is_json(environ):
         raise errors.UnsupportedMediaType()
+    return raw
+
+
+def _content_length(environ: Mapping[str, Any]) -> int:
+    text = environ.get("CONTENT_LENGTH") or "0"
+    if not _LENGTH.fullmatch(text):
+        raise errors.BadRequest("Content-Length must be a number.")
+    return int(text)
+
+
+def _read_input(environ: Mapping[str, Any], length: int) -> bytes:
+    """At most MAX_BODY + 1 bytes. A server that does not mark the end of a body may block in a read past it (PEP 3333)."""
+    marked = environ.get("wsgi.input_terminated")
+    if not marked and "HTTP_TRANSFER_ENCODING" in environ:
+        raise errors.NotImplementedHere("This server takes a body with a Content-Length only.")
+    try:
+        raw: bytes = environ["wsgi.input"].read(MAX_BODY + 1 if marked else length)
+    except Exception as error:  # each server has its own, for a bad chunk or a client that went away
+        raise errors.BadRequest("The body cannot be read.") from error
     return raw
 
 

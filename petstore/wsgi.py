@@ -1,0 +1,110 @@
+"""`petstore.wsgi:app`: the API for any WSGI server, such as `gunicorn petstore.wsgi:app`.
+
+The import opens nothing: a server may import it once and fork. The first request in a process opens what a worker of
+`petstore serve` opens at its start.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any
+
+from petstore import errors
+from petstore.app import create_app
+from petstore.auth.signing_keys import KeyFault
+from petstore.cli import logs
+from petstore.db.connection import connection_fault
+from petstore.db.errors import WrongDatabase
+from petstore.db.queries import QueryFileError
+from petstore.limits.request_rate import RequestRate
+from petstore.services import Services, open_services
+from petstore.settings import Settings, SettingsError, load_settings
+from petstore.web.middleware import WSGI, RequestMiddleware
+
+_RETRY_SECONDS = 1.0  # between two attempts to open what cannot be opened
+logger = logging.getLogger(__name__)
+
+
+class _Process:
+    """What one process serves with: opened once, however many requests come first; tried again at a later one if that fails."""
+
+    def __init__(self) -> None:
+        self._app: WSGI | None = None
+        self._lock = threading.Lock()
+        self._retry_at = 0.0  # time.monotonic()
+        self._told = ""  # the last fault in the log
+
+    def app(self) -> WSGI:
+        """The application; while it cannot be opened, one that says so."""
+        if self._app is not None:
+            return self._app
+        with self._lock:
+            if self._app is None and time.monotonic() >= self._retry_at:
+                self._app = self._try_to_open()
+                self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return self._app or _UNAVAILABLE
+
+    def _try_to_open(self) -> WSGI | None:
+        logs.configure_guest()
+        try:
+            return _open()
+        except (SettingsError, KeyFault, QueryFileError, OSError) as error:
+            fault = str(error)
+            if fault != self._told:
+                logger.error("nothing can be served: %s", fault)
+            self._told = fault
+        except Exception:
+            logger.exception("nothing can be served")
+        return None
+
+
+def _open() -> WSGI:
+    settings = load_settings()
+    logs.set_levels(settings.access_log)
+    if settings.database_url is None:
+        raise SettingsError("PETSTORE_DATABASE_URL is not set; only `petstore serve --setup` brings a database of its own")
+    with ExitStack() as stack:
+        services = stack.enter_context(open_services(settings))
+        _check(services)
+        app = create_app(services)
+        atexit.register(_close, os.getpid(), stack.pop_all())
+    return app
+
+
+def _check(services: Services) -> None:
+    """Tell now what is wrong with the database. It is checked again before each request uses it, until it is the right one."""
+    try:
+        services.db.check()
+    except WrongDatabase as error:
+        logger.error("not ready: %s", error)
+    except errors.Problem:
+        fault = connection_fault(services.settings.database_url or "")
+        logger.warning("the database cannot be used yet%s", f": {fault}" if fault else "")
+
+
+def _close(pid: int, opened: ExitStack) -> None:
+    """At the exit of the process that opened it; a child that came of it would end its parent's sessions in PostgreSQL."""
+    if os.getpid() == pid:
+        opened.close()
+
+
+def _refuse(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    raise errors.Unavailable("The service cannot start yet; its log says why.")
+
+
+_UNAVAILABLE = RequestMiddleware(_refuse, Settings(), RequestRate(0))
+# By process id: after a fork the child has a place of its own, and leaves alone what its parent has opened.
+_processes: dict[int, _Process] = {}
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """The WSGI application."""
+    environ.setdefault("petstore.received_at", time.monotonic())  # the time of the opening counts, too
+    process = _processes.get(os.getpid()) or _processes.setdefault(os.getpid(), _Process())
+    return process.app()(environ, start_response)
