@@ -39,6 +39,11 @@ class Services:
     key_waiters: BoundedSemaphore
     exports: BoundedSemaphore
 
+    def close(self) -> None:
+        """End the connections to Redis and PostgreSQL."""
+        self.cache.close()
+        self.db.close()
+
 
 def open_cache(settings: Settings, namespace: Callable[[], str | None]) -> Cache:
     """The cache that the settings name. SettingsError when the file of SharedGenerations cannot be used."""
@@ -52,27 +57,31 @@ def open_cache(settings: Settings, namespace: Callable[[], str | None]) -> Cache
     return Cache(settings.redis_url, namespace, shared)
 
 
-@contextmanager
-def open_services(settings: Settings) -> Iterator[Services]:
-    """The services, open for the block. KeyFault when the signing key cannot be used."""
+def start_services(settings: Settings) -> Services:
+    """Open the services, until `close()`. KeyFault when the signing key cannot be used."""
     keyring = signing_keys.Keyring(settings.keys)
     verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
     database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
     cache = open_cache(settings, lambda: database.identity)
-    tokens = Tokens(keyring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds)
     database.open()
+    return Services(
+        settings=settings,
+        db=database,
+        cache=cache,
+        local_cache=LocalCache(),
+        tokens=Tokens(keyring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds),
+        failed_attempts=FailedAttempts(cache.connection),
+        request_rate=RequestRate(settings.rate_limit),
+        key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
+        exports=BoundedSemaphore(1),
+    )
+
+
+@contextmanager
+def open_services(settings: Settings) -> Iterator[Services]:
+    """The services, open for the block."""
+    services = start_services(settings)
     try:
-        yield Services(
-            settings=settings,
-            db=database,
-            cache=cache,
-            local_cache=LocalCache(),
-            tokens=tokens,
-            failed_attempts=FailedAttempts(cache.connection),
-            request_rate=RequestRate(settings.rate_limit),
-            key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
-            exports=BoundedSemaphore(1),
-        )
+        yield services
     finally:
-        cache.close()
-        database.close()
+        services.close()

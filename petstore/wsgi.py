@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from typing import Any
 
 from petstore import errors
@@ -23,7 +22,7 @@ from petstore.db.connection import connection_fault
 from petstore.db.errors import WrongDatabase
 from petstore.db.queries import QueryFileError
 from petstore.limits.request_rate import RequestRate
-from petstore.services import Services, open_services
+from petstore.services import Services, start_services
 from petstore.settings import Settings, SettingsError, load_settings
 from petstore.web.middleware import WSGI, RequestMiddleware
 
@@ -69,12 +68,16 @@ def _open() -> WSGI:
     logs.set_levels(settings.access_log)
     if settings.database_url is None:
         raise SettingsError("PETSTORE_DATABASE_URL is not set; only `petstore serve --setup` brings a database of its own")
-    with ExitStack() as stack:
-        services = stack.enter_context(open_services(settings))
+    # Not as a context manager: a child forgets what it has of its parent's, which would leave the block and close them.
+    services = start_services(settings)
+    try:
         _check(services)
-        app = create_app(services)
-        atexit.register(_close, os.getpid(), stack.pop_all())
-    return app
+        application = create_app(services)
+    except BaseException:
+        services.close()
+        raise
+    atexit.register(_close, os.getpid(), services)
+    return application
 
 
 def _check(services: Services) -> None:
@@ -88,10 +91,10 @@ def _check(services: Services) -> None:
         logger.warning("the database cannot be used yet%s", f": {fault}" if fault else "")
 
 
-def _close(pid: int, opened: ExitStack) -> None:
-    """At the exit of the process that opened it; a child that came of it would end its parent's sessions in PostgreSQL."""
+def _close(pid: int, services: Services) -> None:
+    """At the exit of the process that opened them; a child of it would end its parent's sessions in PostgreSQL."""
     if os.getpid() == pid:
-        opened.close()
+        services.close()
 
 
 def _refuse(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
