@@ -16,6 +16,7 @@ from typing import Any
 
 from petstore import errors
 from petstore.app import create_app
+from petstore.auth import passwords
 from petstore.auth.signing_keys import KeyFault
 from petstore.cli import logs
 from petstore.db.connection import connection_fault
@@ -31,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 class _Process:
-    """What one process serves with: opened once, however many requests come first; tried again at a later one if that fails."""
+    """What one process serves with: opened once, by its first request. If that fails, a later request tries again."""
 
     def __init__(self) -> None:
         self._app: WSGI | None = None
         self._lock = threading.Lock()
         self._retry_at = 0.0  # time.monotonic()
-        self._told = ""  # the last fault in the log
+        self._logged = ""  # the last fault
 
     def app(self) -> WSGI:
         """The application; while it cannot be opened, one that says so."""
@@ -55,9 +56,9 @@ class _Process:
             return _open()
         except (SettingsError, KeyFault, QueryFileError, OSError) as error:
             fault = str(error)
-            if fault != self._told:
+            if fault != self._logged:
                 logger.error("nothing can be served: %s", fault)
-            self._told = fault
+            self._logged = fault
         except Exception:
             logger.exception("nothing can be served")
         return None
@@ -68,7 +69,8 @@ def _open() -> WSGI:
     logs.set_levels(settings.access_log)
     if settings.database_url is None:
         raise SettingsError("PETSTORE_DATABASE_URL is not set; only `petstore serve --setup` brings a database of its own")
-    # Not as a context manager: a child forgets what it has of its parent's, which would leave the block and close them.
+    passwords.setup()
+    # Not as a context manager: in a forked child its garbage collection would close the parent's connections.
     services = start_services(settings)
     try:
         _check(services)
@@ -81,7 +83,7 @@ def _open() -> WSGI:
 
 
 def _check(services: Services) -> None:
-    """Tell now what is wrong with the database. It is checked again before each request uses it, until it is the right one."""
+    """Log at once what is wrong with the database. Requests check it again until it is the right one."""
     try:
         services.db.check()
     except WrongDatabase as error:
@@ -92,7 +94,7 @@ def _check(services: Services) -> None:
 
 
 def _close(pid: int, services: Services) -> None:
-    """At the exit of the process that opened them; a child of it would end its parent's sessions in PostgreSQL."""
+    """At exit, only in the process that opened them: a forked child would end its parent's sessions in PostgreSQL."""
     if os.getpid() == pid:
         services.close()
 
@@ -102,7 +104,7 @@ def _refuse(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iter
 
 
 _UNAVAILABLE = RequestMiddleware(_refuse, Settings(), RequestRate(0))
-# By process id: after a fork the child has a place of its own, and leaves alone what its parent has opened.
+# By process id: a forked child opens its own, and leaves its parent's alone.
 _processes: dict[int, _Process] = {}
 
 
