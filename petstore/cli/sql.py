@@ -139,8 +139,7 @@ def _parameter_list(query: Query) -> list[str]:
 def _run_file(url: str, query: Query, values: Mapping[str, str], options: argparse.Namespace) -> int:
     """Run a file in psql; its exit status. The name goes behind the first word, as in the service, for pg_stat_statements."""
     explain = "EXPLAIN (ANALYZE, BUFFERS) " if options.explain else ""
-    text = query.path.read_text("utf-8")
-    statement = _FIRST_WORD.sub(rf"\1{explain}\2 /* {query.name} */", text, count=1)
+    statement = _FIRST_WORD.sub(rf"\1{explain}\2 /* {query.name} */", query.text, count=1)
     arguments = ["-X", "-q", "-v", "ON_ERROR_STOP=1"]
     for name, value in values.items():
         arguments += ["-v", f"{name}={value}"]

@@ -1,6 +1,7 @@
 """Loads the SQL files of sql/queries, sql/reports and sql/tools. A query's name is `<folder>/<file>`: products/get_product.
 
 Each file begins with a header, which is its contract: a sentence, the parameters, the locks, the command that runs it in psql.
+A file named `_*.sql` is no query: others include it for the list of columns that they share.
 """
 
 from __future__ import annotations
@@ -15,18 +16,25 @@ from types import MappingProxyType
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-# :'name' (psql's quoted variable), or something in which it means nothing: a comment, a string, a quoted name, a dollar quote.
+# What psql replaces (:'name' is a parameter, :name a variable of \set) or obeys (\ir, \set), and what it does not look into.
 _TOKEN = re.compile(
     r"""
       :'(?P<name>[a-z_][a-z0-9_]*)'
+    | ::
+    | :(?P<variable>[a-z_][a-z0-9_]*)
+    | ^\\(?P<command>[^\n]*)\n
     | --[^\n]*
     | /\*.*?\*/
     | '(?:[^']|'')*'
     | "(?:[^"]|"")*"
     | \$(?P<tag>[A-Za-z_]*)\$.*?\$(?P=tag)\$
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+_COMMAND = re.compile(
+    r"ir (?P<file>_[a-z_]+\.sql)|set (?P<variable>[a-z_][a-z0-9_]*)(?P<words>( ('[^'\\]*'|:[a-z_][a-z0-9_]*))+)"
+)
+_WORD = re.compile(r"'(?P<text>[^'\\]*)'|:(?P<variable>[a-z_][a-z0-9_]*)")
 # In a header: `--   product_id  bigint  the product`.
 _PARAMETER = re.compile(r"^--   (?P<name>[a-z_][a-z0-9_]*) +(?P<type>[a-z]+(?:\[\])?)  +(?P<meaning>\S.*)$", re.MULTILINE)
 
@@ -58,6 +66,7 @@ class Parameter:
 class Query:
     """One SQL file.
 
+    text: the file, with what it includes
     sentence: what it does, the first line of the header
     parameters: as declared in the header, in its order
     sql: the statement for psycopg, with `%(name)s` instead of `:'name'`
@@ -66,6 +75,7 @@ class Query:
 
     name: str
     path: Path
+    text: str
     sentence: str
     parameters: Mapping[str, Parameter]
     sql: str
@@ -80,8 +90,27 @@ class Query:
 def parse_query(name: str, text: str, path: Path = Path()) -> Query:
     """Turn a file that psql runs into a Query that psycopg runs. ValueError if it is not one statement.
 
-    Comments are dropped. The name is added as one: PostgreSQL's log and its statistics views show it.
+    Includes and variables are replaced: ValueError if one is missing. Comments are dropped. The name is added as one: PostgreSQL's log and its statistics views show it.
     """
+    text = _expand(text, path.parent, {})
+    statement, names = _translate(text)
+    words = statement.split(None, 1)
+    if len(words) < 2:
+        raise ValueError("it has no statement")
+    return Query(
+        name=name,
+        path=path,
+        text=text,
+        sentence=text.partition("\n")[0].removeprefix("-- "),
+        parameters=_parameters(text),
+        # Not at the very beginning: pg_stat_statements 18 drops a leading comment.
+        sql=f"{words[0]} /* {name} */ {words[1]}",
+        names=names,
+    )
+
+
+def _translate(text: str) -> tuple[str, tuple[str, ...]]:
+    """The statement without comments and with psycopg's placeholders, and the names of its parameters."""
     names: dict[str, None] = {}
     parts, end, code = [], 0, ""
     for token in _TOKEN.finditer(text + "\n--"):  # a last token, so that the text before it is not lost
@@ -95,18 +124,32 @@ def parse_query(name: str, text: str, path: Path = Path()) -> Query:
             parts.append(token[0].replace("%", "%%"))
     if ";" in code.strip().removesuffix(";"):
         raise ValueError("it has more than one statement")
-    words = "".join(parts).strip().removesuffix(";").split(None, 1)
-    if len(words) < 2:
-        raise ValueError("it has no statement")
-    return Query(
-        name=name,
-        path=path,
-        sentence=text.partition("\n")[0].removeprefix("-- "),
-        parameters=_parameters(text),
-        # Not at the very beginning: pg_stat_statements 18 drops a leading comment.
-        sql=f"{words[0]} /* {name} */ {words[1]}",
-        names=tuple(names),
-    )
+    return "".join(parts).strip().removesuffix(";"), tuple(names)
+
+
+def _expand(text: str, folder: Path, variables: dict[str, str]) -> str:
+    r"""Do what psql does with `\ir FILE` (beside this one), `\set NAME TEXT` and `:NAME`."""
+
+    def value(name: str) -> str:
+        if name not in variables:
+            raise ValueError(f"there is no variable {name}")
+        return variables[name]
+
+    def expand(token: re.Match[str]) -> str:
+        if token["command"] is None:
+            return value(token["variable"]) if token["variable"] else token[0]
+        command = _COMMAND.fullmatch(token["command"])
+        if command is None:
+            raise ValueError(f"\\{token['command']} is not understood here")
+        if command["file"]:
+            if not (folder / command["file"]).is_file():
+                raise ValueError(f"there is no {command['file']} beside it")
+            return _expand((folder / command["file"]).read_text("utf-8"), folder, variables)
+        words = _WORD.finditer(command["words"])
+        variables[command["variable"]] = "".join(value(word["variable"]) if word["variable"] else word["text"] for word in words)
+        return ""
+
+    return _TOKEN.sub(expand, text)
 
 
 def _parameters(text: str) -> Mapping[str, Parameter]:
@@ -130,7 +173,7 @@ def load_files(pattern: str, folder: Path | None = None) -> Mapping[str, Query]:
 @cache
 def load_queries() -> Mapping[str, Query]:
     """The queries that the service runs (sql/queries), by name."""
-    return load_files("queries/*/*.sql")
+    return load_files("queries/*/[!_]*.sql")
 
 
 @cache

@@ -9,6 +9,7 @@ from petstore.embedded import EmbeddedError, find_program
 from tests.sql import psql_lines
 
 FILES = {**load_queries(), **load_reports(), **load_tools()}
+INCLUDED = sorted(sql_folder().glob("*/**/_*.sql"))
 
 
 def parsed(text):
@@ -67,6 +68,11 @@ def test_the_name_goes_with_the_statement():
         (b"SELECT 1; SELECT 2;", "it has more than one statement"),
         (b"UPDATE x SET y = 1; COMMIT", "it has more than one statement"),
         (b"SELECT '\xe9'", "'utf-8' codec can't decode byte 0xe9"),
+        (b"SELECT :some_columns;", "there is no variable some_columns"),
+        (b"\\ir _missing.sql\nSELECT 1;", "there is no _missing.sql beside it"),
+        (b"\\ir ../_columns.sql\nSELECT 1;", r"\\ir ../_columns.sql is not understood here"),
+        (b"\\set a 'it''s'\nSELECT 1;", r"\\set a 'it''s' is not understood here"),
+        (b"\\gset\nSELECT 1;", r"\\gset is not understood here"),
     ],
 )
 def test_a_file_that_is_no_statement_is_named(tmp_path, text, fault):
@@ -81,7 +87,37 @@ def test_a_semicolon_in_a_comment_or_a_text_ends_nothing():
 
 
 def test_every_file_under_sql_is_known():
-    assert {query.path for query in FILES.values()} == set(sql_folder().glob("*/**/*.sql"))
+    assert {query.path for query in FILES.values()} | set(INCLUDED) == set(sql_folder().glob("*/**/*.sql"))
+
+
+def test_what_a_file_includes_is_put_in_as_psql_does(tmp_path, conn, cluster, database, psql):
+    (tmp_path / "_columns.sql").write_text("\\set two '1 AS a, ''%' 'b:x'::text AS b, '\n".replace("''%' 'b:x'", "$$%:x$$"))
+    text = (
+        "-- A row.\n\\ir _columns.sql\n\\set three :two '3 AS \"c :two\"'\nSELECT :three, ':two' AS d, ARRAY[:'e'::int] AS e;\n"
+    )
+    (tmp_path / "row.sql").write_text(text)
+    url = cluster.url("petstore_app", database)
+    command = [psql, "-X", "-d", url, "--csv", "-v", "e=5", "-f", tmp_path / "row.sql"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = conn.execute(parse_query("a/b", text, tmp_path / "row.sql").sql, {"e": 5})
+    assert [column.name for column in found.description] == ["a", "b", "c :two", "d", "e"]
+    assert found.fetchall() == [(1, "%:x", 3, ":two", [5])]
+    assert done.stdout == "a,b,c :two,d,e\n1,%:x,3,:two,{5}\n"
+
+
+def test_what_is_included_is_included_by_several():
+    for path in INCLUDED:
+        assert (
+            sum(
+                f"\\ir {path.name}\n" in query.path.read_text("utf-8")
+                for query in FILES.values()
+                if query.path.parent == path.parent
+            )
+            > 1
+        )
+        lines = path.read_text("utf-8").splitlines()
+        assert lines[0].startswith("-- ")
+        assert all(line.startswith(("--", "\\set ")) for line in lines)
 
 
 # ── the files, as a DBA meets them ───────────────────────────────────────────────────────────────────────────────────────
@@ -104,7 +140,7 @@ def test_a_file_begins_with_its_contract(query):
     assert lines[-1].startswith("psql ")
     assert lines[-1].endswith(f"-f {query.path.relative_to(sql_folder().parent)}")
     assert set(re.findall(r"-v ([a-z0-9_]+)=", lines[-1])) == set(query.parameters)
-    assert re.match(r"[A-Z]+\s", text.removeprefix(header))
+    assert re.match(r"(?:\\ir _columns\.sql\n)?[A-Z]+\s", text.removeprefix(header))
     assert text.rstrip().endswith(";")
     assert query.sql.count(";") == 0
     assert not re.search(r"select\s+\*", text, re.IGNORECASE)

@@ -4,13 +4,7 @@
 --
 -- Locks: none.
 -- psql -v invoice_id=1 -f sql/queries/invoices/get_invoice.sql
-SELECT
-    id,
-    number,
-    user_id,
-    status,
-    total,
-    (SELECT shop.currency FROM shop) AS currency,
-    created_at
+\ir _columns.sql
+SELECT :invoice_columns
 FROM invoices
 WHERE id = :'invoice_id'::bigint;

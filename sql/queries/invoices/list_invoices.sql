@@ -6,14 +6,8 @@
 --
 -- Locks: none.
 -- psql -v user_id=1 -v before=0 -v limit=50 -f sql/queries/invoices/list_invoices.sql
-SELECT
-    id,
-    number,
-    user_id,
-    status,
-    total,
-    (SELECT shop.currency FROM shop) AS currency,
-    created_at
+\ir _columns.sql
+SELECT :invoice_columns
 FROM invoices
 WHERE
     -- Compares the whole key of one index as a row, so that the planner uses this index for all values.

@@ -7,14 +7,8 @@
 --
 -- Locks: none.
 -- psql -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices.sql
-SELECT
-    id,
-    number,
-    user_id,
-    status,
-    total,
-    (SELECT shop.currency FROM shop) AS currency,
-    created_at
+\ir _columns.sql
+SELECT :invoice_columns
 FROM invoices
 WHERE
     (created_at, id) < (

@@ -8,14 +8,8 @@
 --
 -- Locks: none.
 -- psql -v status=paid -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices_by_status.sql
-SELECT
-    id,
-    number,
-    user_id,
-    status,
-    total,
-    (SELECT shop.currency FROM shop) AS currency,
-    created_at
+\ir _columns.sql
+SELECT :invoice_columns
 FROM invoices
 WHERE
     -- Compares the whole key of one index as a row, so that the planner uses this index for all values.

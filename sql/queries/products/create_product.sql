@@ -7,15 +7,8 @@
 --
 -- Locks: the new row.
 -- psql -v name='Cat tree, oak' -v price=89.90 -v stock=12 -v actor_id=1 -f sql/queries/products/create_product.sql
+\ir _columns.sql
 INSERT INTO products (name, price, stock)
 SELECT :'name'::text, :'price'::numeric, :'stock'::integer
 FROM stock_cause('initial', NULL, :'actor_id'::bigint, NULL)
-RETURNING
-    id,
-    name,
-    price,
-    (SELECT shop.currency FROM shop) AS currency,
-    stock,
-    version,
-    created_at,
-    updated_at;
+RETURNING :product_columns;

@@ -4,14 +4,7 @@
 --
 -- Locks: none.
 -- psql -v product_id=4 -f sql/queries/products/get_product.sql
-SELECT
-    id,
-    name,
-    price,
-    (SELECT shop.currency FROM shop) AS currency,
-    stock,
-    version,
-    created_at,
-    updated_at
+\ir _columns.sql
+SELECT :product_columns
 FROM products
 WHERE id = :'product_id'::bigint AND deleted_at IS NULL;

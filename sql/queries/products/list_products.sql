@@ -5,15 +5,8 @@
 --
 -- Locks: none.
 -- psql -v after=0 -v limit=50 -f sql/queries/products/list_products.sql
-SELECT
-    id,
-    name,
-    price,
-    (SELECT shop.currency FROM shop) AS currency,
-    stock,
-    version,
-    created_at,
-    updated_at
+\ir _columns.sql
+SELECT :product_columns
 FROM products
 WHERE id > :'after'::bigint AND deleted_at IS NULL
 ORDER BY id

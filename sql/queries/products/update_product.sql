@@ -9,6 +9,7 @@
 --
 -- Locks: the row of the product.
 -- psql -v product_id=4 -v name= -v price=12.50 -v stock= -v actor_id=1 -v reason= -f sql/queries/products/update_product.sql
+\ir _columns.sql
 UPDATE products
 SET
     name = coalesce(nullif(:'name'::text, ''), name),
@@ -18,12 +19,4 @@ SET
     updated_at = now()
 FROM stock_cause('adjust', NULL, :'actor_id'::bigint, nullif(:'reason'::text, ''))
 WHERE id = :'product_id'::bigint AND deleted_at IS NULL
-RETURNING
-    id,
-    name,
-    price,
-    (SELECT shop.currency FROM shop) AS currency,
-    stock,
-    version,
-    created_at,
-    updated_at;
+RETURNING :product_columns;
