@@ -17,6 +17,7 @@ import iso4217
 from petstore.emails import email_fault
 
 Network: TypeAlias = IPv4Network | IPv6Network
+MIN_PASSWORD, MAX_PASSWORD = 8, 256  # characters
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -125,8 +126,8 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 def _password(text: str) -> str:
-    if not 8 <= len(text) <= 256 or re.search("[\ud800-\udfff]", text):
-        raise ValueError("must have 8 to 256 characters, in UTF-8")
+    if not MIN_PASSWORD <= len(text) <= MAX_PASSWORD or re.search("[\ud800-\udfff]", text):
+        raise ValueError(f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters, in UTF-8")
     return text
 
 
@@ -183,7 +184,7 @@ class Settings:
     audience: str = _setting("petstore", _name, "claim `aud` of the tokens")
     token_seconds: int = _setting(900, _number(1, 86_400), "life of an access token, in seconds")
     refresh_seconds: int = _setting(2_592_000, _number(1, 31_536_000), "life of a refresh token, in seconds")
-    password_min: int = _setting(8, _number(8, 128), "characters that a new password must have at least")
+    password_min: int = _setting(MIN_PASSWORD, _number(MIN_PASSWORD, 128), "characters that a new password must have at least")
     trusted_proxies: tuple[Network, ...] = _setting(
         (),
         _networks,
@@ -205,7 +206,7 @@ class Settings:
     access_log: bool = _setting(True, _switch, "one line per request on standard error: on or off")
     admin_email: str = _setting("admin@petstore.example", _email, "email of the admin that is made with the demo catalogue")
     admin_password: str | None = _setting(
-        None, _password, "that admin's password, 8 to 256 characters; unset: a random one, printed once"
+        None, _password, f"that admin's password, {MIN_PASSWORD} to {MAX_PASSWORD} characters; unset: a random one, printed once"
     )
 
     @cached_property

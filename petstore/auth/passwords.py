@@ -20,8 +20,8 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from petstore.limits import hashing
+from petstore.settings import MAX_PASSWORD
 
-MAX_LENGTH = 256  # characters
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
 WAIT_SECONDS = 2.0  # for a hashing slot, if the caller gives no other limit
 _SHORTEST_NAME = 3  # characters before the @ that a password may not contain; a shorter name is in too many passwords
@@ -39,8 +39,8 @@ def setup() -> None:
 def password_fault(password: str, email: str, minimum: int) -> str | None:
     """Why this cannot be the new password of the account with this email, or None. The text never repeats the password."""
     password = _normal(password)
-    if not minimum <= len(password) <= MAX_LENGTH:
-        return f"must have {minimum} to {MAX_LENGTH} characters"
+    if not minimum <= len(password) <= MAX_PASSWORD:
+        return f"must have {minimum} to {MAX_PASSWORD} characters"
     if f"\n{password.casefold()}\n" in _common():
         return "is among the most common passwords, which are tried first: choose another"
     name = unicodedata.normalize("NFC", email.rpartition("@")[0]).casefold()

@@ -88,9 +88,9 @@ class Query:
 
 
 def parse_query(name: str, text: str, path: Path = Path()) -> Query:
-    """Turn a file that psql runs into a Query that psycopg runs. ValueError if it is not one statement.
+    """Turn a file that psql runs into a Query that psycopg runs. ValueError if it is not one statement, or includes what is missing.
 
-    Includes and variables are replaced: ValueError if one is missing. Comments are dropped. The name is added as one: PostgreSQL's log and its statistics views show it.
+    Comments are dropped. The name is added as one: PostgreSQL's log and its statistics views show it.
     """
     text = _expand(text, path.parent, {})
     statement, names = _translate(text)

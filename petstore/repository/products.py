@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from petstore.db import Connection, many, one, one_or_none, scalar
 
@@ -56,9 +57,9 @@ def list_products(conn: Connection, *, after: int, limit: int) -> list[Product]:
     return many(conn, "products/list_products", Product, after=after, limit=limit)
 
 
-def create_product(conn: Connection, *, name: str, price: Decimal, stock: int, actor_id: int) -> Product:
-    """Create a product."""
-    return one(conn, "products/create_product", Product, name=name, price=price, stock=stock, actor_id=actor_id)
+def create_product(conn: Connection, *, actor_id: int, **columns: Any) -> Product:
+    """Create a product. columns: those of Product that its query takes."""
+    return one(conn, "products/create_product", Product, actor_id=actor_id, **columns)
 
 
 def lock_product(conn: Connection, *, product_id: int) -> EditedProduct | None:
@@ -66,28 +67,10 @@ def lock_product(conn: Connection, *, product_id: int) -> EditedProduct | None:
     return one_or_none(conn, "products/lock_product", EditedProduct, product_id=product_id)
 
 
-def update_product(
-    conn: Connection,
-    *,
-    product_id: int,
-    name: str | None,
-    price: Decimal | None,
-    stock: int | None,
-    actor_id: int,
-    reason: str | None,
-) -> Product | None:
+def update_product(conn: Connection, *, product_id: int, actor_id: int, reason: str | None, **columns: Any) -> Product | None:
     """Change the columns that are not None. reason: goes into the stock ledger, if the stock changes."""
-    return one_or_none(
-        conn,
-        "products/update_product",
-        Product,
-        product_id=product_id,
-        name=name,
-        price=price,
-        stock=stock,
-        actor_id=actor_id,
-        reason=reason,
-    )
+    given = {"product_id": product_id, "actor_id": actor_id, "reason": reason, **columns}
+    return one_or_none(conn, "products/update_product", Product, **given)
 
 
 def delete_product(conn: Connection, *, product_id: int) -> int | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 
 from petstore.db import Connection, many
+from petstore.repository.invoices import Invoice, InvoiceDetail
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class BoughtProduct:
     total: Decimal | None
     currency: str
     created_at: datetime | None
+
+    def invoice(self) -> Invoice:
+        """The invoice, if it was bought."""
+        return Invoice(
+            **{field.name: getattr(self, {"id": "invoice_id"}.get(field.name, field.name)) for field in fields(Invoice)}
+        )
+
+    def detail(self) -> InvoiceDetail:
+        """Its line of the invoice, if it was bought."""
+        return InvoiceDetail(**{field.name: getattr(self, field.name) for field in fields(InvoiceDetail)})
 
 
 def buy_products(

@@ -77,13 +77,22 @@ def _verify_queries(conn: Connection) -> None:
 
 
 def compare(function: Callable[..., Any], described: Description) -> list[str]:
-    """How a repository function differs from its query, as PostgreSQL describes it: parameters, columns and their types."""
+    """How a repository function differs from its query, as PostgreSQL describes it: parameters, columns and their types.
+
+    `**columns` of a function stands for the fields of its row.
+    """
     hints = typing.get_type_hints(function)
     returned = _row_type(hints.pop("return"))
     hints.pop("conn")
+    members = typing.get_type_hints(returned) if is_dataclass(returned) else {}
+    if hints.pop("columns", None):  # any of the row's, each with its type or as text, for NULL
+        hints |= {
+            name: members[name] | None if kind == "text" else members[name]
+            for name, kind in described.parameters.items()
+            if name not in hints and name in members
+        }
     faults = _differences("parameter", hints, described.parameters, nullable_as_text=True)
     if is_dataclass(returned):
-        members = typing.get_type_hints(returned)
         faults += _differences("column", {f.name: members[f.name] for f in fields(returned)}, described.columns)
     return faults
 

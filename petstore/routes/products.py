@@ -16,9 +16,10 @@ from petstore.repository import products
 from petstore.request import Request, Response
 from petstore.web.pagination import page, position
 from petstore.web.parameters import MAX_ID, fault
-from petstore.web.validation import money
+from petstore.web.validation import SCHEMAS, money
 
-MAX_NAME = 200  # characters
+COLUMNS = tuple(SCHEMAS["product_new"]["properties"])  # that a request may set
+MAX_NAME: int = SCHEMAS["product"]["properties"]["name"]["maxLength"]
 _SCOPE = "products"  # a cursor made for another list is refused
 
 
@@ -62,17 +63,17 @@ def create_product(request: Request) -> Response:
     columns = _columns(request)
 
     def create(conn: Connection) -> Response:
-        product = products.create_product(conn, **columns, stock=request.body["stock"], actor_id=request.user.id)
+        product = products.create_product(conn, **columns, actor_id=request.user.id)
         return Response(201, product, {"Location": f"/products?id={product.id}"})
 
     return transact_once(request, create, key=request.key, invalidates=[PRODUCTS])
 
 
 def modify_product(request: Request) -> Response:
-    """Change name, price or stock of a product: to a value, or the stock by a number of pieces."""
+    """Change members of a product: to a value, or the stock by a number of pieces."""
     product_id, body = request.query["id"], request.body
     _check_changes(body)
-    columns = {"name": None, "price": None} | _columns(request)
+    columns = _columns(request)
 
     def modify(conn: Connection) -> Response:
         locked = _lock(conn, product_id, body.get("version"), pointer="/version")
@@ -116,7 +117,7 @@ def _check_changes(body: dict[str, Any]) -> None:
         if name in body and not stock_members:
             raise errors.invalid(f"/{name}", "goes with stock or stock_delta only")
     if not body.keys() - {"version"}:
-        raise errors.invalid("", "must name at least one of: name, price, stock, stock_delta")
+        raise errors.invalid("", f"must name at least one of: {', '.join(COLUMNS)}, stock_delta")
 
 
 def _new_stock(body: dict[str, Any], product_id: int, stock: int) -> int | None:
@@ -146,12 +147,12 @@ def _no_such_product() -> errors.NotFound:
 
 
 def _columns(request: Request) -> dict[str, Any]:
-    """Those columns that the body has: the name trimmed, the price as a Decimal."""
-    columns = {name: request.body[name] for name in ("name", "price") if name in request.body}
-    if "name" in columns:
+    """The columns of the body, None where it has none: the name trimmed, the price as a Decimal."""
+    columns = {name: request.body.get(name) for name in COLUMNS}
+    if columns["name"] is not None:
         columns["name"] = columns["name"].strip()
         if not 1 <= len(columns["name"]) <= MAX_NAME:
             raise errors.invalid("/name", f"must have 1 to {MAX_NAME} characters, spaces at its ends not counted")
-    if "price" in columns:
+    if columns["price"] is not None:
         columns["price"] = money("/price", columns["price"], request.services.settings.minor_digits)
     return columns

@@ -10,14 +10,12 @@ from petstore import errors
 from petstore.cache.prefixes import INVOICES, stock_prefixes
 from petstore.db import Connection
 from petstore.domain.idempotency import transact_once
+from petstore.domain.invoices import group_by
 from petstore.domain.stock import Line, shortages, sum_lines, unknown_products
 from petstore.repository import purchases
 from petstore.repository.purchases import BoughtProduct
 from petstore.request import Request, Response
 from petstore.web.validation import money
-
-_INVOICE_MEMBERS = ("number", "user_id", "status", "total", "currency", "created_at")
-_DETAIL_MEMBERS = ("product_id", "name", "unit_price", "quantity", "line_total", "credited", "restocked")
 
 
 class ExpectedPrice(NamedTuple):
@@ -53,11 +51,10 @@ def purchase_product(request: Request) -> Response:
 
 def _invoice_response(products: Sequence[BoughtProduct]) -> Response:
     """The new invoice, as GET /invoices/X shows it. Every row of the query has the columns of the invoice."""
-    first = products[0]
-    details = [{name: getattr(product, name) for name in _DETAIL_MEMBERS} for product in products]
-    invoice = {"id": first.invoice_id, **{name: getattr(first, name) for name in _INVOICE_MEMBERS}}
-    invoice |= {"details": details, "events": [], "credit_notes": []}
-    return Response(201, invoice, {"Location": f"/invoices/{first.invoice_id}"})
+    invoice = products[0].invoice()
+    details = group_by("invoice_id", (product.detail() for product in products))[invoice.id]
+    body = {**vars(invoice), "details": details, "events": [], "credit_notes": []}
+    return Response(201, body, {"Location": f"/invoices/{invoice.id}"})
 
 
 def _expected_prices(request: Request, lines: Sequence[Line]) -> list[ExpectedPrice]:

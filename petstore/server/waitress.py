@@ -23,7 +23,7 @@ from petstore.server.waitress_channel import OUTPUT_HIGH_WATER, Channel, Stage
 from petstore.server.waitress_fast_path import FastPath
 from petstore.settings import Settings
 from petstore.web.middleware import WSGI, RequestMiddleware
-from petstore.web.plugin import MAX_BODY
+from petstore.web.validation import MAX_BODY
 
 _KEEP_ALIVE_SECONDS = 60  # a connection without a request is closed then
 _SWEEP_SECONDS = 0.5  # between two looks for connections to close

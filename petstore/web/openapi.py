@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from petstore import __version__
 from petstore.errors import PROBLEM_JSON, PROBLEMS
 from petstore.web.openapi_schemas import components, page, reference, to_component
-from petstore.web.parameters import PARAMETERS, schemas_of
-from petstore.web.validation import SCHEMAS
+from petstore.web.parameters import MAX_KEY, PARAMETERS, schemas_of
+from petstore.web.validation import MAX_BODY, SCHEMAS
 
 EXPLANATIONS: Mapping[str, Mapping[str, Any]] = json.loads(
     resources.files("petstore.web").joinpath("problems.json").read_text("utf-8")
@@ -30,13 +30,13 @@ _ANYWHERE = [
     "not-implemented-here",
     "unavailable",
 ]
-_INTRODUCTION = """The backend of a pet shop: accounts, catalogue, purchases, invoices and stock.
+_INTRODUCTION = f"""The backend of a pet shop: accounts, catalogue, purchases, invoices and stock.
 
 - Bodies are JSON in UTF-8. Money is exact: a string such as "12.50" beside its currency. Times are RFC 3339 in UTC.
 - Register, log in, and send the `access_token` as `Authorization: Bearer <access_token>`.
 - Every error is an `application/problem+json` (RFC 9457) with a `type` of its own, which is a page that explains it.
 - `Idempotency-Key` makes a write safe to be sent again: it is done once, and the first answer is given again.
-- Unknown, empty and repeated query parameters are refused, as are unknown members. A body has 256 KiB at most.
+- Unknown, empty and repeated query parameters are refused, as are unknown members. A body has {MAX_BODY // 1024} KiB at most.
 - `HEAD` works wherever `GET` does. Every answer has an `X-Request-ID`."""
 _ACCESS = {"anyone": "", "user": "\n\nNeeds an access token.", "admin": "\n\nNeeds the access token of an admin."}
 
@@ -219,7 +219,7 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    **_text("yours, a new one for each thing that you want done", minLength=1, maxLength=255, pattern="^[ -~]+$"),
+    **_text("yours, a new one for each thing that you want done", minLength=1, maxLength=MAX_KEY, pattern="^[ -~]+$"),
 }
 _IF_NONE_MATCH = {
     "name": "If-None-Match",

@@ -14,6 +14,7 @@ from petstore.web.validation import SCHEMAS, SHOWN
 Schema = Mapping[str, Any]
 PARAMETERS: Mapping[str, Schema] = SCHEMAS["parameters"]["properties"]
 MAX_ID = 2**63 - 1
+MAX_KEY = 255  # characters of an Idempotency-Key
 
 
 def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Collection[str] = ()) -> dict[str, Any]:
@@ -64,9 +65,9 @@ def parse_parameter(name: str, text: str, schema: Schema) -> Any:
 
 
 def idempotency_key(header: str | None) -> str | None:
-    """Check the Idempotency-Key of a request, if it has one: 1 to 255 printable ASCII characters."""
-    if header is not None and not re.fullmatch("[ -~]{1,255}", header):
-        raise fault("Idempotency-Key", "must have 1 to 255 printable ASCII characters", kind="Header")
+    """Check the Idempotency-Key of a request, if it has one: 1 to MAX_KEY printable ASCII characters."""
+    if header is not None and not re.fullmatch(f"[ -~]{{1,{MAX_KEY}}}", header):
+        raise fault("Idempotency-Key", f"must have 1 to {MAX_KEY} printable ASCII characters", kind="Header")
     return header
 
 

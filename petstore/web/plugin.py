@@ -25,7 +25,6 @@ from petstore.services import Services
 from petstore.web import parameters, response_cache, validation
 from petstore.web.headers import HTML, PAGE_POLICY, etag_matches
 
-MAX_BODY = 262_144  # bytes
 _LENGTH = re.compile("[0-9]{1,18}")
 _BEARER = "log in, and send the header Authorization: Bearer <access_token>"
 ROLES = {"anyone": (), "user": ("user", "admin"), "admin": ("admin",)}  # a route's `auth`: the roles it lets in
@@ -139,9 +138,9 @@ def _cache_control(method: str, auth: str) -> str:
 def _read_body() -> bytes:
     environ = bottle_request.environ
     length = _content_length(environ)
-    raw = b"" if length > MAX_BODY else _read_input(environ, length)
-    if max(length, len(raw)) > MAX_BODY:
-        raise errors.TooLarge(f"The body is larger than {MAX_BODY} bytes.")
+    raw = b"" if length > validation.MAX_BODY else _read_input(environ, length)
+    if max(length, len(raw)) > validation.MAX_BODY:
+        raise errors.TooLarge(f"The body is larger than {validation.MAX_BODY} bytes.")
     if len(raw) < length:
         raise errors.BadRequest("The body ends before its Content-Length.")
     if raw and not _is_json(environ):
@@ -162,7 +161,7 @@ def _read_input(environ: Mapping[str, Any], length: int) -> bytes:
     if not marked and "HTTP_TRANSFER_ENCODING" in environ:
         raise errors.NotImplementedHere("This server takes a body with a Content-Length only.")
     try:
-        raw: bytes = environ["wsgi.input"].read(MAX_BODY + 1 if marked else length)
+        raw: bytes = environ["wsgi.input"].read(validation.MAX_BODY + 1 if marked else length)
     except Exception as error:  # each server has its own, for a bad chunk or a client that went away
         raise errors.BadRequest("The body cannot be read.") from error
     return raw

@@ -7,7 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import reduce
 from importlib import resources
+from operator import getitem
 from typing import Any, NoReturn, cast
 
 from jsonschema import Draft202012Validator, ValidationError
@@ -15,8 +17,8 @@ from jsonschema.validators import extend
 
 from petstore import errors
 
+MAX_BODY = 262_144  # bytes
 MAX_DEPTH = 32  # levels of nesting in a body
-MAX_PRICE = 999_999_999
 MAX_FAULTS = 20  # listed in one answer
 SHOWN = 30  # characters of a client's own name for something that an answer repeats
 _MAX_DIGITS = 40  # of an integer that are parsed: enough to see that it is out of bounds
@@ -112,11 +114,46 @@ _Validator = extend(  # type: ignore[no-untyped-call]
         }
     ),
 )
-SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+_FILES: Mapping[str, Mapping[str, Any]] = {
     path.name.removesuffix(".json"): json.loads(path.read_text("utf-8"))
     for path in sorted(resources.files("petstore.schemas").iterdir(), key=lambda path: path.name)
     if path.name.endswith(".json")
 }
+
+
+def _resolve(part: Any, name: str) -> Any:
+    """A part of a schema file with what it takes of others: `product.json#/$defs/columns`. A reference to a whole file stays.
+
+    What comes by `allOf` is put among its own members: errors and OpenAPI show one list.
+    """
+    if isinstance(part, list):
+        return [_resolve(child, name) for child in part]
+    if not isinstance(part, dict):
+        return part
+    whole = {key: _resolve(value, name) for key, value in part.items() if key != "$defs"}
+    file, _, pointer = str(part.get("$ref")).partition("#/")
+    if pointer:
+        del whole["$ref"]
+        owner = file.removesuffix(".json") or name
+        whole = _resolve(reduce(getitem, pointer.split("/"), _FILES[owner]), owner) | whole
+    return _merged(whole) if "allOf" in whole else whole
+
+
+def _merged(whole: dict[str, Any]) -> dict[str, Any]:
+    """A closed object with the members of its `allOf` before its own."""
+    (shared,) = whole["allOf"]
+    members = {
+        "required": [*shared.get("required", ()), *whole.get("required", ())],
+        "additionalProperties": whole["unevaluatedProperties"],
+        "properties": {**shared["properties"], **whole.get("properties", {})},
+        "examples": whole["examples"],
+    }
+    head = {key: value for key, value in whole.items() if key not in (*members, "allOf", "unevaluatedProperties")}
+    return {**head, **{key: value for key, value in members.items() if value != []}}
+
+
+SCHEMAS: Mapping[str, Mapping[str, Any]] = {name: _resolve(file, name) for name, file in _FILES.items()}
+MAX_PRICE: int = SCHEMAS["product_new"]["properties"]["price"]["maximum"]
 _VALIDATORS = {name: _Validator(schema) for name, schema in SCHEMAS.items()}
 
 

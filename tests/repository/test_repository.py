@@ -1,8 +1,10 @@
 """Every query, on a real database, beside a second row that must not match."""
 
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -26,9 +28,13 @@ def test_parameters_and_columns_of_a_query_are_those_of_its_function(conn, name)
     assert compare(functions()[name], describe(conn, load_queries()[name])) == []
 
 
+@dataclass
+class Named:
+    name: str
+
+
 def other_parameter(conn: Connection, *, product_id: str) -> products.Product | None: ...
-
-
+def other_columns(conn: Connection, *, actor_id: int, **columns: Any) -> Named | None: ...
 def other_everything(conn: Connection, *, id: int) -> users.User | None: ...
 
 
@@ -39,6 +45,10 @@ def test_a_difference_between_query_and_function_is_named(conn):
     faults = compare(other_everything, described)
     for name in ("parameter id", "parameter product_id", "column email", "column stock"):
         assert any(fault.startswith(f"{name} is in the ") for fault in faults)
+    faults = compare(other_columns, describe(conn, load_queries()["products/create_product"]))
+    for name in ("price", "stock"):
+        assert f"parameter {name} is in the file only" in faults
+    assert not any(fault.startswith(("parameter name", "parameter actor_id")) for fault in faults)
 
 
 def test_the_shop_says_what_it_is(conn):

@@ -17,7 +17,7 @@ from petstore.app import create_app
 from petstore.server.waitress import Server
 from petstore.server.waitress_channel import Channel
 from petstore.settings import Settings
-from petstore.web.plugin import MAX_BODY
+from petstore.web.validation import MAX_BODY
 from tests.raw_http import answers, get, read_all, talk
 from tests.server.serving import hello, process, serving, slow
 

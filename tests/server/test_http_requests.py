@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from petstore.app import create_router
-from petstore.web.plugin import MAX_BODY
+from petstore.web.validation import MAX_BODY
 from tests.client import Client
 from tests.raw_http import HOST, PATIENCE, SMUGGLED, answers, get, read_all, refused, status_of, talk
 from tests.server.serving import serving

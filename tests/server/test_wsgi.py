@@ -19,7 +19,7 @@ from petstore.auth.key_rotation import generate_key
 from petstore.db import connect
 from petstore.repository.reports import run_report
 from petstore.settings import Settings
-from petstore.web.plugin import MAX_BODY
+from petstore.web.validation import MAX_BODY
 from tests.factories import PASSWORD, Factory
 from tests.server.wsgi_servers import environment, gunicorn, plain
 from tests.waiting import eventually
