@@ -15,7 +15,6 @@ from petstore.cli.accounts import create_admin, set_password
 from petstore.cli.database import migrate, seed
 from petstore.cli.housekeep import housekeep
 from petstore.cli.keys import generate_keys, rotate_keys
-from petstore.cli.openapi import openapi
 from petstore.cli.output import CommandError, report
 from petstore.cli.serve import serve, worker
 from petstore.cli.sql import psql, sql
@@ -81,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
         seed_parser.add_argument(f"--{what}", type=_count, default=0, metavar="N", help=f"add N {what}, for load tests")
     command(create_admin).add_argument("email", metavar="EMAIL")
     command(set_password).add_argument("email", metavar="EMAIL")
-    command(openapi)
     _add_housekeep_options(command(housekeep))
     _add_key_options(command(generate_keys), command(rotate_keys))
     psql_parser = command(psql)

@@ -220,8 +220,13 @@ def variable(name: str) -> str:
     return "PETSTORE_" + name.upper()
 
 
-# Read by the tests, not by the service.
-OTHER_VARIABLES = ("PETSTORE_TEST_DATABASE_URL", "PETSTORE_TEST_REDIS_URL")
+# Read by the tests, not by the service. By name, with their meaning.
+OTHER_VARIABLES = {
+    "PETSTORE_TEST_DATABASE_URL": (
+        "for `scripts/test`: a superuser's URL of a database with `_test` in its name; unset: a throwaway server"
+    ),
+    "PETSTORE_TEST_REDIS_URL": "for `scripts/test`: a Redis it may write to; unset: a throwaway server",
+}
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:

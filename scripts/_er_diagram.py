@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +10,6 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-from petstore import db, embedded
-from petstore.db import schema
-
-README = Path(__file__).resolve().parent.parent / "README.md"
-PICTURE = README.parent / "docs" / "images" / "ER_Diagram.png"
-BEGIN, END = "<!-- er-diagram:begin -->", "<!-- er-diagram:end -->"
 # The place and colour of the tables. Other tables go into further rows, in grey.
 BLUE, BROWN, GREEN, GREY, PURPLE = "#1d4ed8", "#b45309", "#0f766e", "#475569", "#7e22ce"
 GRID = [
@@ -141,8 +134,13 @@ def lines(foreign_keys: list[ForeignKey], boxes: dict[str, Box]) -> Iterator[tup
         yield key, [x, turn, turn, to_turn, to_turn, to_x], [y, y, between, between, to_y, to_y]
 
 
+def mark(tables: list[Table], foreign_keys: list[ForeignKey]) -> str:
+    """What the picture of these is marked with, which tells whether it is up to date: the SHA-256 of the Mermaid text."""
+    return sha256(mermaid(tables, foreign_keys).encode()).hexdigest()
+
+
 def draw(tables: list[Table], foreign_keys: list[ForeignKey], path: Path) -> None:
-    """Draw the picture. Its Description is the SHA-256 of the Mermaid text, by which a test sees that it is up to date."""
+    """Draw the picture. Its Description is its mark."""
     from matplotlib.figure import Figure
 
     boxes = layout(tables)
@@ -156,7 +154,7 @@ def draw(tables: list[Table], foreign_keys: list[ForeignKey], path: Path) -> Non
         axes.plot(x, y, color=colour)
         _draw_end(axes, x[:2], y[0], colour, many=not key.unique, optional=True)
         _draw_end(axes, x[:-3:-1], y[-1], colour, many=False, optional=key.nullable)
-    figure.savefig(path, metadata={"Software": None, "Description": sha256(mermaid(tables, foreign_keys).encode()).hexdigest()})
+    figure.savefig(path, metadata={"Software": None, "Description": mark(tables, foreign_keys)})
 
 
 def _draw_table(axes: Any, table: Table, box: Box) -> None:
@@ -175,27 +173,3 @@ def _draw_end(axes: Any, x: list[float], y: float, colour: str, *, many: bool, o
     axes.plot([x[0], x[0] + 1.4 * way, x[0]] if many else [x[0] + 0.8 * way] * 3, [y - 0.55, y, y + 0.55], color=colour)
     mark, size, distance = ("o", 5, 1.9) if optional else ("|", 9, 1.5)
     axes.plot(x[0] + distance * way, y, mark, color=colour, markerfacecolor="white", markeredgewidth=1.5, markersize=size)
-
-
-def main() -> None:
-    """Draw both from sql/schema.sql, on a server that lives only for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        home.chmod(0o711)  # a server that root starts runs as somebody else
-        server = embedded.Postgres(home)
-        try:
-            server.start()
-            server.create_database()
-            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
-            with db.connect(server.url("petstore_owner")) as conn:
-                model = read_model(conn)
-        finally:
-            server.stop()
-            embedded.remove_data(home)
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    draw(*model, PICTURE)
-    README.write_text(f"{before}{BEGIN}\n{mermaid(*model)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -88,7 +88,7 @@ class Query:
 
 
 def parse_query(name: str, text: str, path: Path = Path()) -> Query:
-    """Turn a file that psql runs into a Query that psycopg runs. ValueError if it is not one statement, or includes what is missing.
+    """Turn a file that psql runs into a Query that psycopg runs. ValueError if it is not one statement, or an include is missing.
 
     Comments are dropped. The name is added as one: PostgreSQL's log and its statistics views show it.
     """

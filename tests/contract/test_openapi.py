@@ -26,7 +26,7 @@ OPERATIONS = {
 def test_the_document_that_is_committed_is_that_of_the_service(anyone):
     served = anyone.get("/openapi.json").json()
     assert served == openapi_document()
-    assert json.loads(COMMITTED.read_text("utf-8")) == served, "stale: scripts/openapi >docs/openapi.json"
+    assert json.loads(COMMITTED.read_text("utf-8")) == served, "out of date: run scripts/generate_docs"
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """How PostgreSQL runs every SQL file in a big shop: none walks a big table, and docs/plans has the plans, for whoever keeps a database.
 
-A plan that is meant to change is written down anew by: RECORD_PLANS=1 scripts/test --all tests/sql/test_plans.py
+A plan that is meant to change is written down anew by scripts/generate_docs --plans, which sets RECORD_PLANS.
 """
 
 import difflib
@@ -116,7 +116,7 @@ def test_a_plan_is_the_one_that_is_written_down(shop, name):
         path.write_text(now, "utf-8")
     before = path.read_text("utf-8") if path.exists() else ""
     changed = "\n".join(difflib.unified_diff(before.splitlines(), now.splitlines(), "written down", "now", lineterm=""))
-    assert not changed, f"{changed}\nIf that is meant: RECORD_PLANS=1 scripts/test --all tests/sql/test_plans.py"
+    assert not changed, f"{changed}\nIf that is meant: scripts/generate_docs --plans"
 
 
 def test_there_is_no_plan_of_what_is_no_longer_there():

@@ -1,0 +1,86 @@
+"""scripts/generate_docs: what docs/ takes from the code and the schema is up to date, and what is not is named and written again."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from petstore import db
+
+ROOT = Path(__file__).parents[2]
+FILES = ("OPENAPI", "DATABASE", "SETTINGS", "PICTURE")
+
+
+@pytest.fixture
+def docs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """scripts/_generate_docs.py as a module."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module("_generate_docs")
+
+
+@pytest.fixture
+def copies(docs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The same, on copies of the files that it writes."""
+    for name in FILES:
+        path = tmp_path / getattr(docs, name).name
+        shutil.copy(getattr(docs, name), path)
+        monkeypatch.setattr(docs, name, path)
+    return docs
+
+
+@pytest.fixture
+def schema(cluster: Any, template: str) -> Iterator[Any]:
+    """A connection as petstore_owner to a copy of the schema that a test may change."""
+    with cluster.database("docs", template) as name, db.connect(cluster.url("petstore_owner", name)) as conn:
+        conn.execute("SET search_path = m2_be_project")
+        yield conn
+
+
+def test_what_is_generated_is_up_to_date(docs, schema):
+    assert docs.out_of_date(schema) == [], "run scripts/generate_docs"
+
+
+@pytest.mark.parametrize("name", ["OPENAPI", "DATABASE", "SETTINGS"])
+def test_a_text_that_is_out_of_date_is_named_and_written_as_it_was(copies, schema, name):
+    path = getattr(copies, name)
+    whole = path.read_text("utf-8")
+    path.write_text(whole.replace("currency", "money").replace("PETSTORE_CURRENCY", "PETSTORE_MONEY"), "utf-8")
+    assert path.read_text("utf-8") != whole
+    assert copies.out_of_date(schema) == [path]
+    assert copies.generate(schema) == [path]
+    assert path.read_text("utf-8") == whole
+    assert copies.generate(schema) == []
+
+
+def test_a_change_of_the_schema_is_drawn_and_written(copies, schema):
+    pytest.importorskip("matplotlib")
+    schema.execute("ALTER TABLE users ADD COLUMN nickname text")
+    before = copies.PICTURE.read_bytes()
+    assert copies.generate(schema) == [copies.DATABASE, copies.PICTURE]
+    assert copies.out_of_date(schema) == []
+    assert "text nickname" in copies.DATABASE.read_text("utf-8")
+    assert copies.PICTURE.read_bytes() != before
+
+
+def test_what_stands_around_a_block_stays_and_a_page_without_its_comments_is_refused(docs, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# One\n<!-- x:begin -->\nold\n<!-- x:end -->\nTwo\n")
+    assert docs.between(page, "x", "new") == "# One\n<!-- x:begin -->\nnew\n<!-- x:end -->\nTwo\n"
+    page.write_text("# One\n<!-- x:begin -->\n")
+    with pytest.raises(SystemExit, match=r"page\.md needs the lines <!-- x:begin --> and <!-- x:end -->"):
+        docs.between(page, "x", "new")
+
+
+@pytest.mark.slow
+def test_the_check_makes_a_database_of_its_own_and_writes_nothing():
+    command = [sys.executable, ROOT / "scripts/_generate_docs.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
