@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
 from petstore.auth.passwords import hash_password
 from petstore.repository.users import User
+from petstore.routes.products import COLUMNS
 
 PASSWORD = "correct horse battery"
 _PHC = hash_password(PASSWORD)
@@ -19,6 +21,11 @@ class Person(User):
 
     session_id: int
     token_version: int = 1
+
+
+def product_columns(**given: Any) -> dict[str, Any]:
+    """All that a query may set of a product; None where nothing is given."""
+    return {**dict.fromkeys(COLUMNS), **given}
 
 
 @dataclass
@@ -47,6 +54,13 @@ class Factory:
             (name or f"Product {self.made}", Decimal(price), stock, deleted),
         ).fetchone()
         return int(row[0])
+
+    def product_json(self, product_id: int) -> dict[str, Any]:
+        """A product as the API has to show it: its row, with the shop's currency."""
+        cursor = self.conn.execute("SELECT p.*, s.currency FROM products AS p, shop AS s WHERE p.id = %s", (product_id,))
+        row = dict(zip((column.name for column in cursor.description), cursor.fetchone(), strict=True))
+        del row["deleted_at"]
+        return {name: _shown(value) for name, value in row.items()}
 
     def invoice(self, user_id: int, lines: dict[int, int] | None = None, status: str = "pending") -> int:
         """An invoice with pieces by product, at today's names and prices; its id. Stock is left alone."""
@@ -77,3 +91,10 @@ class Factory:
     def stock(self, product_id: int) -> int:
         """Pieces in stock now."""
         return int(self.scalar("SELECT stock FROM products WHERE id = %s", product_id))
+
+
+def _shown(value: Any) -> Any:
+    """A column as JSON shows it, in a shop in USD."""
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{value:.2f}" if isinstance(value, Decimal) else value

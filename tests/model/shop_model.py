@@ -4,6 +4,8 @@ What is kept looks like the JSON that shows it. Each method takes a valid body, 
 only what a service may choose: ids, and the year. It returns what the service should have said: status and JSON, as said() has it.
 """
 
+from tests.factories import product_columns
+
 NEXT = {"pending": ["cancelled", "paid"], "paid": ["refunded", "shipped"], "shipped": ["delivered", "refunded"]}
 NEXT |= {"delivered": ["refunded"], "cancelled": [], "refunded": []}
 WORDS = ("type", "title", "status", "detail", "request_id")  # of a problem: for people, or known already
@@ -108,8 +110,8 @@ class Model:
         return 201, {"id": told["id"], "email": body["email"], "role": "user", "created_at": Chosen()}
 
     def create(self, actor_id, body, told):
-        product = self.products[told["id"]] = body | {"id": told["id"], "currency": "USD", "stock": 0, "version": 1}
-        product |= {"created_at": Chosen(), "updated_at": Chosen()}
+        product = self.products[told["id"]] = product_columns(**body) | {"id": told["id"], "stock": 0, "version": 1}
+        product |= {"currency": "USD", "created_at": Chosen(), "updated_at": Chosen()}
         self._move(product["id"], "initial", body["stock"], actor_id)
         return 201, product
 
@@ -126,7 +128,7 @@ class Model:
         step = body.get("stock", product["stock"] + delta) - product["stock"]
         if step:
             self._move(product_id, "adjust", step, actor_id)
-        product |= {name: body[name] for name in ("name", "price") if name in body}
+        product |= {name: body[name] for name in product_columns() if name in body and name != "stock"}
         product |= {"version": product["version"] + 1, "updated_at": Chosen()}
         return 200, product
 

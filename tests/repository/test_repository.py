@@ -11,9 +11,11 @@ import pytest
 from petstore.db import Connection
 from petstore.db.describe import describe
 from petstore.db.queries import load_queries
+from petstore.db.schema import SCHEMA_VERSION
 from petstore.repository import idempotency, invoices, products, purchases, system, users
 from petstore.repository.reports import run_report
 from petstore.repository.startup_check import compare, functions
+from tests.factories import product_columns
 
 LATEST = 2**63 - 1
 PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
@@ -53,7 +55,7 @@ def test_a_difference_between_query_and_function_is_named(conn):
 
 def test_the_shop_says_what_it_is(conn):
     shop = system.get_shop(conn)
-    assert (shop.version, shop.currency, shop.minor_digits) == (5, "USD", 2)
+    assert (shop.version, shop.currency, shop.minor_digits) == (SCHEMA_VERSION, "USD", 2)
     assert shop.identity.count("-") == 4
 
 
@@ -91,11 +93,12 @@ def year(conn):
 
 
 def create(conn, actor_id, name, stock=5):
-    return products.create_product(conn, name=name, price=Decimal("1.50"), stock=stock, actor_id=actor_id)
+    columns = product_columns(name=name, price=Decimal("1.50"), stock=stock)
+    return products.create_product(conn, **columns, actor_id=actor_id)
 
 
 def update(conn, actor_id, product_id, **changes):
-    columns = {"name": None, "price": None, "stock": None, "reason": None} | changes
+    columns = product_columns(reason=None) | changes
     return products.update_product(conn, product_id=product_id, **columns, actor_id=actor_id)
 
 

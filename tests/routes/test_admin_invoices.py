@@ -27,15 +27,9 @@ def test_admins_see_the_invoices_of_all_newest_first_without_details(make, books
     answer = admin.get("/admin/invoices")
     assert ids(answer) == [row[0] for row in books]
     assert (answer["Cache-Control"], answer["X-Cache"]) == ("private, no-cache", None)
-    assert answer.json()["items"][-1] | {"created_at": ""} == {
-        "id": 1,
-        "number": None,
-        "user_id": ana.id,
-        "status": "pending",
-        "total": "3.00",
-        "currency": "USD",
-        "created_at": "",
-    }
+    last, whole = answer.json()["items"][-1], admin.get("/invoices/1").json()
+    assert last == {name: value for name, value in whole.items() if not isinstance(value, list)}
+    assert (last["id"], last["user_id"], last["status"], last["total"]) == (1, ana.id, "pending", "3.00")
 
 
 def test_a_changed_invoice_is_in_the_list_at_once(books, admin):

@@ -9,11 +9,12 @@ from urllib.parse import quote
 import pytest
 
 from petstore.app import create_router
-from petstore.web.parameters import schemas_of
+from petstore.web.parameters import PARAMETERS, schemas_of
 from tests.factories import PASSWORD
 from tests.tables import TABLES
 
 ROUTES = [(route.method, route.rule, dict(route.config)) for route in create_router(None).routes]
+FREE_TEXTS = {name for name, schema in PARAMETERS.items() if schema.get("type") == "string" and "pattern" not in schema}
 WITH_BODY = [(method, rule, facts["body"]) for method, rule, facts in ROUTES if facts.get("body")]
 GOOD = {
     "account_new": {"email": "new@example.com", "password": "long enough"},
@@ -193,7 +194,7 @@ def test_no_query_and_no_path_is_a_500(whole_shop, method, rule, facts):
         for name in (*facts.get("query", ()), "unknown", value):
             path = re.sub(r"<\w+>", "1", rule) + f"?{quote(name)}={quote(value)}"
             answer = admin.request(method, path, *good)
-            if name == "email" and answer.status == 200:  # which is looked for as it is
+            if name in FREE_TEXTS and answer.status == 200:  # which is looked for as it is
                 assert answer.json() == {"items": [], "next": None}
                 assert value not in ("", "\x00")
             elif value == "0" and answer.status == 200:  # which is a number of pieces or days
