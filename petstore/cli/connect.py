@@ -35,8 +35,8 @@ def check_shop(conn: db.Connection) -> system.Shop:
     shop = system.get_shop(conn) if schema.schema_exists(conn) else None
     if shop is None:
         raise CommandError("the database has no Petstore schema: run `petstore migrate`")
-    if shop.version != schema.SCHEMA_VERSION:
-        raise CommandError(f"the database has schema version {shop.version}, this petstore needs {schema.SCHEMA_VERSION}")
+    if shop.version != schema.schema_version():
+        raise CommandError(f"the database has schema version {shop.version}, this petstore needs {schema.schema_version()}")
     return shop
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
+
 import psycopg
 
 from petstore.db.connection import Connection, connect
 from petstore.db.queries import sql_folder
 
-SCHEMA_VERSION = 5  # as in sql/schema.sql, table schema_version
+
+@cache
+def schema_version() -> int:
+    """The version that this service needs: the one that sql/schema.sql makes."""
+    text = (sql_folder() / "schema.sql").read_text("utf-8")
+    (version,) = re.findall(r"INSERT INTO schema_version \(version\) VALUES \(([0-9]+)\);", text)
+    return int(version)
 
 
 def schema_exists(conn: Connection) -> bool:

@@ -15,7 +15,7 @@ from petstore.db import Connection
 from petstore.db.describe import Description, check_rights, describe
 from petstore.db.errors import WrongDatabase, WrongQuery
 from petstore.db.queries import Query, load_queries, load_reports
-from petstore.db.schema import SCHEMA_VERSION, schema_exists
+from petstore.db.schema import schema_exists, schema_version
 from petstore.repository import audit, idempotency, invoices, products, purchases, sessions, system, users
 
 MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, idempotency, audit, system)
@@ -54,8 +54,8 @@ def verify_database(conn: Connection, whole: bool = True, *, currency: str, mino
     if not schema_exists(conn):
         raise WrongDatabase("the database has no Petstore schema that its role may use: make it with `petstore migrate`")
     shop = system.get_shop(conn)
-    if shop is None or shop.version != SCHEMA_VERSION:
-        raise WrongDatabase(f"the database has schema version {shop and shop.version}, this service needs {SCHEMA_VERSION}")
+    if shop is None or shop.version != schema_version():
+        raise WrongDatabase(f"the database has schema version {shop and shop.version}, this service needs {schema_version()}")
     if (shop.currency, shop.minor_digits) != (currency, minor_digits):
         there, here = f"{shop.currency} with {shop.minor_digits}", f"{currency} with {minor_digits}"
         raise WrongDatabase(f"the database is in {there} minor digits, PETSTORE_CURRENCY says {here}")
