@@ -19,8 +19,9 @@ from petstore.web.validation import SCHEMAS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "petstore"
-README = (ROOT / "README.md").read_text("utf-8")
-ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
+README, API, SETTINGS, ARCHITECTURE = (
+    (ROOT / page).read_text("utf-8") for page in ("README.md", "docs/api.md", "docs/settings.md", "docs/architecture.md")
+)
 
 # Who may import what: from the left to the right only, and inside its own package. What stands between commas is side by side.
 STAIRCASE = (
@@ -105,14 +106,14 @@ def test_a_route_without_facts_does_not_start():
             app._check_facts(SimpleNamespace(method="GET", rule="/x", config=facts))
 
 
-def test_every_route_stands_in_the_readme():
+def test_every_route_stands_on_the_page_of_the_api():
     for route in create_router(None).routes:
         path = re.sub("<.*?>|(?<=/reports/).*", "X", route.rule)
-        assert re.search(rf"\| `{route.method} {re.escape(path)}[`? ]", README), f"{route.method} {path}"
+        assert re.search(rf"\| `{route.method} {re.escape(path)}[`? ]", API), f"{route.method} {path}"
 
 
-def test_every_setting_stands_in_the_readme_with_its_default():
-    table = dict(re.findall(r"^\| `(PETSTORE_[A-Z_]+)` \| ([^|]*) \|", README, re.MULTILINE))
+def test_every_setting_stands_on_its_page_with_its_default():
+    table = dict(re.findall(r"^\| `(PETSTORE_[A-Z_]+)` \| ([^|]*) \|", SETTINGS, re.MULTILINE))
     assert set(table) == {variable(field.name) for field in fields(Settings)} | set(OTHER_VARIABLES)
     for field in fields(Settings):
         shown = table[variable(field.name)].strip().strip("`")
@@ -152,7 +153,7 @@ def test_every_error_has_a_title_and_a_slug_of_its_own():
         assert kind.__doc__
         assert kind.title()[0].isupper()
         assert {name for name, text in EXPLANATIONS[kind.slug].items() if text or name == "example"} == {"means", "do", "example"}
-        assert f"`{kind.slug}`" in README, f"{kind.slug} is not in the README's table of errors"
+        assert f"`{kind.slug}`" in API, f"{kind.slug} is not in the table of errors of docs/api.md"
 
 
 BODIES = {route.config["body"] for route in create_router(None).routes if "body" in route.config}

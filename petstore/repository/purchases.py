@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from petstore.db import Connection, many
 from petstore.repository.invoices import Invoice, InvoiceDetail
+
+_INVOICE_MEMBERS = [field.name for field in fields(Invoice)]
+_DETAIL_MEMBERS = [field.name for field in fields(InvoiceDetail) if field.name != "invoice_id"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,13 @@ class BoughtProduct:
     currency: str
     created_at: datetime | None
 
-    def invoice(self) -> Invoice:
-        """The invoice, if it was bought."""
-        return Invoice(
-            **{field.name: getattr(self, {"id": "invoice_id"}.get(field.name, field.name)) for field in fields(Invoice)}
-        )
+    def invoice(self) -> dict[str, Any]:
+        """The members of Invoice, if it was bought."""
+        return {name: getattr(self, "invoice_id" if name == "id" else name) for name in _INVOICE_MEMBERS}
 
-    def detail(self) -> InvoiceDetail:
-        """Its line of the invoice, if it was bought."""
-        return InvoiceDetail(**{field.name: getattr(self, field.name) for field in fields(InvoiceDetail)})
+    def detail(self) -> dict[str, Any]:
+        """The members of InvoiceDetail without `invoice_id`, if it was bought."""
+        return {name: getattr(self, name) for name in _DETAIL_MEMBERS}
 
 
 def buy_products(

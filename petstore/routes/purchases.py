@@ -10,7 +10,6 @@ from petstore import errors
 from petstore.cache.prefixes import INVOICES, stock_prefixes
 from petstore.db import Connection
 from petstore.domain.idempotency import transact_once
-from petstore.domain.invoices import group_by
 from petstore.domain.stock import Line, shortages, sum_lines, unknown_products
 from petstore.repository import purchases
 from petstore.repository.purchases import BoughtProduct
@@ -52,9 +51,8 @@ def purchase_product(request: Request) -> Response:
 def _invoice_response(products: Sequence[BoughtProduct]) -> Response:
     """The new invoice, as GET /invoices/X shows it. Every row of the query has the columns of the invoice."""
     invoice = products[0].invoice()
-    details = group_by("invoice_id", (product.detail() for product in products))[invoice.id]
-    body = {**vars(invoice), "details": details, "events": [], "credit_notes": []}
-    return Response(201, body, {"Location": f"/invoices/{invoice.id}"})
+    body = {**invoice, "details": [product.detail() for product in products], "events": [], "credit_notes": []}
+    return Response(201, body, {"Location": f"/invoices/{invoice['id']}"})
 
 
 def _expected_prices(request: Request, lines: Sequence[Line]) -> list[ExpectedPrice]:
