@@ -80,7 +80,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis of our own, or PETSTORE_TEST_REDIS_URL."""
     url = os.environ.get("PETSTORE_TEST_REDIS_URL")
     if url:
-        yield f"{url}?db={WORKER[2:]}" if WORKER else url
+        yield f"{url}{'&' if '?' in url else '?'}db={WORKER[2:]}" if WORKER else url
         return
     server = Redis(tmp_path_factory.mktemp("redis"))
     try:
