@@ -54,6 +54,8 @@ class Connection(psycopg.Connection[Any]):
 
     def queue(self, query: Query, parameters: Mapping[str, Any]) -> None:
         """Queue a query: it is sent with the next one. Its result is dropped, its error is raised then."""
+        if len(parameters) != len(query.names):  # a column that the query does not write would be lost in silence
+            raise TypeError(f"{query.name} takes {', '.join(query.names)}; given: {', '.join(parameters)}")
         name, formats = query.name.encode(), [PyFormat.TEXT] * len(query.names)
         values = Transformer(self).dump_sequence([parameters[each] for each in query.names], formats)
         if query.name not in self.prepared_queries and all(query.name != command.prepares for command in self.queued):

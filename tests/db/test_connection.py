@@ -7,7 +7,7 @@ import pytest
 
 from petstore import db, errors
 from petstore.db import enqueue
-from petstore.db.queries import parse_query
+from petstore.db.queries import load_queries, parse_query
 from petstore.repository import audit, idempotency, system, users
 from tests.waiting import eventually
 
@@ -94,6 +94,13 @@ def test_a_query_that_cannot_be_prepared_fails_each_time_and_harms_no_other(alon
     for _ in range(2):
         with pytest.raises(psycopg.errors.UndefinedTable):
             alone.run(broken, {}, as_values)
+    assert system.get_shop(alone).currency == "USD"
+
+
+@pytest.mark.parametrize("given", [{"product_id": 1, "colour": "red"}, {"colour": "red"}, {}])
+def test_a_parameter_that_the_query_does_not_take_or_that_is_missing_is_an_error(alone, given):
+    with pytest.raises((TypeError, KeyError), match="products/get_product takes product_id; given: |product_id"):
+        db.rows(alone, load_queries()["products/get_product"], **given)
     assert system.get_shop(alone).currency == "USD"
 
 
