@@ -51,7 +51,7 @@ ALTER ROLE petstore_report SET search_path = m2_be_project;
 
 -- Only a default, which a session can change. The tables are safe because petstore_report has no right to write to any.
 ALTER ROLE petstore_report SET default_transaction_read_only = on;
--- Long enough for a report on years of invoices. Limited, because a running transaction keeps VACUUM from removing dead rows.
+-- Enough time for a report on years of invoices. Limited, because a running transaction keeps VACUUM from removing dead rows.
 ALTER ROLE petstore_report SET statement_timeout = '60s';
 ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = '60s';
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from petstore.db import queries, run
+from petstore.db import run
 from petstore.repository import startup_check
 
 
@@ -61,9 +61,10 @@ def outcome() -> None:
 
 def _change_query(name: str, old: str, new: str) -> None:
     """Run a query with another text."""
-    query = queries.load_queries()[name]
-    changed = MappingProxyType({**queries.load_queries(), name: replace(query, sql=query.sql.replace(old, new))})
+    present = run.load_queries()
+    query = present[name]
     assert old in query.sql, f"{name} does not say {old}"
+    changed = MappingProxyType({**present, name: replace(query, sql=query.sql.replace(old, new))})
     run.load_queries = startup_check.load_queries = lambda: changed
 
 
