@@ -38,7 +38,9 @@ def _command(pid: int) -> bytes:
 
 def kill_tree(parent: int) -> None:
     """kill -9 of a process and all that it has started; returns when none is left."""
-    os.kill(parent, signal.SIGSTOP)  # it starts no more
+    os.kill(parent, signal.SIGSTOP)
+    while _state(Path(f"/proc/{parent}/stat"))[0] not in ("T", "Z", "X", ""):  # until then it may start some, or see some end
+        time.sleep(0.001)
     processes = [parent, *children(parent)]
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
