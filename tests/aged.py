@@ -1,4 +1,4 @@
-"""Rows of any age that housekeeping removes when they have had their time."""
+"""Rows of any age, of the kinds that housekeeping deletes when they have expired."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def workers(service: int) -> list[int]:
 
 
 def housekeepers(service: int) -> list[int]:
-    """The processes in which a `petstore serve` removes what has had its time."""
+    """The housekeeping processes of a `petstore serve`."""
     return [pid for pid in children(service) if b"\0housekeep\0" in _command(pid) and is_alive(pid)]
 
 

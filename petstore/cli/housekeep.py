@@ -1,4 +1,4 @@
-"""`petstore housekeep`: removes what has had its time, in a process of its own and outside of any request."""
+"""`petstore housekeep`: deletes expired rows, in its own process and outside of any request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from petstore.settings import Settings
 
 BATCH = 1000  # rows that each purge removes at most: LIMIT in its file
 _PAUSE_SECONDS = 60
-# What each removes. Logins come after the tokens of theirs: these go with them, and are few then.
+# Tokens before their logins: deleting a login also deletes the tokens that it still has.
 PURGES: Mapping[str, Callable[[db.Connection], int]] = {
     "idempotency keys": idempotency.purge_keys,
     "refresh tokens": sessions.purge_refresh_tokens,
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def housekeep(settings: Settings, options: argparse.Namespace) -> None:
-    """Remove keys, tokens, logins and addresses that have had their time: every minute, or --once."""
+    """Delete expired keys, tokens, logins and addresses: every minute, or once with --once."""
     pipe = None if options.pipe is None else socket.socket(fileno=options.pipe)
     with embedded.attach(settings, report) as found:
         housekeeping = Housekeeping(found.database_url or "", pipe)
@@ -55,7 +55,7 @@ class Housekeeping:
         self._faults: dict[str, str] = {}  # what keeps a purge from working, as the log has it
 
     def run(self) -> bool:
-        """Remove all that has had its time; whether all of it could be tried. A purge that fails does not stop the others."""
+        """Delete all expired rows; False if a purge failed. The others run nevertheless."""
         for name, purge in PURGES.items():
             try:
                 removed = self._purge(purge)

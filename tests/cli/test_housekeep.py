@@ -1,4 +1,4 @@
-"""What has had its time is removed outside of any request: all of it, nothing else, and whatever else goes wrong."""
+"""Expired rows are deleted outside of any request: all of them, nothing else, whatever else goes wrong."""
 
 import contextlib
 import os

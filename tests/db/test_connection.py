@@ -99,7 +99,7 @@ def test_a_query_that_cannot_be_prepared_fails_each_time_and_harms_no_other(alon
 
 @pytest.mark.parametrize("given", [{"product_id": 1, "colour": "red"}, {"colour": "red"}, {}])
 def test_a_parameter_that_the_query_does_not_take_or_that_is_missing_is_an_error(alone, given):
-    with pytest.raises((TypeError, KeyError), match="products/get_product takes product_id; given: |product_id"):
+    with pytest.raises((TypeError, KeyError), match=r"products/get_product takes product_id; given: |product_id"):
         db.rows(alone, load_queries()["products/get_product"], **given)
     assert system.get_shop(alone).currency == "USD"
 
