@@ -1,4 +1,4 @@
-"""Prepares a seeded shop for the bench: enough stock, and logins. Runs with the code of the revision that serves it.
+"""Prepares a seeded shop for the bench: enough stock, and logins. Each revision runs its own, with its own code.
 
 Prints access tokens, one per line. Settings come from the environment.
 """

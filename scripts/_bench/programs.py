@@ -56,7 +56,7 @@ def make_shop(checkout: Checkout, servers: Servers, name: str) -> Path:
     environ = _environment(checkout, servers, name)
     environ["PETSTORE_OWNER_URL"] = servers.postgres.url("postgres", name)
     counts = [f"--{what}={count}" for what, count in COUNTS.items()]
-    for command in (["-m", "petstore", "migrate"], ["-m", "petstore", "seed", *counts], [prepare.__file__]):
+    for command in (["-m", "petstore", "migrate"], ["-m", "petstore", "seed", *counts], ["scripts/_bench/prepare.py"]):
         status, printed = run([checkout.python, *command], env=environ, cwd=checkout.folder)
         if status:
             raise CommandError(f"{checkout.name}: {' '.join(command)} ended with status {status}:\n{printed.strip()}")
