@@ -57,10 +57,10 @@ class _Process:
         except (SettingsError, KeyFault, QueryFileError, OSError) as error:
             fault = str(error)
             if fault != self._logged:
-                logger.error("nothing can be served: %s", fault)
+                logger.error("the service cannot start: %s", fault)
             self._logged = fault
         except Exception:
-            logger.exception("nothing can be served")
+            logger.exception("the service cannot start")
         return None
 
 

@@ -19,7 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from petstore.cache.redis_scripts import load_script
+from petstore.cache.redis_scripts import load_script, load_scripts
 
 TIMEOUT_SECONDS = 0.2  # of one call to Redis
 MARK_SECONDS = 10  # a mark expires then if its writer has died: longer than any request may run
@@ -168,6 +168,7 @@ class RedisPool:
     """The connections to one Redis server. Every failure raises one of FAULTS within TIMEOUT_SECONDS."""
 
     def __init__(self, url: str) -> None:
+        load_scripts()
         self._pool: Any = redis.ConnectionPool.from_url(
             url,
             socket_timeout=TIMEOUT_SECONDS,

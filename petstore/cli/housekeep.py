@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def housekeep(settings: Settings, options: argparse.Namespace) -> None:
     """Delete expired keys, tokens, logins and addresses: every minute, or once with --once."""
     pipe = None if options.pipe is None else socket.socket(fileno=options.pipe)
-    with embedded.attach(settings, report) as found:
+    with embedded.attach(settings, report, start=False) as found:
         housekeeping = Housekeeping(found.database_url or "", pipe)
         if options.once:
             if not housekeeping.run():
@@ -68,11 +68,11 @@ class Housekeeping:
         return not self._faults
 
     def parent_ended(self, seconds: float) -> bool:
-        """Wait for the end of the parent, so long at most; whether it has come."""
+        """Wait up to `seconds` for the parent to exit; whether it has."""
         return bool(select.select([self._pipe] if self._pipe else [], [], [], seconds)[0])
 
     def _purge(self, purge: Callable[[db.Connection], int]) -> int:
-        """In batches, each of which a signal leaves whole; the rows removed."""
+        """Delete in batches; how many rows. A signal waits for the end of a batch."""
         removed, full = 0, True
         options = {"options": db.server_options(self._url), "application_name": "petstore housekeep"}
         with closing(db.connect(self._url, **options)) as conn:
@@ -92,7 +92,7 @@ class Housekeeping:
 
 
 def _batch(conn: db.Connection, purge: Callable[[db.Connection], int]) -> int:
-    """One transaction; the rows removed: none while another process is at it."""
+    """One transaction; how many rows it deleted: 0 while another process has the lock."""
     conn.deadline = time.monotonic() + db.REQUEST_SECONDS
     with conn.transaction():
         return purge(conn) if system.lock_housekeeping(conn) else 0

@@ -62,10 +62,11 @@ def servers(settings: Settings, report: Report, *, reset: bool = False) -> Itera
 
 
 @contextmanager
-def attach(settings: Settings, report: Report) -> Iterator[Settings]:
+def attach(settings: Settings, report: Report, *, start: bool = True) -> Iterator[Settings]:
     """For one command: the settings with the URLs of the servers that a running `serve` has started.
 
-    If none runs, PostgreSQL is started for the block. Redis is not: a cache that does not run has nothing to clear.
+    If none runs, PostgreSQL is started for the block; without `start` that is an EmbeddedError. Redis is not started: a
+    cache that does not run has nothing to clear.
     """
     missing = URLS if settings.database_url is None else ("redis_url",) if settings.redis_url is None else ()
     running = _running(settings.home)
@@ -73,6 +74,8 @@ def attach(settings: Settings, report: Report) -> Iterator[Settings]:
     if settings.database_url:
         yield settings
         return
+    if not start:
+        raise EmbeddedError("no database: set PETSTORE_DATABASE_URL; no `petstore serve --setup` runs here either")
     with lock(settings.home), ExitStack() as stack:
         yield _with_postgres(settings, report, stack)
 

@@ -51,7 +51,7 @@ def _too_many() -> errors.Unavailable:
 
 
 def _lock_slot(wait_until: float) -> int | None:
-    """The open file of a slot, locked; None where no such file can be used: then only the limit of this process holds."""
+    """The open file of a slot, locked; None if no such file can be used: the limit of this process still holds."""
     time.sleep(max(0.0, _pause_until - time.monotonic()))
     while True:
         usable = False

@@ -1,4 +1,4 @@
-"""The rate limit: so many requests a second of one address or user, in this process. It is to stop floods, not people."""
+"""The rate limit: requests a second of one address or user, in this process. Its size stops floods, not people."""
 
 from __future__ import annotations
 

@@ -122,9 +122,9 @@ _FILES: Mapping[str, Mapping[str, Any]] = {
 
 
 def _resolve(part: Any, name: str) -> Any:
-    """A part of a schema file with what it takes of others: `product.json#/$defs/columns`. A reference to a whole file stays.
+    """Replace each `$ref` to a part of another file (`product.json#/$defs/columns`) by that part. A `$ref` to a whole file stays.
 
-    What comes by `allOf` is put among its own members: errors and OpenAPI show one list.
+    Members that come by `allOf` are merged with the schema's own, so that errors and OpenAPI show one list.
     """
     if isinstance(part, list):
         return [_resolve(child, name) for child in part]

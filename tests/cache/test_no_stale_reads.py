@@ -47,7 +47,7 @@ def make_cache(server):
         yield make
 
 
-class Call:
+class CachingRequest:
     """What a cached function needs, and the truth that it reads."""
 
     truth, asked = 1, 0
@@ -77,7 +77,7 @@ def look(call, number=1):
 @pytest.fixture
 def call(make_cache):
     """A reader that has the truth, 1, in its cache."""
-    one = Call(make_cache())
+    one = CachingRequest(make_cache())
     assert [look(one), look(one)] == [(1, MISS), (1, HIT)]
     return one
 
@@ -111,7 +111,7 @@ def test_a_writer_that_dies_before_it_tells_the_cache_leaves_no_old_entry(call, 
 
 
 def test_a_write_under_way_is_not_served_from_the_cache_on_any_process_and_only_where_it_writes(call, make_cache):
-    other = Call(make_cache())
+    other = CachingRequest(make_cache())
     look(call, 3)
     mark = writes.begin(make_cache(), "thing:1", "thing:2")
     assert [look(call), look(other), look(call, 2), look(call, 3)] == [(1, BYPASS), (1, BYPASS), (1, BYPASS), (1, HIT)]
@@ -152,7 +152,7 @@ def test_a_refused_write_leaves_every_entry(call, make_cache):
 
 @pytest.mark.parametrize("what", ["*marks*", "*generation*", "*entry*", "everything"])
 def test_what_redis_forgets_during_a_write_is_no_lie_after_it(call, make_cache, raw, what):
-    slow, writer = Call(make_cache()), make_cache()
+    slow, writer = CachingRequest(make_cache()), make_cache()
     generation = slow.cache.read("thing:1", "read:1").generation
     mark = writes.begin(writer, "thing:1")
     raw.flushall() if what == "everything" else raw.delete(*raw.keys(what))
@@ -167,7 +167,7 @@ def test_what_redis_forgets_during_a_write_is_no_lie_after_it(call, make_cache, 
 
 @pytest.mark.parametrize("moment", ["after the write", "during the write"])
 def test_a_redis_that_was_killed_and_comes_back_with_old_data_serves_none_of_it(call, make_cache, server, raw, moment):
-    writer, late = make_cache(), Call(make_cache())
+    writer, late = make_cache(), CachingRequest(make_cache())
     raw.execute_command("SAVE")
     mark = writes.begin(writer, "thing:1")
     call.truth = late.truth = 2
@@ -180,7 +180,7 @@ def test_a_redis_that_was_killed_and_comes_back_with_old_data_serves_none_of_it(
     if moment == "during the write":
         writes.commit(mark)
     assert raw.keys("*entry:thing:1*") != []  # the old one is there
-    fresh = Call(make_cache())  # a process that has seen nothing of it
+    fresh = CachingRequest(make_cache())  # a process that has seen nothing of it
     fresh.truth = 2
     assert look(fresh)[0] == 2
     eventually(lambda: call.cache.check() == late.cache.check() == "ok")
@@ -193,7 +193,7 @@ def test_a_redis_that_was_killed_and_comes_back_with_old_data_serves_none_of_it(
 
 @pytest.mark.parametrize("marked", [False, True])
 def test_two_hundred_readers_of_a_cold_key_ask_the_database_once_per_process(make_cache, marked):
-    processes = [Call(make_cache()), Call(make_cache())]
+    processes = [CachingRequest(make_cache()), CachingRequest(make_cache())]
     if marked:
         writes.begin(processes[0].cache, "thing:1")
     arrived = threading.Semaphore(0)
@@ -214,7 +214,7 @@ def test_two_hundred_readers_of_a_cold_key_ask_the_database_once_per_process(mak
 
 @pytest.mark.parametrize("when", ["before the mark", "after the mark"])
 def test_who_comes_after_an_acknowledged_write_takes_no_flight_that_began_before_it(make_cache, when):
-    call, writer = Call(make_cache()), make_cache()
+    call, writer = CachingRequest(make_cache()), make_cache()
     begun, go_on = threading.Event(), threading.Event()
     mark = writes.begin(writer, "thing:1") if when == "after the mark" else None
     call.before_answer = lambda: begun.set() or go_on.wait(10)
@@ -234,7 +234,7 @@ def test_who_comes_after_an_acknowledged_write_takes_no_flight_that_began_before
 
 
 def test_a_failure_is_nobody_elses(make_cache):
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
     begun, go_on = threading.Event(), threading.Event()
 
     def fail():
@@ -259,7 +259,7 @@ def test_a_failure_is_nobody_elses(make_cache):
 
 def test_nobody_waits_for_a_flight_that_does_not_land(make_cache, monkeypatch):
     monkeypatch.setattr("petstore.cache.decorator.WAIT_SECONDS", 0.2)
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
     begun, go_on = threading.Event(), threading.Event()
     call.before_answer = lambda: begun.set() or go_on.wait(10)
     with ThreadPoolExecutor(1) as pool:

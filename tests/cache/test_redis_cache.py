@@ -38,7 +38,7 @@ def raw(own_redis):
         yield client
 
 
-class Call:
+class CachingRequest:
     """What a cached function needs."""
 
     def __init__(self, cache):
@@ -61,7 +61,7 @@ def read_own(call, *, owner):
 
 
 def test_the_second_read_is_a_hit_with_the_same_bytes(make_cache):
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
     first, second, other = read(call, number=1), read(call, number=1), read(call, number=2)
     assert [answer.cache for answer in (first, second, other)] == [MISS, HIT, MISS]
     assert (first.body, first.etag) == (second.body, second.etag)
@@ -69,7 +69,7 @@ def test_the_second_read_is_a_hit_with_the_same_bytes(make_cache):
 
 
 def test_invalidating_a_prefix_reaches_every_cache_and_no_other_prefix(make_cache):
-    writer, reader = make_cache(), Call(make_cache())
+    writer, reader = make_cache(), CachingRequest(make_cache())
     read(reader, number=1), read_own(reader, owner=1), read_own(reader, owner=2)
     writer.invalidate("things:1")
     assert read(reader, number=1).cache == HIT
@@ -82,7 +82,7 @@ def test_invalidating_a_prefix_reaches_every_cache_and_no_other_prefix(make_cach
 
 
 def test_what_raises_is_not_cached(make_cache):
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
 
     @cached("things", ttl=60)
     def failing(call, *, number):
@@ -96,15 +96,15 @@ def test_what_raises_is_not_cached(make_cache):
 
 
 def test_an_entry_lives_for_its_ttl(make_cache, raw):
-    read(Call(make_cache()), number=1)
+    read(CachingRequest(make_cache()), number=1)
     (entry,) = raw.keys("*entry*")
     assert 55 <= raw.ttl(entry) <= 60
     raw.delete(entry)
-    assert read(Call(make_cache()), number=1).cache == MISS
+    assert read(CachingRequest(make_cache()), number=1).cache == MISS
 
 
 def test_two_databases_in_one_redis_do_not_see_each_other(make_cache):
-    one, two = Call(make_cache(namespace="one")), Call(make_cache(namespace="two"))
+    one, two = CachingRequest(make_cache(namespace="one")), CachingRequest(make_cache(namespace="two"))
     assert [read(one, number=1).cache, read(two, number=1).cache] == [MISS, MISS]
     two.cache.invalidate("things")
     assert read(one, number=1).cache == HIT
@@ -114,7 +114,7 @@ def test_two_databases_in_one_redis_do_not_see_each_other(make_cache):
 
 
 def test_a_lost_generation_makes_a_miss_and_never_comes_back(make_cache, raw):
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
     read(call, number=1)
     (entry,), (generation,) = raw.keys("*entry*"), raw.keys("*generation*")
     old, first = raw.get(entry), raw.get(generation)
@@ -150,7 +150,7 @@ def test_under_a_race_no_read_is_older_than_the_last_finished_write(make_cache):
     def reader():
         while not stop.is_set():
             before = finished[0]
-            seen = int(look(Call(cache)).body)
+            seen = int(look(CachingRequest(cache)).body)
             reads[0] += 1
             if seen < before:
                 stale.append((seen, before))
@@ -169,7 +169,7 @@ def test_under_a_race_no_read_is_older_than_the_last_finished_write(make_cache):
 
 
 def test_with_redis_frozen_one_read_waits_a_fifth_of_a_second_and_the_rest_do_not(make_cache, own_redis):
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
     read(call, number=1)
     os.kill(own_redis.pid, signal.SIGSTOP)
     times = []
@@ -196,7 +196,7 @@ def test_with_redis_gone_everything_bypasses_and_it_is_used_again_when_it_is_bac
 
     point()
     cache = Cache(f"unix://{address}", lambda: "one")
-    call = Call(cache)
+    call = CachingRequest(cache)
     read(call, number=1)
     own_redis.stop()
     assert [read(call, number=1).cache for _ in range(3)] == [BYPASS] * 3
@@ -211,7 +211,7 @@ def test_with_redis_gone_everything_bypasses_and_it_is_used_again_when_it_is_bac
 
 def test_closing_makes_up_for_what_redis_did_not_hear(make_cache, own_redis, monkeypatch):
     monkeypatch.setattr(circuit_breaker, "PROBE_SECONDS", 60)  # so that only close() can do it
-    reader, writer = Call(make_cache()), make_cache()
+    reader, writer = CachingRequest(make_cache()), make_cache()
     read(reader, number=1)
     os.kill(own_redis.pid, signal.SIGSTOP)
     writer.invalidate("things")
@@ -223,21 +223,21 @@ def test_closing_makes_up_for_what_redis_did_not_hear(make_cache, own_redis, mon
 def test_whatever_redis_py_raises_is_a_bypass(make_cache):
     for url in ("redis://redis..internal:6379", "redis://127.0.0.1:6379?foo=1", "redis://[::1"):
         with suppress(ValueError):  # what it refuses at once
-            call = Call(make_cache(url))
+            call = CachingRequest(make_cache(url))
             assert read(call, number=1).cache == BYPASS
             call.cache.invalidate("things")
 
 
 def test_no_redis_at_all_is_a_bypass(make_cache):
     for cache in (Cache(None, lambda: "one"), make_cache("redis://127.0.0.1:1/0"), make_cache(namespace=None)):
-        call = Call(cache)
+        call = CachingRequest(cache)
         assert [read(call, number=1).cache for _ in range(2)] == [BYPASS, BYPASS]
         cache.invalidate("things")
         cache.close()
 
 
 def test_a_generation_outlives_its_entries_and_not_for_ever(make_cache, raw):
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
     read(call, number=1)
     (generation,) = raw.keys("*generation*")
     assert 3600 < raw.ttl(generation) <= 86_400
@@ -249,14 +249,14 @@ def test_a_generation_outlives_its_entries_and_not_for_ever(make_cache, raw):
 
 def test_clearing_leaves_what_is_not_ours(make_cache, raw):
     raw.set("somebody", "else")
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
     read(call, number=1)
     assert call.cache.clear() == 2
     assert raw.keys("*") == [b"somebody"]
 
 
 def test_an_entry_that_somebody_spoiled_is_a_miss(make_cache, raw):
-    call = Call(make_cache())
+    call = CachingRequest(make_cache())
     read(call, number=1)
     (entry,) = raw.keys("*entry*")
     raw.set(entry, b"spoiled")
@@ -271,7 +271,7 @@ def test_a_document_is_bytes_and_a_strong_etag_of_just_them():
 
 def test_a_redis_that_is_full_or_slow_for_a_moment_is_told_of_a_write_all_the_same(make_cache, raw):
     """It refuses or misses the mark, and goes on to serve what it has to others."""
-    writer, reader = make_cache(), Call(make_cache())
+    writer, reader = make_cache(), CachingRequest(make_cache())
     for trouble in ("full", "slow"):
         read(reader, number=1)
         assert read(reader, number=1).cache == HIT
@@ -287,7 +287,7 @@ def test_a_redis_that_is_full_or_slow_for_a_moment_is_told_of_a_write_all_the_sa
 
 
 def test_a_mark_that_redis_heard_too_late_is_taken_away_again(make_cache, raw, own_redis):
-    writer, reader = make_cache(), Call(make_cache())
+    writer, reader = make_cache(), CachingRequest(make_cache())
     os.kill(own_redis.pid, signal.SIGSTOP)
     mark = writes.begin(writer, "things")
     writes.commit(mark)
@@ -299,7 +299,7 @@ def test_a_mark_that_redis_heard_too_late_is_taken_away_again(make_cache, raw, o
 
 def test_a_write_of_unknown_outcome_keeps_its_mark_for_longer(make_cache, raw, monkeypatch):
     monkeypatch.setattr(redis_connection, "MARK_SECONDS", 1)
-    writer, reader = make_cache(), Call(make_cache())
+    writer, reader = make_cache(), CachingRequest(make_cache())
     writes.begin(writer, "things").outcome_unknown()
     time.sleep(2.1)
     assert read(reader, number=1).cache == BYPASS
@@ -325,3 +325,13 @@ def test_every_script_is_used_and_says_what_it_takes():
         assert re.match(r"-- [A-Z].*\.\n--\n-- KEYS    \S.*\n-- ARGV    \S", text), name
         assert ("return " in text) == ("-- Result  " in text), name
         assert not re.search(rb"^--", redis_scripts.load_script(name), re.MULTILINE), name
+
+
+def test_scripts_are_loaded_with_the_pool_and_not_read_again(monkeypatch, make_cache):
+    """An upgrade replaces files under a running service: what it runs stays what it has loaded."""
+    redis_scripts.load_script.cache_clear()
+    cache = make_cache()
+    monkeypatch.setattr(redis_scripts.resources, "files", lambda _: 1 / 0)
+    with writes.begin(cache, "things"):
+        pass
+    assert cache.state == "ok"

@@ -310,3 +310,12 @@ def test_one_that_dies_again_and_again_is_started_less_and_less_often_and_the_wo
     assert len(seen) == 5
     assert service.workers == workers
     assert service.end(signal.SIGTERM) == 0
+
+
+def test_without_a_database_it_starts_none_and_says_so(tmp_path):
+    nowhere = environment(PETSTORE_HOME=str(tmp_path / "home"), PETSTORE_DATABASE_URL="")
+    done = subprocess.run(
+        [sys.executable, "-m", "petstore", "housekeep", "--once"], env=nowhere, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, "set PETSTORE_DATABASE_URL" in done.stderr) == (2, True)
+    assert not (tmp_path / "home").exists()

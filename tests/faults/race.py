@@ -14,7 +14,7 @@ DEADLY = KEYS - 1  # the key at which writers die
 SECONDS = 2.5
 
 
-class Call:
+class CachingRequest:
     """What a cached function needs."""
 
     def __init__(self, cache):
@@ -37,7 +37,7 @@ def run_process(number, url, truth, finished, reports):
         return seen
 
     def values(key):
-        answer = look(Call(cache), key=key)
+        answer = look(CachingRequest(cache), key=key)
         return [int(value) for value in answer.body.split(b",")], answer.cache
 
     def write():

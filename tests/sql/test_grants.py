@@ -49,7 +49,7 @@ OTHER_VALUES = {
     "sessions/end_reused_session": {"token_hash": f"\\x{sha256(b'used').hexdigest()}"},
     **{f"users/{name}": {"old_password": PHC} for name in ("change_password", "rehash_password", "erase_user")},
 }
-# What the service runs beside its files (petstore/db.py, db_schema.py).
+# What the service runs beside its files (petstore/db/schema.py).
 PLAIN = {
     "begin_request": """SELECT begin_request('{"actor_id": 1, "address": "192.0.2.7"}')""",
     "schema_exists": schema._MAY_READ,

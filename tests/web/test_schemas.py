@@ -11,8 +11,10 @@ from petstore import emails
 from petstore.db.queries import sql_folder
 from petstore.domain.stock import MAX_STOCK
 from petstore.routes.products import MAX_NAME
+from petstore.server.limits import MAX_HEADERS
+from petstore.web.openapi import EXPLANATIONS
 from petstore.web.parameters import MAX_ID, MAX_KEY
-from petstore.web.validation import MAX_PRICE, SCHEMAS
+from petstore.web.validation import MAX_BODY, MAX_PRICE, SCHEMAS
 
 FILES = {path.name: json.loads(path.read_text("utf-8")) for path in (sql_folder().parent / "petstore/schemas").glob("*.json")}
 REGISTRY = Registry().with_resources((name, Resource.from_contents(file)) for name, file in FILES.items())
@@ -91,3 +93,9 @@ def test_every_id_has_the_bounds_of_a_bigint():
     found = list(ids(dict(SCHEMAS)))
     assert len(found) > 10
     assert {(one["minimum"], one["maximum"]) for one in found} == {(1, MAX_ID)}
+
+
+def test_explanations_of_errors_name_the_bounds_that_there_are():
+    for slug, bound in (("too-large", f"{MAX_BODY:,} bytes"), ("stock-limit", f"{MAX_STOCK:,} pieces")):
+        assert bound in EXPLANATIONS[slug]["means"]
+    assert f"{MAX_HEADERS // 1024} KiB" in EXPLANATIONS["headers-too-large"]["means"]

@@ -1,2 +1,2 @@
--- An invoice without its lines, in the order of its JSON: the columns of every query here that answers with one.
+-- The invoice columns that the queries of this folder return, in the order of the JSON; the lines are queries of their own.
 \set invoice_columns 'id, number, user_id, status, total, (SELECT shop.currency FROM shop) AS currency, created_at'

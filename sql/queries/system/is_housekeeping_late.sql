@@ -1,7 +1,6 @@
--- Whether there is still something that housekeeping should have removed more than an hour ago.
+-- Whether there is anything that housekeeping should have deleted more than an hour ago.
 --
--- Each interval is that of the purge, and an hour. The first entry of an index in its order, and not EXISTS, which leaves the order to
--- the plan: it could walk the table.
+-- Each interval is that of the purge plus one hour. ORDER BY and LIMIT 1 make it read one index entry; EXISTS might scan the table.
 --
 -- Parameters: none.
 -- Locks: none.

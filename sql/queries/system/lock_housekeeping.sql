@@ -1,4 +1,4 @@
--- Takes the lock of housekeeping until the transaction ends; false when another process, of this node or of any other, has it.
+-- Tries to take the housekeeping lock until the transaction ends; false if another process has it.
 --
 -- Parameters: none.
 -- Locks: an advisory lock of this database, without waiting for it.
