@@ -24,8 +24,9 @@ def processes(pid: int) -> list[int]:
 
 
 def workers(pid: int) -> list[int]:
-    """The processes that answer requests: the descendants, or the process itself if it has none."""
-    return processes(pid)[1:] or [pid]
+    """The processes that answer requests: the descendants but the housekeeping, or the process itself if it has none."""
+    found = processes(pid)[1:]
+    return [one for one in found if b"housekeep" not in (PROC / str(one) / "cmdline").read_bytes()] or [pid]
 
 
 def megabytes(pid: int) -> dict[str, float]:
