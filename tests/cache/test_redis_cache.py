@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from petstore.cache.decorator import cached
 from petstore.cache.document import Document, document
 from petstore.cache.redis_cache import BYPASS, HIT, MISS, Cache
 from petstore.cache.redis_connection import CacheDown
+from petstore.cache.shared_generations import SharedGenerations
 from tests.cache import writes
 from tests.waiting import eventually
 
@@ -23,8 +24,8 @@ from tests.waiting import eventually
 def make_cache(own_redis):
     made = []
 
-    def make(url=None, namespace="one"):
-        made.append(Cache(url or own_redis.url, lambda: namespace))
+    def make(url=None, namespace="one", shared=None):
+        made.append(Cache(url or own_redis.url, lambda: namespace, shared))
         return made[-1]
 
     yield make
@@ -295,6 +296,63 @@ def test_a_mark_that_redis_heard_too_late_is_taken_away_again(make_cache, raw, o
     eventually(lambda: writer.state == "ok")
     assert raw.keys("*marks*") == []
     assert [read(reader, number=1).cache for _ in range(2)] == [MISS, HIT]
+
+
+@contextmanager
+def scripts_refused(raw):
+    """Redis answers a PING and refuses every script, for the block."""
+    raw.execute_command("ACL", "SETUSER", "default", "-eval")
+    try:
+        yield
+    finally:
+        raw.execute_command("ACL", "SETUSER", "default", "+eval")
+
+
+@pytest.fixture
+def probed_by_hand(monkeypatch):
+    monkeypatch.setattr(circuit_breaker, "PROBE_SECONDS", 60)
+
+
+def test_what_redis_missed_is_kept_when_it_fails_again_while_it_is_told(make_cache, raw, probed_by_hand):
+    writer, reader = make_cache(), CachingRequest(make_cache())
+    assert [read(reader, number=1).cache for _ in range(2)] == [MISS, HIT]
+    mark = writes.begin(writer, "things")
+    with scripts_refused(raw):
+        writes.commit(mark)
+        for _ in range(2):
+            writer._breaker.probe()
+            assert writer.state == "down"
+    writer._breaker.probe()
+    assert writer.state == "ok"
+    assert raw.keys("*marks*") == []
+    assert [read(reader, number=1).cache for _ in range(2)] == [MISS, HIT]
+
+
+def test_what_was_kept_before_redis_was_told_is_dropped_by_every_process_of_the_machine(
+    make_cache, raw, tmp_path, probed_by_hand
+):
+    writer, reader = (make_cache(shared=SharedGenerations(tmp_path / "generations")) for _ in range(2))
+    read(CachingRequest(reader), number=1)
+    with scripts_refused(raw):
+        writer.invalidate("things")
+    kept = read(CachingRequest(reader), number=1)
+    assert (kept.cache, kept.validity.generation) == (HIT, reader.generations(["things"])["things"])
+    writer._breaker.probe()
+    assert reader.generations(["things"])["things"] != kept.validity.generation
+    assert read(CachingRequest(reader), number=1).cache == MISS
+
+
+def test_the_mark_of_a_write_that_was_refused_without_redis_is_removed_when_redis_is_back(make_cache, raw, probed_by_hand):
+    writer, reader = make_cache(), CachingRequest(make_cache())
+    assert [read(reader, number=1).cache for _ in range(2)] == [MISS, HIT]
+    mark = writes.begin(writer, "things")
+    with scripts_refused(raw):
+        writes.refuse(mark)
+        assert writer.state == "down"
+    assert read(reader, number=1).cache == BYPASS
+    writer._breaker.probe()
+    assert writer.state == "ok"
+    assert read(reader, number=1).cache == HIT  # nothing was written, so the entry is still there
 
 
 def test_a_write_of_unknown_outcome_keeps_its_mark_for_longer(make_cache, raw, monkeypatch):

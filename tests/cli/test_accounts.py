@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from petstore.domain import logins
 from tests.cli.shops import PASSWORD, login
 from tests.commands import environment, run
 
@@ -34,6 +35,20 @@ def test_set_password_ends_the_old_one(make, anyone, settings):
     assert login(anyone, "ana@example.com", PASSWORD) == 401
     assert login(anyone, "ana@example.com", "another password") == 200
     assert login(anyone, "bob@example.com", PASSWORD) == 200
+
+
+@pytest.mark.parametrize(("command", "role"), [("set-password", "user"), ("create-admin", "admin")])
+def test_a_running_service_forgets_the_logins_of_the_account_at_once(
+    make, ana, buyer, admin, settings, monkeypatch, command, role
+):
+    monkeypatch.setattr(logins, "CACHED_SECONDS", 60)
+    assert [client.get("/me").json()["role"] for client in (buyer, admin)] == ["user", "admin"]  # both are in its memory now
+    assert run(settings, command, ana.email, text="another password\n").returncode == 0
+    assert buyer.get("/me").status == 401
+    assert admin.get("/me").status == 200
+    assert login(buyer, ana.email, "another password") == 200
+    assert buyer.get("/me").json()["role"] == role
+    assert buyer.get("/admin/users").status == (200 if role == "admin" else 403)
 
 
 @pytest.mark.parametrize(

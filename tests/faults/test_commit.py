@@ -1,9 +1,16 @@
 """A connection that ends before, at and after COMMIT: what is done is done once, and no answer says what is not so."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
+from petstore.cache import redis_connection
+from petstore.domain import logins
+from petstore.web import plugin
+from tests.client import Client
+from tests.factories import PASSWORD
+from tests.services import running
 from tests.waiting import eventually
 
 
@@ -92,6 +99,46 @@ def test_a_commit_that_arrives_late_without_a_key_is_unknown_at_once_and_shows_w
     assert (shop.client().get(path).json()["stock"], shop.client().get(path)["X-Cache"]) == (10, "BYPASS")
     eventually(lambda: shop.client().get(path).json()["stock"] == 9, 2)
     assert (shop.bought(), shop.begun()) == (1, 1)
+
+
+def test_a_commit_that_arrives_after_the_deadline_with_a_key_is_unknown_and_no_read_is_older_than_it(shop, monkeypatch):
+    monkeypatch.setattr(plugin, "REQUEST_SECONDS", 1)
+    monkeypatch.setattr(redis_connection, "UNKNOWN_OUTCOME_SECONDS", 3)
+    path = f"/products?id={shop.first}"
+    assert [shop.client().get(path)["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    shop.proxy.lose_answers(late=1.5)
+    slug, detail = unavailable(shop.buy("k")[0])
+    assert slug == "outcome-unknown"
+    assert "same Idempotency-Key" in detail
+    before = shop.client().get(path)
+    assert (before.json()["stock"], before["X-Cache"]) == (10, "BYPASS")
+    eventually(lambda: shop.client().get(path).json()["stock"] == 9, 2)
+    seen = []
+    eventually(lambda: seen.append(shop.client().get(path)) or seen[-1]["X-Cache"] == "HIT", 5)  # the mark has expired
+    assert {answer.json()["stock"] for answer in seen} == {9}
+    assert (shop.bought(), shop.begun()) == (1, 1)
+
+
+ENDINGS = {
+    "new password": lambda own, boss: own.post("/me/password", {"current_password": PASSWORD, "new_password": f"{PASSWORD} new"}),
+    "disabled": lambda own, boss: boss.patch(f"/admin/users/{own.get('/me').json()['id']}", {"active": False}),
+    "erased": lambda own, boss: own.post("/me/delete", {"current_password": PASSWORD}),
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS.keys())
+def test_logins_that_end_with_a_commit_of_unknown_outcome_are_forgotten_by_every_worker(shop, settings, monkeypatch, end):
+    monkeypatch.setattr(logins, "CACHED_SECONDS", 60)
+    own, boss = shop.client(), shop.client(shop.boss)
+    with (
+        running(replace(settings, database_url=shop.postgres.url("petstore_app"))) as (services, server),
+        Client(server.address, own.token) as other,
+    ):
+        services.db.check()
+        assert [client.get("/invoices").status for client in (own, other)] == [200, 200]
+        shop.proxy.lose_answers()
+        assert unavailable(end(own, boss))[0] == "outcome-unknown"
+        assert [client.get("/invoices").status for client in (own, other)] == [401, 401]
 
 
 @pytest.mark.slow

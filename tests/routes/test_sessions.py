@@ -8,6 +8,7 @@ from datetime import timedelta
 import jwt
 import pytest
 
+from petstore.domain import logins
 from tests.client import Client
 from tests.factories import PASSWORD
 from tests.routes.logins import ANA, BOB, age, ends, held, is_dead, lives, login, logout, me, refresh, sha256, sid, waiting
@@ -114,6 +115,17 @@ def test_a_used_refresh_token_ends_its_login_after_ten_seconds(make, ana, both):
     assert lives(both, other)
     assert lives(both, bobs)
     assert bob.id == me(anyone, bobs).json()["id"]
+
+
+def test_a_login_that_ends_for_reuse_is_forgotten_by_every_worker_before_the_answer(make, ana, both, monkeypatch):
+    monkeypatch.setattr(logins, "CACHED_SECONDS", 60)
+    first, other = login(both[0]), login(both[0])
+    tokens = refresh(both[0], first).json()
+    assert {me(client, tokens).status for client in both} == {200}  # each has it in its memory now
+    age(make, first, 11)
+    assert refresh(both[0], first).status == 401
+    assert is_dead(both, tokens)
+    assert lives(both, other)
 
 
 def test_a_token_used_long_ago_ends_the_login_that_went_on_without_it(make, ana, both):

@@ -10,6 +10,7 @@ import redis
 
 from petstore.cache.document import Validity
 from petstore.cache.local import LocalCache
+from petstore.cache.redis_connection import RedisConnection
 from petstore.cache.shared_generations import SharedGenerations
 from petstore.domain import logins
 from tests.cache import writes
@@ -122,6 +123,24 @@ def test_while_a_write_is_under_way_its_pages_come_from_the_database_and_the_oth
         assert client.get("/products?id=2")["X-Cache"] == "HIT"
         writes.refuse(mark)
         assert [client.get("/products?id=1")["X-Cache"] for _ in range(2)] == ["HIT"] * 2
+
+
+def test_what_a_reader_keeps_just_before_a_mark_is_set_is_not_served_after_it(two, make, ana, monkeypatch):
+    make.product(stock=5)
+    set_mark = RedisConnection.mark
+    with as_user(two[0], ana) as client:
+        assert client.get("/products?id=1")["X-Cache"] == "MISS"
+
+        def read_and_mark(connection, mark, seconds):
+            assert client.get("/products?id=1")["X-Cache"] == "HIT"  # and is in memory from now on
+            set_mark(connection, mark, seconds)
+
+        monkeypatch.setattr(RedisConnection, "mark", read_and_mark)
+        mark = writes.begin(two[1][0].cache, "product:1")
+        assert [client.get("/products?id=1")["X-Cache"] for _ in range(2)] == ["BYPASS"] * 2
+        make.conn.execute("UPDATE products SET stock = 4 WHERE id = 1")
+        assert client.get("/products?id=1").json()["stock"] == 4
+        writes.commit(mark)
 
 
 def test_a_writer_that_died_after_its_commit_leaves_nothing_old_in_memory(two, make, ana, monkeypatch):
