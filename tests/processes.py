@@ -30,6 +30,17 @@ def housekeepers(service: int) -> list[int]:
     return [pid for pid in children(service) if b"\0housekeep\0" in _command(pid) and is_alive(pid)]
 
 
+def connections(pid: int, port: int) -> int:
+    """How many open connections of clients to a port a process has (proc(5): /proc/net/tcp; state 1 is ESTABLISHED)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    of_port = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"}
+    found = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += os.readlink(file) in of_port
+    return found
+
+
 def _command(pid: int) -> bytes:
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -15,7 +15,7 @@ import pytest
 
 # gw0, gw1, ... when there are several processes. Not for the programs that tests start: some of them are pytest.
 WORKER = os.environ.pop("PYTEST_XDIST_WORKER", "")
-_EARLY = "contract", "sql", "cli", "faults"  # folders whose files take long: a long one must not be the last
+_EARLY = "history", "contract", "sql", "cli", "faults"  # folders whose files take long: a long one must not be the last
 _FOLDER = pytest.StashKey[Path]()
 
 

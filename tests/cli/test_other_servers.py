@@ -34,16 +34,16 @@ def test_an_older_schema_is_refused_until_reset(shop):
 @pytest.mark.parametrize(
     ("edited", "words"),
     [
-        ("role AS edition,", "column edition is in the file only"),
-        ("edition,", 'column "edition" does not exist'),
+        (":product_columns, version AS edition", "column edition is in the file only"),
+        (":product_columns, edition", 'column "edition" does not exist'),
     ],
 )
 def test_a_query_that_was_edited_and_does_not_fit_is_named_and_no_data_is_blamed(folder, edited, words):
     place = checkout(folder / "source")
-    query = place / "sql/queries/users/get_user.sql"
-    query.write_text(query.read_text().replace("role,", edited))
+    query = place / "sql/queries/products/get_product.sql"
+    query.write_text(query.read_text().replace(":product_columns", edited))
     said = Shop(folder, cwd=place).refuses()
-    assert "users/get_user.sql does not fit" in said
+    assert "products/get_product.sql does not fit" in said
     assert words in said
     assert "--reset" not in said
 

@@ -218,7 +218,7 @@ def test_commands_make_no_schema_in_a_database_that_was_given(cluster, keys, red
             "PETSTORE_OWNER_URL": cluster.url("petstore_owner", name),
         }
         for command in (("seed",), ("create-admin", "a@example.com"), ("set-password", "a@example.com")):
-            done = petstore(*command, text="long enough\n", **urls)
+            done = petstore(*command, text="a heron on one leg\n", **urls)
             assert (done.returncode, "petstore migrate" in done.stderr) == (2, True)
         with db.connect(cluster.url("postgres", name)) as conn:
             assert conn.execute("SELECT to_regnamespace('m2_be_project')").fetchone() == (None,)

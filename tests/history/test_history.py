@@ -9,8 +9,6 @@ from tests.history.nemesis import FAULTS, SLOW_FAULTS, kill_postgres, lose_answe
 from tests.history.run import perform
 from tests.history.servers import Shop
 
-pytestmark = pytest.mark.alone  # where other things run too, little happens in a run, and what was taken out may not show
-
 
 def judge(seconds, faults=FAULTS, seed=0, keyless=0.15, **how):
     """The rules that a run broke, with an account of how."""
