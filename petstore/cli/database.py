@@ -11,18 +11,40 @@ from petstore.cli import seeding
 from petstore.cli.connect import check_shop, clear_cache, open_shop
 from petstore.cli.output import CommandError, report
 from petstore.db import schema
+from petstore.db.migrations import newest_version
 from petstore.repository import system
 from petstore.settings import Settings
 
 
 def migrate(settings: Settings, options: argparse.Namespace) -> None:
-    """Make roles and schema in an empty database (PETSTORE_OWNER_URL: a superuser, or petstore_owner after roles.sql)."""
-    if not settings.owner_url:
+    """Migrate the schema to the newest version; in an empty database, make it. PETSTORE_OWNER_URL: database and owner."""
+    url = settings.owner_url
+    if not url:
         raise CommandError("set PETSTORE_OWNER_URL to the database, as a superuser (or as petstore_owner after sql/roles.sql)")
-    made = schema.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits)
-    with db.connect(settings.owner_url) as conn:
+    if options.plan:
+        with db.connect(url) as conn:
+            _show_plan(conn, options.to)
+        return
+    if schema.create_schema(url, currency=settings.currency, minor_digits=settings.minor_digits, report=report):
+        done = "made"
+    else:
+        done = "reached" if schema.migrate(url, to=options.to, report=report) else "is there already"
+    with db.connect(url) as conn:
         shop = check_shop(conn)
-    report(f"schema version {shop.version} {'made' if made else 'exists already'}, amounts in {shop.currency}")
+    report(f"schema version {shop.version} {done}, amounts in {shop.currency}")
+
+
+def _show_plan(conn: db.Connection, to: int | None) -> None:
+    """Print what `migrate` would run."""
+    if not schema.schema_exists(conn):
+        report(f"it would make schema version {newest_version()} from sql/roles.sql and sql/schema.sql")
+        return
+    wanted = schema.pending(conn, to=to)
+    report(f"schema version {system.get_shop(conn).version}; {len(wanted)} migrations to run")
+    for migration in wanted:
+        how = "one transaction" if migration.one_transaction else "statement by statement"
+        print(f"{migration.file}: {migration.sentence}")
+        print(f"  Locks: {migration.locks}\n  Rewrites: {migration.rewrites}\n  Safe: {'yes' if migration.safe else 'no'}; {how}")
 
 
 def seed(settings: Settings, options: argparse.Namespace) -> None:

@@ -16,13 +16,19 @@ from petstore.services import Services
 from petstore.settings import Settings
 
 
-def make_schema(settings: Settings) -> None:
-    """Make roles and schema if they are missing and PETSTORE_OWNER_URL is known. A database that is down is only reported."""
-    if settings.owner_url is None:
+def make_schema(settings: Settings, *, migrate: bool = False) -> None:
+    """Make roles and schema if they are missing and PETSTORE_OWNER_URL is known. A database that is down is only reported.
+
+    migrate: bring an older schema to the newest version.
+    """
+    url = settings.owner_url
+    if url is None:
         return
     try:
-        if schema.create_schema(settings.owner_url, currency=settings.currency, minor_digits=settings.minor_digits):
+        if schema.create_schema(url, currency=settings.currency, minor_digits=settings.minor_digits, report=report):
             report(f"schema made, amounts in {settings.currency}")
+        elif migrate and (done := schema.migrate(url, report=report)):
+            report(f"schema version {done[-1].version} reached, with all data")
     except db.Error as error:
         if error.sqlstate is not None:
             raise

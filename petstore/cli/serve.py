@@ -18,15 +18,13 @@ from petstore.cli.first_start import first_steps, make_key, make_schema, seed_if
 from petstore.cli.output import CommandError, report
 from petstore.cli.supervisor import Supervisor
 from petstore.db.connection import connection_fault
-from petstore.db.errors import WrongDatabase, WrongQuery
+from petstore.db.errors import WrongDatabase
 from petstore.limits.hashing import CORES
 from petstore.server.limits import listen
 from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.services import Services, open_services
 from petstore.settings import Settings, variable
-
-_RESET_HINT = "\n--reset deletes the database in PETSTORE_HOME and makes a new one"
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
@@ -37,10 +35,10 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
         if options.setup:
             settings = stack.enter_context(embedded.servers(settings, report, reset=options.reset))
             make_key(settings)
-            make_schema(settings)
+            make_schema(settings, migrate=own_database)
         # Workers share nothing but the socket: pools and connections that are open here are closed before the first one starts.
         with open_services(settings) as services:
-            reachable = _check_at_start(services, own_database)
+            reachable = _check_at_start(services)
             listener = stack.enter_context(_listener(settings))  # before seeding: a start that fails prints no password
             if reachable and (options.demo or (options.setup and own_database)):
                 seed_if_empty(services, options.demo)
@@ -108,8 +106,8 @@ def _hangup_handler(supervisor: Supervisor) -> Callable[[], None]:
     return on_hangup
 
 
-def _check_at_start(services: Services, own_database: bool) -> bool:
-    reachable = _check(services, _RESET_HINT if own_database else "")
+def _check_at_start(services: Services) -> bool:
+    reachable = _check(services)
     if not reachable:
         fault = connection_fault(services.settings.database_url or "")
         why = f" ({fault})" if fault else ""
@@ -117,14 +115,13 @@ def _check_at_start(services: Services, own_database: bool) -> bool:
     return reachable
 
 
-def _check(services: Services, hint: str = "") -> bool:
+def _check(services: Services) -> bool:
     """Whether the database can be reached. CommandError when it is not the right one: waiting would not help."""
     try:
         services.db.check()
         return True
     except WrongDatabase as error:
-        # A wrong query file is no fault of the data, so --reset would not help.
-        raise CommandError(f"{error}{'' if isinstance(error, WrongQuery) else hint}") from None
+        raise CommandError(str(error)) from None
     except errors.Unavailable:
         return False
 

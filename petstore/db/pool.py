@@ -29,6 +29,7 @@ T = TypeVar("T")
 REQUEST_SECONDS = 3.0
 POOL_SECONDS = 1.0
 RETRIES = 3
+_VERIFY_SECONDS = 10.0  # until all workers have noticed that a migration ended the range that they serve
 _MAX_PAUSE_SECONDS = 0.03  # before a retry
 _OPTIONS = "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC"
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def server_options(url: str) -> str:
 
 
 class Database:
-    """A pool of connections to one database, which is verified before its first use.
+    """A pool of connections to one database, which is verified before its first use and every 10 s of use.
 
     verify(conn, whole): gives the database's identity, the same for all workers and different for every other database, or raises
     WrongDatabase. whole: every query is checked, too; that is done once, with the first connection.
@@ -48,6 +49,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int, verify: Callable[[Connection, bool], str]) -> None:
         self._verify = verify
+        self._verify_at = 0.0  # time.monotonic()
         self._verified = False
         self.identity: str | None = None  # kept if a later check fails: a write in progress still invalidates its cache entries
         self._pool: ConnectionPool[Connection] = ConnectionPool(
@@ -124,7 +126,7 @@ class Database:
             for attempt in range(RETRIES + 1):
                 try:
                     with self._connection(deadline) as conn:
-                        if not self._verified:
+                        if not self._verified or time.monotonic() >= self._verify_at:
                             self._verify_identity(conn)
                         return work(conn)
                 except NO_CONNECTION:
@@ -155,6 +157,7 @@ class Database:
             self._pool.putconn(conn)
 
     def _verify_identity(self, conn: Connection) -> None:
+        self._verify_at = time.monotonic() + _VERIFY_SECONDS  # first: one thread verifies, the others go on
         try:
             self.identity = self._verify(conn, not self._verified)
             self._verified = True

@@ -127,6 +127,19 @@ def _translate(text: str) -> tuple[str, tuple[str, ...]]:
     return "".join(parts).strip().removesuffix(";"), tuple(names)
 
 
+def split_statements(text: str) -> list[str]:
+    """The statements of a file without variables, as psql divides it: at each `;` that is not quoted. Without comments."""
+    statements, end = [""], 0
+    for token in _TOKEN.finditer(text + "\n--"):
+        first, *others = text[end : token.start()].split(";")
+        statements[-1] += first
+        statements += others
+        if not token[0].startswith(("--", "/*")):
+            statements[-1] += token[0]
+        end = token.end()
+    return [stripped for statement in statements if (stripped := statement.strip())]
+
+
 def _expand(text: str, folder: Path, variables: dict[str, str]) -> str:
     r"""Do what psql does with `\ir FILE` (beside this one), `\set NAME TEXT` and `:NAME`."""
 

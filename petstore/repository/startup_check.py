@@ -14,8 +14,9 @@ from typing import Any
 from petstore.db import Connection
 from petstore.db.describe import Description, check_rights, describe
 from petstore.db.errors import WrongDatabase, WrongQuery
+from petstore.db.migrations import OLDEST_VERSION, newest_version
 from petstore.db.queries import Query, load_queries, load_reports
-from petstore.db.schema import schema_exists, schema_version
+from petstore.db.schema import schema_exists
 from petstore.repository import audit, idempotency, invoices, products, purchases, sessions, system, users
 
 MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, idempotency, audit, system)
@@ -36,6 +37,9 @@ _PYTHON: Mapping[str, Any] = {
 }
 
 
+NO_SCHEMA = "the database has no Petstore schema that its role may use: make it with `petstore migrate`"
+
+
 def functions() -> dict[str, Callable[..., Any]]:
     """Every repository function, by the name of its query."""
     return {
@@ -52,16 +56,28 @@ def verify_database(conn: Connection, whole: bool = True, *, currency: str, mino
     whole: also check all queries and reports. They are prepared and described, but not run.
     """
     if not schema_exists(conn):
-        raise WrongDatabase("the database has no Petstore schema that its role may use: make it with `petstore migrate`")
+        raise WrongDatabase(NO_SCHEMA)
     shop = system.get_shop(conn)
-    if shop is None or shop.version != schema_version():
-        raise WrongDatabase(f"the database has schema version {shop and shop.version}, this service needs {schema_version()}")
+    if fault := version_fault(shop):
+        raise WrongDatabase(fault)
     if (shop.currency, shop.minor_digits) != (currency, minor_digits):
         there, here = f"{shop.currency} with {shop.minor_digits}", f"{currency} with {minor_digits}"
         raise WrongDatabase(f"the database is in {there} minor digits, PETSTORE_CURRENCY says {here}")
     if whole:
         _verify_queries(conn)
     return shop.identity
+
+
+def version_fault(shop: system.Shop) -> str:
+    """Why this release does not serve a database of this schema version, and what to do; "" if it does."""
+    newest = newest_version()
+    unsafe = min((version for version in shop.unsafe_versions if version > newest), default=None)
+    has = f"the database has schema version {shop.version}, this release serves {OLDEST_VERSION} to {newest}"
+    if shop.version < OLDEST_VERSION:
+        return f"{has}: run `petstore migrate`"
+    if unsafe:
+        return f"{has}, and version {unsafe} is not safe for releases that do not know it: install a newer release"
+    return ""
 
 
 def _verify_queries(conn: Connection) -> None:

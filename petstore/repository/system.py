@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from petstore.db import Connection, one_or_none, scalar
+from petstore.db import Connection, one, scalar
 
 
 @dataclass(frozen=True)
 class Shop:
-    """What is fixed when the schema is made. identity: unique for each database."""
+    """The schema version, and what is fixed when the schema is made.
+
+    unsafe_versions: those that a release must know to serve. identity: unique for each database.
+    """
 
     version: int
+    unsafe_versions: list[int]
     currency: str
     minor_digits: int
     identity: str
 
 
-def get_shop(conn: Connection) -> Shop | None:
+def get_shop(conn: Connection) -> Shop:
     """The facts about this database."""
-    return one_or_none(conn, "system/get_shop", Shop)
+    return one(conn, "system/get_shop", Shop)
 
 
 def lock_housekeeping(conn: Connection) -> bool:

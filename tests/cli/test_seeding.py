@@ -234,7 +234,7 @@ def test_two_urls_of_two_databases_are_refused(cluster, template, settings, make
 
 def test_migrate_tells_another_schema_version_and_does_not_call_it_done(make, cluster, database):
     urls = {"PETSTORE_OWNER_URL": cluster.url("petstore_owner", database)}
-    assert "exists already" in petstore("migrate", **urls).stderr
+    assert "is there already" in petstore("migrate", **urls).stderr
     make.conn.execute("INSERT INTO schema_version (version) VALUES (999)")
     try:
         done = petstore("migrate", **urls)

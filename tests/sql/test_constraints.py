@@ -113,7 +113,8 @@ BROKEN = [
     ("INSERT INTO shop (id, currency, minor_digits) VALUES (2, 'USD', 2)", "shop_single_row"),
     ("UPDATE shop SET currency = 'usd'", "shop_currency_iso_4217"),
     ("UPDATE shop SET minor_digits = 5", "shop_minor_digits_range"),
-    ("UPDATE schema_version SET version = 0", "schema_version_positive"),
+    ("UPDATE schema_version SET version = 0 WHERE version = 6", "schema_version_positive"),
+    ("UPDATE schema_version SET sha256 = upper(encode(sha256(''), 'hex'))", "schema_version_sha256_form"),
     ("UPDATE invoice_transitions SET to_status = from_status", "invoice_transitions_moves"),
 ]  # fmt: skip
 

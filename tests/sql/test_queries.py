@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from petstore.db.migrations import load_migrations
 from petstore.db.queries import QueryFileError, load_files, load_queries, load_reports, load_tools, parse_query, sql_folder
 from petstore.embedded import EmbeddedError, find_program
 from tests.sql import psql_lines
@@ -87,7 +88,8 @@ def test_a_semicolon_in_a_comment_or_a_text_ends_nothing():
 
 
 def test_every_file_under_sql_is_known():
-    assert {query.path for query in FILES.values()} | set(INCLUDED) == set(sql_folder().glob("*/**/*.sql"))
+    migrations = {sql_folder() / "migrations" / migration.file for migration in load_migrations().values()}
+    assert {query.path for query in FILES.values()} | set(INCLUDED) | migrations == set(sql_folder().glob("*/**/*.sql"))
 
 
 def test_what_a_file_includes_is_put_in_as_psql_does(tmp_path, conn, cluster, database, psql):
