@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from select import POLLIN, poll
@@ -26,13 +27,15 @@ class Proxy:
 
     Set at any time: upstream, an address for the connections to come; delay, seconds that each chunk is late; refusing, new
     connections are closed at once; swallowing, nothing is passed on (what was sent meanwhile arrives afterwards);
-    answer_loss and commit_loss, the chance that a COMMIT is treated as by lose_answers and lose_commits.
+    changing, what is made of each
+    chunk from the server; answer_loss and commit_loss, the chance that a COMMIT is treated as by lose_answers and lose_commits.
     """
 
     def __init__(self, listen: Address, upstream: Address) -> None:
         self.upstream = upstream
         self.delay, self.refusing, self.swallowing = 0.0, False, False
         self.answer_loss, self.commit_loss = 0.0, 0.0
+        self.changing: Callable[[bytes], bytes] = bytes
         self.lost: list[str] = []  # "answer" or "commit", each time one was
         self._armed: list[tuple[str, float]] = []
         self._lock = threading.Lock()
@@ -117,7 +120,7 @@ class Proxy:
                     return self._lose(fate, data, client, server)
                 if not data:
                     return None
-                target.sendall(data)
+                target.sendall(data if source is client else self.changing(data))
 
     def _while_swallowing(self) -> None:
         while self.swallowing and not self._closing:
