@@ -63,7 +63,15 @@ NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)  # of the pool; they 
 
 
 class WrongDatabase(Exception):
-    """The database answers, but does not fit this version or these settings. The text says what to do."""
+    """The database answers, but does not fit this release or these settings. The text says what to do."""
+
+
+class WrongVersion(WrongDatabase):
+    """The schema has a version that this release does not serve."""
+
+    def __init__(self, text: str, version: int) -> None:
+        super().__init__(text)
+        self.version = version
 
 
 class WrongQuery(WrongDatabase):

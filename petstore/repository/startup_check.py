@@ -13,7 +13,7 @@ from typing import Any
 
 from petstore.db import Connection
 from petstore.db.describe import Description, check_rights, describe
-from petstore.db.errors import WrongDatabase, WrongQuery
+from petstore.db.errors import WrongDatabase, WrongQuery, WrongVersion
 from petstore.db.migrations import OLDEST_VERSION, newest_version
 from petstore.db.queries import Query, load_queries, load_reports
 from petstore.db.schema import schema_exists
@@ -59,7 +59,7 @@ def verify_database(conn: Connection, whole: bool = True, *, currency: str, mino
         raise WrongDatabase(NO_SCHEMA)
     shop = system.get_shop(conn)
     if fault := version_fault(shop):
-        raise WrongDatabase(fault)
+        raise WrongVersion(fault, shop.version)
     if (shop.currency, shop.minor_digits) != (currency, minor_digits):
         there, here = f"{shop.currency} with {shop.minor_digits}", f"{currency} with {minor_digits}"
         raise WrongDatabase(f"the database is in {there} minor digits, PETSTORE_CURRENCY says {here}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from petstore import errors
 from petstore.cache.document import Document
-from petstore.db.errors import WrongDatabase
-from petstore.repository.system import is_housekeeping_late
+from petstore.db.errors import WrongDatabase, WrongVersion
+from petstore.db.migrations import OLDEST_VERSION, newest_version
+from petstore.repository.system import get_shop, is_housekeeping_late
 from petstore.request import Request
 
 
@@ -24,11 +25,20 @@ def readyz(request: Request) -> Document:
     cache = request.cache.check()
     try:
         request.db.check()
-        late = request.read(is_housekeeping_late)
+        shop, late = request.read(get_shop), request.read(is_housekeeping_late)
+    except WrongVersion as error:
+        detail = "Not ready: this release does not serve the schema version of this database."
+        raise errors.Unavailable(detail, database="wrong", schema=_schema(error.version), cache=cache) from error
     except WrongDatabase as error:
-        detail = "Not ready: this is not the database that this version needs."
-        raise errors.Unavailable(detail, database="wrong", cache=cache) from error
+        raise errors.Unavailable("Not ready: this is not the right database.", database="wrong", cache=cache) from error
     except errors.Problem as problem:
         raise errors.Unavailable("Not ready: the database cannot be reached.", database="down", cache=cache) from problem
     status = "degraded" if cache == "down" or late else "ready"
-    return request.document({"status": status, "database": "ok", "cache": cache, "housekeeping": "late" if late else "ok"})
+    housekeeping = "late" if late else "ok"
+    return request.document(
+        {"status": status, "database": "ok", "schema": _schema(shop.version), "cache": cache, "housekeeping": housekeeping}
+    )
+
+
+def _schema(version: int) -> dict[str, int]:
+    return {"version": version, "oldest": OLDEST_VERSION, "newest": newest_version()}
