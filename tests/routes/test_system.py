@@ -11,7 +11,10 @@ SCHEMA = {"version": newest_version(), "oldest": OLDEST_VERSION, "newest": newes
 def test_livez_and_readyz_say_yes(anyone):
     assert (anyone.get("/livez").status, anyone.get("/livez").json()) == (200, {"status": "ok"})
     ready = anyone.get("/readyz")
-    assert (ready.status, ready.json()) == (200, {"status": "ready", "database": "ok", "schema": SCHEMA, "cache": "ok", "housekeeping": "ok"})
+    assert (ready.status, ready.json()) == (
+        200,
+        {"status": "ready", "database": "ok", "schema": SCHEMA, "cache": "ok", "housekeeping": "ok"},
+    )
 
 
 def test_another_schema_version_is_not_ready_until_it_is_back(make, anyone):
