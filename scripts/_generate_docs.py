@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from the code and from sql/schema.sql, or says which of it is out of date."""
+"""Writes what docs/ takes from the code and from sql/schema.sql, and sql/catalog.csv, or says which of it is out of date."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import _er_diagram
+from _catalog import CATALOG, catalog_text
 
 from petstore import db, embedded
 from petstore.app import openapi_document
@@ -28,21 +29,25 @@ OPENAPI, DATABASE, SETTINGS, PLANS = DOCS / "openapi.json", DOCS / "database.md"
 PICTURE = DOCS / "images" / "ER_Diagram.png"
 
 
-def out_of_date(conn: Any) -> list[Path]:
-    """The files that are not as `generate` would make them. conn: to a database with the schema, as its owner."""
+def out_of_date(conn: Any, catalog: str) -> list[Path]:
+    """The files that are not as `generate` would make them.
+
+    conn: to a database with the schema, as its owner. catalog: the text of sql/catalog.csv, as `catalog_text` gives it.
+    """
     model = _er_diagram.read_model(conn)
-    found = [path for path, text in _texts(model).items() if not path.exists() or path.read_text("utf-8") != text]
+    texts = {**_texts(model), CATALOG: catalog}
+    found = [path for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text]
     return found if PICTURE.exists() and _er_diagram.mark(*model).encode() in PICTURE.read_bytes() else [*found, PICTURE]
 
 
-def generate(conn: Any) -> list[Path]:
-    """Write the files that are out of date; which ones."""
-    found, model = out_of_date(conn), _er_diagram.read_model(conn)
+def generate(conn: Any, catalog: str) -> list[Path]:
+    """Write the files that are out of date; which ones. See `out_of_date`."""
+    found, model = out_of_date(conn, catalog), _er_diagram.read_model(conn)
     for path in found:
         if path == PICTURE:
             _er_diagram.draw(*model, PICTURE)
         else:
-            path.write_text(_texts(model)[path], "utf-8")
+            path.write_text({**_texts(model), CATALOG: catalog}[path], "utf-8")
     return found
 
 
@@ -82,18 +87,20 @@ def _shown(default: Any) -> str:
 
 
 @contextmanager
-def _own_database() -> Iterator[Any]:
-    """A connection to a new database with the schema, on a server that lives only for it."""
+def _own_database() -> Iterator[tuple[Any, str]]:
+    """A connection to a new database with the schema, on a server that lives only for it; and the text of the catalog."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         home.chmod(0o711)  # a server that root starts runs as somebody else
         server = embedded.Postgres(home)
         try:
             server.start()
+            server.create_database("catalog")
+            catalog = catalog_text(server.url("postgres", "catalog"))
             server.create_database()
             schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
             with db.connect(server.url("petstore_owner")) as conn:
-                yield conn
+                yield conn, catalog
         finally:
             server.stop()
             embedded.remove_data(home)
@@ -115,8 +122,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 when anything is out of date")
     parser.add_argument("--plans", action="store_true", help="also docs/plans, which takes minutes")
     options = parser.parse_args()
-    with _own_database() as conn:
-        found = (out_of_date if options.check else generate)(conn)
+    with _own_database() as (conn, catalog):
+        found = (out_of_date if options.check else generate)(conn, catalog)
     for path in found:
         print(f"{'out of date' if options.check else 'written'}: {path.relative_to(ROOT)}")
     status = int(options.check and bool(found))

@@ -144,7 +144,7 @@ def test_a_file_begins_with_its_contract(query):
     assert set(re.findall(r"-v ([a-z0-9_]+)=", lines[-1])) == set(query.parameters)
     assert re.match(r"(?:\\ir _columns\.sql\n)?[A-Z]+\s", text.removeprefix(header))
     assert text.rstrip().endswith(";")
-    assert query.sql.count(";") == 0
+    assert re.sub("'[^']*'", "", query.sql).count(";") == 0
     assert not re.search(r"select\s+\*", text, re.IGNORECASE)
 
 
