@@ -12,6 +12,7 @@ from petstore import __version__, db, signals
 from petstore.auth import signing_keys
 from petstore.cli import logs
 from petstore.cli.accounts import create_admin, set_password
+from petstore.cli.check import check
 from petstore.cli.database import migrate, seed
 from petstore.cli.housekeep import housekeep
 from petstore.cli.keys import generate_keys, rotate_keys
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_serve_options(command(serve), commands.add_parser("worker"))  # a command without help is not listed
     _add_migrate_options(command(migrate))
+    command(check)
     seed_parser = command(seed)
     for what in ("products", "users", "invoices"):
         seed_parser.add_argument(f"--{what}", type=_count, default=0, metavar="N", help=f"add N {what}, for load tests")

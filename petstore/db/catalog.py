@@ -198,7 +198,7 @@ def _is_made(part: Fact, wholes: Iterable[Fact]) -> bool:
 
 def _difference(fact: Fact, fault: str, lines: Sequence[str], *, harmful: bool, kind: str = "", found: str = "") -> Difference:
     """lines: statements, without `;`. Several run in one transaction: nobody writes between a DROP and the CREATE after it."""
-    if len(lines) > 1 and not any("CONCURRENTLY" in line for line in lines):
+    if len(lines) > 1 and fact.kind != "index":  # CONCURRENTLY runs in none
         lines = ["BEGIN", *lines, "COMMIT"]
     superuser = fact.kind in _SUPERUSERS or (fact.kind == "grant" and fact.name.startswith(("database ", "schema public ")))
     mend = "".join(f"{line};\n" for line in lines).rstrip()
