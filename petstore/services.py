@@ -17,6 +17,7 @@ from petstore.cache.shared_generations import SharedGenerations
 from petstore.db import Database
 from petstore.limits.failed_attempts import FailedAttempts
 from petstore.limits.request_rate import RequestRate
+from petstore.repository.drift import DriftWatch
 from petstore.repository.startup_check import verify_database
 from petstore.settings import Settings, SettingsError
 
@@ -38,6 +39,7 @@ class Services:
     request_rate: RequestRate
     key_waiters: BoundedSemaphore
     exports: BoundedSemaphore
+    drift: DriftWatch
 
     def close(self) -> None:
         """End the connections to Redis and PostgreSQL."""
@@ -74,6 +76,7 @@ def start_services(settings: Settings) -> Services:
         request_rate=RequestRate(settings.rate_limit),
         key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
         exports=BoundedSemaphore(1),
+        drift=DriftWatch(),
     )
 
 

@@ -50,8 +50,7 @@ def _script(found: Sequence[Difference]) -> str:
 
 
 def _mend(one: Difference) -> str:
-    words = f"{one.kind} {one.name} {one.fault}{' (a superuser has to mend it)' if one.superuser else ''}"
-    lines = [f"-- {' '.join(words.split())}"]  # a name may have a line feed, after which it would be a statement
+    lines = [f"-- {one.sentence}{' (a superuser has to mend it)' if one.superuser else ''}"]
     if one.found and "\n" not in one.found:
         lines.append(f"-- now: {one.found}")
     return "\n".join([*lines, *(["RESET ROLE;", one.mend, _AS_OWNER] if one.superuser else [one.mend])])

@@ -1,4 +1,4 @@
-"""`petstore housekeep`: deletes expired rows, in its own process and outside of any request."""
+"""`petstore housekeep`: deletes expired rows and looks for drift, in its own process and outside of any request."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contextlib import closing
 from petstore import db, embedded, signals
 from petstore.cli.output import report
 from petstore.repository import audit, idempotency, sessions, system
+from petstore.repository.drift import harmful_differences
 from petstore.settings import Settings
 
 BATCH = 1000  # rows that each purge removes at most: LIMIT in its file
@@ -53,6 +54,7 @@ class Housekeeping:
     def __init__(self, url: str, pipe: socket.socket | None = None) -> None:
         self._url, self._pipe = url, pipe
         self._faults: dict[str, str] = {}  # what keeps a purge from working, as the log has it
+        self._drift: set[str] = set()
 
     def run(self) -> bool:
         """Delete all expired rows; False if a purge failed. The others run nevertheless."""
@@ -65,6 +67,7 @@ class Housekeeping:
                 self._faults.pop(name, None)
                 if removed:
                     logger.info("%s removed: %d", name, removed)
+        self._look_for_drift()
         return not self._faults
 
     def parent_ended(self, seconds: float) -> bool:
@@ -74,13 +77,29 @@ class Housekeeping:
     def _purge(self, purge: Callable[[db.Connection], int]) -> int:
         """Delete in batches; how many rows. A signal waits for the end of a batch."""
         removed, full = 0, True
-        options = {"options": db.server_options(self._url), "application_name": "petstore housekeep"}
-        with closing(db.connect(self._url, **options)) as conn:
+        with closing(self._connect()) as conn:
             while full and not self.parent_ended(0):
                 with signals.deferred():
                     batch = _batch(conn, purge)
                 removed, full = removed + batch, batch >= BATCH
         return removed
+
+    def _look_for_drift(self) -> None:
+        """Log what drifted, when it is new, and what did no more."""
+        try:
+            with closing(self._connect()) as conn:
+                conn.deadline = time.monotonic() + db.REQUEST_SECONDS
+                drift = {one.sentence for one in harmful_differences(conn)}
+        except db.Error:
+            return  # if that lasts, the purges tell it
+        for sentence in sorted(drift - self._drift):
+            logger.warning("drift: %s; `petstore check` shows how to mend it", sentence)
+        for sentence in sorted(self._drift - drift):
+            logger.info("drift mended: %s", sentence)
+        self._drift = drift
+
+    def _connect(self) -> db.Connection:
+        return db.connect(self._url, options=db.server_options(self._url), application_name="petstore housekeep")
 
     def _note(self, name: str, error: db.Error) -> None:
         """Log a fault when it is new, not once a minute."""

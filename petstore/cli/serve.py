@@ -108,7 +108,10 @@ def _hangup_handler(supervisor: Supervisor) -> Callable[[], None]:
 
 def _check_at_start(services: Services) -> bool:
     reachable = _check(services)
-    if not reachable:
+    if reachable:
+        for sentence in services.drift.sentences(services.db.read):
+            report(f"drift: {sentence}; `petstore check` shows how to mend it")
+    else:
         fault = connection_fault(services.settings.database_url or "")
         why = f" ({fault})" if fault else ""
         report(f"the database cannot be used yet{why}; serving anyway, ready when it can")

@@ -49,6 +49,11 @@ class Difference:
     found: str = ""
     superuser: bool = False
 
+    @property
+    def sentence(self) -> str:
+        """In one line: a name may have a line feed."""
+        return " ".join(f"{self.kind} {self.name} {self.fault}".split())
+
 
 @dataclass(frozen=True)
 class _Row:

@@ -18,6 +18,7 @@ from petstore.db.migrations import OLDEST_VERSION, newest_version
 from petstore.db.queries import Query, load_queries, load_reports
 from petstore.db.schema import schema_exists
 from petstore.repository import audit, idempotency, invoices, products, purchases, sessions, system, users
+from petstore.repository.drift import missing_rights
 
 MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, idempotency, audit, system)
 # SQL type → annotation of a parameter or a dataclass field. A nullable parameter is text in SQL: see `compare`.
@@ -64,6 +65,9 @@ def verify_database(conn: Connection, whole: bool = True, *, currency: str, mino
         there, here = f"{shop.currency} with {shop.minor_digits}", f"{currency} with {minor_digits}"
         raise WrongDatabase(f"the database is in {there} minor digits, PETSTORE_CURRENCY says {here}")
     if whole:
+        if rights := missing_rights(conn):
+            mends = " ".join(one.mend for one in rights)
+            raise WrongDatabase(f"petstore_app lacks rights that every payment needs; run as petstore_owner: {mends}")
         _verify_queries(conn)
     return shop.identity
 

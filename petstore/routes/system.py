@@ -21,7 +21,7 @@ def jwks(request: Request) -> Document:
 
 
 def readyz(request: Request) -> Document:
-    """The database is reachable and is the right one. Without Redis, or housekeeping, the service is degraded, and ready."""
+    """The database is reachable and is the right one. Without Redis or housekeeping, or with drift, it is degraded, and ready."""
     cache = request.cache.check()
     try:
         request.db.check()
@@ -33,10 +33,16 @@ def readyz(request: Request) -> Document:
         raise errors.Unavailable("Not ready: this is not the right database.", database="wrong", cache=cache) from error
     except errors.Problem as problem:
         raise errors.Unavailable("Not ready: the database cannot be reached.", database="down", cache=cache) from problem
-    status = "degraded" if cache == "down" or late else "ready"
-    housekeeping = "late" if late else "ok"
+    drift = request.services.drift.sentences(request.read)
     return request.document(
-        {"status": status, "database": "ok", "schema": _schema(shop.version), "cache": cache, "housekeeping": housekeeping}
+        {
+            "status": "degraded" if cache == "down" or late or drift else "ready",
+            "database": "ok",
+            "schema": _schema(shop.version),
+            "drift": drift,
+            "cache": cache,
+            "housekeeping": "late" if late else "ok",
+        }
     )
 
 

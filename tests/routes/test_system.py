@@ -13,7 +13,7 @@ def test_livez_and_readyz_say_yes(anyone):
     ready = anyone.get("/readyz")
     assert (ready.status, ready.json()) == (
         200,
-        {"status": "ready", "database": "ok", "schema": SCHEMA, "cache": "ok", "housekeeping": "ok"},
+        {"status": "ready", "database": "ok", "schema": SCHEMA, "drift": [], "cache": "ok", "housekeeping": "ok"},
     )
 
 
@@ -34,7 +34,7 @@ def test_another_schema_version_is_not_ready_until_it_is_back(make, anyone):
 @pytest.mark.parametrize("kind", LIMITS)
 def test_readyz_says_degraded_when_housekeeping_is_more_than_an_hour_late(make, ana, anyone, settings, kind):
     age(make, ana.id, kind, LIMITS[kind] + 0.98)
-    expected = {"status": "ready", "database": "ok", "schema": SCHEMA, "cache": "ok", "housekeeping": "ok"}
+    expected = {"status": "ready", "database": "ok", "schema": SCHEMA, "drift": [], "cache": "ok", "housekeeping": "ok"}
     assert anyone.get("/readyz").json() == expected
     age(make, ana.id, kind, LIMITS[kind] + 1.02)
     late = anyone.get("/readyz")
@@ -56,5 +56,12 @@ def test_without_redis_and_late_readyz_says_both(make, ana, own_redis, with_sett
     with with_settings(redis_url=own_redis.url) as (services, server), Client(server.address) as client:
         services.db.check()
         own_redis.stop()
-        expected = {"status": "degraded", "database": "ok", "schema": SCHEMA, "cache": "down", "housekeeping": "late"}
+        expected = {
+            "status": "degraded",
+            "database": "ok",
+            "schema": SCHEMA,
+            "drift": [],
+            "cache": "down",
+            "housekeeping": "late",
+        }
         assert client.get("/readyz").json() == expected

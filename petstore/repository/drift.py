@@ -1,0 +1,59 @@
+"""Drift: what was changed in the database by hand, by which the books or the service may become wrong or slow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from petstore.db import Connection
+from petstore.db.catalog import Difference, differences
+from petstore.errors import Problem
+from petstore.repository import system
+
+_SECONDS = 10.0  # a look takes about 10 ms
+_SHOWN = 20
+# What a purchase and its payment read and write. Without one of these rights the service would start and refuse its customers.
+_NEEDED = {
+    "schema m2_be_project", "shop", "schema_version", "users", "sessions", "products", "invoices", "invoice_details",
+    "invoice_events", "invoice_transitions", "idempotency_keys", "begin_request(jsonb)",
+    "stock_cause(text, bigint, bigint, text)",
+}  # fmt: skip
+
+
+def harmful_differences(conn: Connection) -> list[Difference]:
+    """Those that harm; [] also for a schema version that is newer than this release."""
+    shop = system.get_shop(conn)
+    with conn.transaction():
+        conn.execute("SET LOCAL lock_timeout = '200ms'")  # what describes a table waits for an ALTER TABLE of it
+        try:
+            return [one for one in differences(conn, shop.version, shop.minor_digits) if one.harmful]
+        except LookupError:
+            return []
+
+
+def missing_rights(conn: Connection) -> list[Difference]:
+    """The rights that petstore_app lacks and every payment needs."""
+    return [one for one in harmful_differences(conn) if one.kind == "grant" and _is_needed(one.name)]
+
+
+def _is_needed(name: str) -> bool:
+    """name: `invoices.status petstore_app UPDATE`."""
+    granted, _, rest = name.partition(" petstore_app ")
+    return bool(rest) and (granted in _NEEDED or granted.partition(".")[0] in _NEEDED)
+
+
+class DriftWatch:
+    """The sentences that say what drifted, looked for when they are asked for, at most every 10 s."""
+
+    def __init__(self) -> None:
+        self._look_at = 0.0  # time.monotonic()
+        self._sentences: list[str] = []
+
+    def sentences(self, read: Callable[[Callable[[Connection], list[Difference]]], list[Difference]]) -> list[str]:
+        """At most 20 of them. read: runs a query. If it fails, such as behind a lock of a migration, they are the last ones."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _SECONDS
+            with suppress(Problem):
+                self._sentences = [one.sentence for one in read(harmful_differences)[:_SHOWN]]
+        return self._sentences
