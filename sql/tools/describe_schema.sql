@@ -42,7 +42,8 @@ namespace AS MATERIALIZED (
 members AS MATERIALIZED (
     SELECT
         d.classid,
-        d.objid
+        d.objid,
+        d.refobjid
     FROM pg_depend AS d
     WHERE d.deptype = 'e'
 ),
@@ -428,19 +429,23 @@ facts AS MATERIALIZED (
 
     UNION ALL
 
-    -- Of the extensions, those that something in the schema needs.
-    SELECT DISTINCT
+    -- Of the extensions, those that functions are written in. All others are the DBA's.
+    SELECT
         13,
         0,
         'extension',
         e.extname::text,
-        format('CREATE EXTENSION %I', e.extname),
+        format('CREATE EXTENSION IF NOT EXISTS %I', e.extname),
         NULL,
         NULL
-    FROM functions AS f
-    INNER JOIN members AS m ON m.classid = 'pg_language'::regclass AND f.prolang = m.objid
-    INNER JOIN pg_depend AS d ON m.classid = d.classid AND m.objid = d.objid AND d.deptype = 'e'
-    INNER JOIN pg_extension AS e ON d.refobjid = e.oid
+    FROM pg_extension AS e
+    WHERE
+        e.extname = 'plpgsql'
+        OR EXISTS (
+            SELECT FROM functions AS f
+            INNER JOIN members AS m ON m.classid = 'pg_language'::regclass AND f.prolang = m.objid
+            WHERE m.refobjid = e.oid
+        )
 
     UNION ALL
 

@@ -1,0 +1,257 @@
+"""`petstore check`: finds what was done to a database, and nothing else, and what it prints mends it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from petstore import db
+from petstore.db import catalog, schema
+from petstore.db.migrations import newest_version
+from petstore.db.queries import split_statements
+from petstore.embedded import find_program
+from tests.cli.drift import HARMLESS, MUTANTS, ROLES, SUPERUSER, Mutant
+from tests.commands import petstore
+from tests.databases import first_release
+
+CLEAN = r"petstore: the database is as schema version (\d+) makes it: (\d+) facts compared\n"
+
+
+class Shop:
+    """A database that a test may change, and `petstore check` on it."""
+
+    def __init__(self, cluster: Any, name: str, home: Any) -> None:
+        self.name, self._url, self._home = name, cluster.url, home
+        self.conn = db.connect(cluster.url("postgres", name))
+
+    def run(self, sql: str) -> None:
+        """Run statements one by one, as a superuser."""
+        for statement in split_statements(sql.replace("{database}", f'"{self.name}"')):
+            self.conn.execute(statement.encode())
+
+    def check(self, role: str = "petstore_app") -> subprocess.CompletedProcess:
+        url = self._url(role, self.name)
+        return petstore("check", PETSTORE_DATABASE_URL=url, PETSTORE_REDIS_URL="", PETSTORE_HOME=str(self._home))
+
+    def harmful(self) -> bool:
+        return any(one.harmful for one in catalog.differences(self.conn, newest_version(), 2))
+
+    def mend(self, script: str, role: str = "petstore_owner") -> None:
+        """What is printed goes through psql: as petstore_owner, unless it says that a superuser has to mend it."""
+        url = self._url("postgres" if SUPERUSER in script else role, self.name)
+        command = [find_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]
+        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+    def is_clean(self) -> bool:
+        done = self.check()
+        assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+        return re.fullmatch(CLEAN, done.stderr) is not None
+
+
+@pytest.fixture
+def shop(cluster, template, tmp_path) -> Iterator[Shop]:
+    with cluster.database("drift", template) as name:
+        made = Shop(cluster, name, tmp_path)
+        yield made
+        made.conn.close()
+
+
+def comments(script: str) -> list[str]:
+    """The comments that say what is wrong."""
+    return [line.removeprefix("-- ") for line in script.splitlines() if re.match("-- (?!now: )", line)]
+
+
+def test_a_database_that_nobody_has_changed_is_as_its_version_makes_it_whoever_asks(shop):
+    for role in ("petstore_app", "petstore_owner", "petstore_report", "postgres"):
+        done = shop.check(role)
+        assert (done.returncode, done.stdout) == (0, ""), done.stdout
+        version, facts = re.fullmatch(CLEAN, done.stderr).groups()
+        assert int(version) == newest_version()
+        assert int(facts) > 500
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_what_was_changed_is_found_and_nothing_else_and_what_is_printed_mends_it(shop, name):
+    mutant = MUTANTS[name]
+    shop.run(mutant.sql)
+    done = shop.check()
+    assert done.returncode == 1
+    assert comments(done.stdout) == mutant.said
+    number = len(mutant.said)
+    assert f"petstore: {number} difference{'s' if number > 1 else ''}; review the lines above" in done.stderr
+    assert shop.harmful() == mutant.harmful
+    shop.mend(done.stdout)
+    assert shop.is_clean()
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_what_was_changed_in_a_role_is_found_and_mended(cluster, shop, name):
+    mutant: Mutant = ROLES[name]
+    with cluster.changing_roles(), shop.conn.transaction(force_rollback=True):
+        shop.run(mutant.sql)
+        found = catalog.differences(shop.conn, newest_version(), 2)
+        assert [f"{one.kind} {one.name} {one.fault}" for one in found] == mutant.said
+        assert [one.harmful for one in found] == [mutant.harmful]
+        assert all(one.superuser for one in found)
+        for one in found:
+            shop.conn.execute(one.mend.encode())
+        assert catalog.differences(shop.conn, newest_version(), 2) == []
+
+
+def test_what_a_dba_may_do_is_no_difference(shop):
+    role = f'"{shop.name}_dba"'
+    try:
+        shop.run(HARMLESS.replace("{role}", role))
+        assert shop.is_clean()
+    finally:
+        shop.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_another_role_that_may_write_is_named(shop):
+    role = f"{shop.name}_dba"
+    shop.run(f'CREATE ROLE "{role}"; GRANT SELECT, UPDATE ON m2_be_project.products TO "{role}"')
+    try:
+        assert comments(shop.check().stdout) == [f"grant products {role} UPDATE is not Petstore's"]
+    finally:
+        shop.run(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
+
+
+def duplicate(shop: Shop, statement: str, table: str) -> None:
+    """Make an index CONCURRENTLY that two rows keep from becoming valid."""
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        shop.run(statement)
+    invalid = "SELECT count(*) FROM pg_index WHERE indrelid = %s::regclass AND NOT indisvalid"
+    assert shop.conn.execute(invalid, (f"m2_be_project.{table}",)).fetchone() == (1,)
+
+
+def test_an_index_that_was_left_invalid_is_dropped_if_it_is_nobodys(shop):
+    shop.run("INSERT INTO m2_be_project.products (name, price, stock) VALUES ('Ball', 1, 1), ('Ball', 1, 1)")
+    duplicate(shop, "CREATE UNIQUE INDEX CONCURRENTLY by_name ON m2_be_project.products (name)", "products")
+    done = shop.check()
+    assert comments(done.stdout) == ["index products.by_name is not Petstore's, and not valid"]
+    assert shop.harmful()
+    shop.mend(done.stdout)
+    assert shop.is_clean()
+
+
+def test_an_index_of_petstores_that_was_left_invalid_is_made_again(shop):
+    hashed = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
+    (made,) = shop.conn.execute("SELECT pg_get_indexdef('m2_be_project.users_email_key'::regclass)").fetchone()
+    shop.run("DROP INDEX m2_be_project.users_email_key")
+    for email in ("ana@example.com", "Ana@example.com"):
+        shop.conn.execute("INSERT INTO m2_be_project.users (email, password) VALUES (%s, %s)", (email, hashed))
+    duplicate(shop, made.replace("INDEX", "INDEX CONCURRENTLY", 1), "users")
+    shop.run("UPDATE m2_be_project.users SET email = 'bob@example.com' WHERE id = 2")
+    done = shop.check()
+    assert comments(done.stdout) == ["index users.users_email_key is not valid"]
+    assert shop.harmful()
+    shop.mend(done.stdout)
+    assert shop.is_clean()
+
+
+def test_a_column_that_numbers_again_goes_on_after_the_last_number(shop):
+    add = "INSERT INTO m2_be_project.products (name, price, stock) VALUES ('Ball', 1, 1)"
+    shop.run("; ".join([add] * 3))
+    shop.run("ALTER TABLE m2_be_project.products ALTER COLUMN id DROP IDENTITY")
+    shop.mend(shop.check().stdout)
+    assert shop.conn.execute(f"{add} RETURNING id".encode()).fetchone() == (4,)
+
+
+def test_a_function_that_is_made_again_cannot_be_called_by_everybody(shop):
+    shop.run("DROP FUNCTION m2_be_project.record_audit() CASCADE")
+    done = shop.check()
+    said = comments(done.stdout)
+    assert said[0] == "function record_audit() is missing"
+    assert {re.sub(r" \S+ ", " ... ", one) for one in said[1:]} == {"trigger ... is missing"}
+    shop.mend(done.stdout)
+    assert shop.is_clean()
+    may = "SELECT has_function_privilege('petstore_report', 'm2_be_project.record_audit()', 'EXECUTE')"
+    assert shop.conn.execute(may).fetchone() == (False,)
+
+
+def test_a_superuser_makes_again_all_that_is_gone_and_it_belongs_to_the_owner(shop):
+    namespace = "= 'm2_be_project'::regnamespace"
+    tables = f"SELECT oid::regclass FROM pg_class WHERE relnamespace {namespace} AND relkind = 'r'"
+    functions = f"SELECT oid::regprocedure FROM pg_proc WHERE pronamespace {namespace}"
+    for (table,) in shop.conn.execute(f"{tables} AND relname NOT IN ('shop', 'schema_version')".encode()).fetchall():
+        shop.run(f"DROP TABLE {table} CASCADE")
+    for (function,) in shop.conn.execute(functions.encode()).fetchall():
+        shop.run(f"DROP FUNCTION {function}")
+    shop.run("DROP DOMAIN m2_be_project.amount")
+    done = shop.check()
+    assert len(comments(done.stdout)) > 150
+    shop.mend(done.stdout, "postgres")
+    assert shop.is_clean()
+
+
+def test_the_versions_of_collations_are_compared(shop):
+    versions = "SELECT to_jsonb(d) ->> 'datcollversion' FROM pg_database AS d WHERE datname = current_database()"
+    if shop.conn.execute(versions).fetchone() == (None,):
+        pytest.skip("the database's collation has no version here")
+    shop.run("UPDATE pg_database SET datcollversion = '0' WHERE datname = current_database()")
+    done = shop.check()
+    assert comments(done.stdout) == [f"collation version of the database is not that of the library{SUPERUSER}"]
+    assert not shop.harmful()
+    shop.mend(done.stdout)
+    assert shop.is_clean()
+
+
+def test_the_present_definition_is_shown_as_a_comment_and_no_name_ends_one(shop):
+    shop.run("ALTER TABLE m2_be_project.users ALTER role SET DEFAULT 'admin'; CREATE TABLE m2_be_project.\"a\nDROP b\" ()")
+    out = shop.check().stdout
+    assert "\n-- now: ALTER TABLE m2_be_project.users ALTER COLUMN role SET DEFAULT 'admin'::text\nALTER TABLE" in out
+    assert '-- table "a DROP b" is not Petstore\'s' in out
+    shop.mend(out)
+    assert shop.is_clean()
+
+
+# ── other versions and currencies ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_release_and_every_version_since_is_as_its_version_makes_it(cluster, tmp_path):
+    with first_release(cluster, "drift") as name:
+        made = Shop(cluster, name, tmp_path)
+        for version in range(5, newest_version() + 1):
+            schema.migrate(cluster.url("postgres", name), to=version)
+            assert made.is_clean()
+            assert f"schema version {version} makes it" in made.check().stderr
+        made.conn.close()
+
+
+@pytest.mark.parametrize(("currency", "digits"), [("JPY", 0), ("KWD", 3)])
+def test_a_shop_of_another_currency_is_as_its_version_makes_it(cluster, tmp_path, currency, digits):
+    with cluster.database("drift") as name:
+        with cluster.changing_roles():
+            schema.create_schema(cluster.url("postgres", name), currency=currency, minor_digits=digits)
+        made = Shop(cluster, name, tmp_path)
+        assert made.is_clean()
+        made.conn.close()
+
+
+# ── what cannot be compared ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_version_that_this_release_does_not_know_cannot_be_compared(shop):
+    shop.run("INSERT INTO m2_be_project.schema_version (version) VALUES (9999)")
+    done = shop.check()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"sql/catalog.csv describes schema version 5 to {newest_version()}, not 9999" in done.stderr
+
+
+def test_a_database_without_a_schema_or_no_database_cannot_be_compared(cluster, tmp_path):
+    with cluster.database("drift") as name:
+        made = Shop(cluster, name, tmp_path)
+        done = made.check("postgres")
+        made.conn.close()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no Petstore schema" in done.stderr
+    done = petstore("check", PETSTORE_HOME=str(tmp_path / "home"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "set PETSTORE_DATABASE_URL" in done.stderr
+    assert not (tmp_path / "home").exists()
