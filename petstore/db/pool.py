@@ -23,6 +23,7 @@ from petstore.db.errors import (
     refusal,
     translated_errors,
 )
+from petstore.db.migrations import OLDEST_VERSION, newest_version
 
 T = TypeVar("T")
 # Deadlines, each shorter than the one before: request 3 s; statement 2.5 s and lock 2 s (_OPTIONS); pool wait 1 s.
@@ -63,7 +64,7 @@ class Database:
             reconnect_timeout=1,
             kwargs={
                 **CONNECT_OPTIONS,
-                "application_name": "petstore",
+                "application_name": f"petstore {OLDEST_VERSION}-{newest_version()}",  # `petstore migrate` reads it
                 "options": server_options(url),
             },
             configure=configure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -71,6 +71,7 @@ def migrate(
         conn.execute(_SESSION)
         conn.add_notice_handler(lambda notice: report(f"  {notice.message_primary}"))
         wanted = pending(conn, to=to, migrations=migrations)
+        _refuse_beside_older_releases(conn, wanted)
         for migration in wanted:
             report(f"{migration.file}: {migration.sentence}")
             try:
@@ -115,6 +116,25 @@ def pending(conn: Connection, *, to: int | None = None, migrations: Mapping[int,
 # By way of JSON, because version 5 has neither column.
 _APPLIED = """
     SELECT v.version, to_jsonb(v) ->> 'name', to_jsonb(v) ->> 'sha256' FROM m2_be_project.schema_version AS v ORDER BY v.version
+"""
+
+
+def _refuse_beside_older_releases(conn: Connection, wanted: Sequence[Migration]) -> None:
+    """MigrationError if a release is connected that would stop to serve: the new one is deployed first."""
+    for pid, name in conn.execute(_SERVICES).fetchall():
+        newest = int(name.rpartition("-")[2]) if "-" in name else 0  # the first release told nothing, and serves version 5 only
+        unknown = [migration for migration in wanted if migration.version > newest and not (migration.safe and newest)]
+        if unknown:
+            raise MigrationError(
+                f"process {pid} of PostgreSQL serves a release ({name}) for which {unknown[0].file} is not safe. First let every"
+                " node run this release, then migrate. If no such release runs any more, end that session (pg_terminate_backend)"
+            )
+
+
+# The name is told by db.pool: `petstore 5-8`.
+_SERVICES = """
+    SELECT pid, application_name FROM pg_catalog.pg_stat_activity
+    WHERE datname = current_database() AND application_name ~ '^petstore( [0-9]+-[0-9]+)?$' ORDER BY pid
 """
 
 

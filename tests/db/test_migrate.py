@@ -194,6 +194,32 @@ def test_the_one_who_waits_does_not_stop_an_index_from_being_made(shop):
         assert sorted(pool.map(lambda _: shop.migrate(), range(2))) == [[], [NEXT]]
 
 
+@pytest.mark.parametrize(
+    ("name", "safe", "refused"),
+    [
+        ("petstore", True, True),  # the first release
+        (f"petstore 5-{NEXT - 1}", True, False),
+        (f"petstore 5-{NEXT - 1}", False, True),
+        (f"petstore 5-{NEXT}", False, False),
+        ("petstore housekeep", False, False),
+    ],
+)
+def test_it_does_not_run_beside_a_release_that_would_stop_to_serve(shop, name, safe, refused):
+    path = shop.write("first")
+    if not safe:
+        path.write_text(path.read_text().replace("Safe: yes", "Safe: no").replace("true)", "false)"))
+    with db.connect(shop.url, application_name=name) as node:
+        if refused:
+            pid = node.execute("SELECT pg_backend_pid()").fetchone()[0]
+            with pytest.raises(
+                MigrationError, match=rf"process {pid} of PostgreSQL serves a release \({name}\) for which .*_first"
+            ):
+                shop.migrate()
+            assert shop.version() == NEXT - 1
+        else:
+            assert shop.migrate() == [NEXT]
+
+
 # ── without a transaction ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -88,7 +88,7 @@ class Shop:
         return {
             pid
             for (pid,) in self.make.rows(
-                f"SELECT pid FROM pg_stat_activity WHERE application_name = 'petstore' AND ({condition})"
+                f"SELECT pid FROM pg_stat_activity WHERE application_name ~ '^petstore [0-9]' AND ({condition})"
             )
         }
 

@@ -41,7 +41,7 @@ def terminate_backends(shop: Shop, chance: random.Random) -> None:
     with db.connect(shop.postgres.url("postgres")) as conn:
         for _ in range(5):
             conn.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'petstore' AND random() < 0.3"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^petstore [0-9]' AND random() < 0.3"
             )
             time.sleep(0.1)
 

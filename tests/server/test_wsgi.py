@@ -67,7 +67,7 @@ class Shop:
 
     def sessions(self, state="true"):
         """The process ids of the service's sessions now."""
-        found = f"SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = 'petstore' AND {state}"
+        found = f"SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name ~ '^petstore [0-9]' AND {state}"
         return {pid for (pid,) in self.postgres.execute(found, (self.make.conn.info.dbname,))}
 
 
