@@ -12,7 +12,7 @@
 -- passwords.
 --
 -- Parameters: none.
--- Locks: none, but it waits for a running ALTER TABLE.
+-- Locks: ACCESS SHARE on the tables, each for a moment: it waits for a running ALTER TABLE.
 -- psql -f sql/tools/describe_schema.sql
 WITH -- noqa: disable=AL03,RF02,ST05
 -- Without a search_path PostgreSQL qualifies every name, as pg_dump has it do. All that prints a definition joins `relations` or
