@@ -20,7 +20,10 @@ def migrate(settings: Settings, options: argparse.Namespace) -> None:
     """Migrate the schema to the newest version; in an empty database, make it. PETSTORE_OWNER_URL: database and owner."""
     url = settings.owner_url
     if not url:
-        raise CommandError("set PETSTORE_OWNER_URL to the database, as a superuser (or as petstore_owner after sql/roles.sql)")
+        raise CommandError(
+            "set PETSTORE_OWNER_URL to the database, as a superuser (or as petstore_owner after sql/roles.sql)."
+            " An embedded database is migrated by `petstore serve --setup`"
+        )
     if options.plan:
         with db.connect(url) as conn:
             _show_plan(conn, options.to)

@@ -173,7 +173,7 @@ def test_a_connection_pooler_is_refused(shop):
     with Proxy(("127.0.0.1", 0), Path(host[0]) / ".s.PGSQL.5432") as pooler:
         # A pooler answers with a process number of its own (PostgreSQL manual, 54.7: BackendKeyData).
         pooler.changing = lambda data: re.sub(rb"(?<=K\0\0\0\x0c)....", lambda _: b"\0\0\0\7", data, flags=re.DOTALL)
-        url = shop.url.replace(f"host={host[0]}&port=5432", f"host=127.0.0.1&port={pooler.address[1]}")
+        url = urlsplit(shop.url)._replace(query=f"host=127.0.0.1&port={pooler.address[1]}").geturl()
         with pytest.raises(MigrationError, match="this is a connection pooler"):
             schema.migrate(url, migrations=load_folder(shop.folder))
     assert shop.version() == NEXT - 1
