@@ -29,6 +29,7 @@ from tests.factories import Factory
 from tests.logs import collector
 from tests.services import running
 from tests.side_by_side import WORKER
+from tests.sql.big_shop import BIG, fill
 from tests.tables import CLEAN
 
 # Run under nohup(1), the services that tests start would be deaf to SIGHUP as well.
@@ -114,6 +115,15 @@ def template(cluster: Cluster) -> Iterator[str]:
 def database(cluster: Cluster, template: str) -> Iterator[str]:
     """The database that the tests of one session share."""
     with cluster.database("shared", template) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def big_shop(cluster: Cluster, template: str) -> Iterator[str]:
+    """A database with a million products and a million invoices, to read or to copy."""
+    with cluster.database("big", template) as name:
+        with db.connect(cluster.url("postgres", name)) as conn:
+            fill(conn, BIG)
         yield name
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -66,6 +68,14 @@ def end(process: subprocess.Popen, how: int, seconds: float) -> int:
     elif process.poll() is None:
         kill_tree(process.pid)
     return process.wait(seconds)
+
+
+def free_port() -> int:
+    """A port below those that the system gives to clients: none of theirs may take it while the service is down."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _state(path: Path) -> tuple[str, int]:

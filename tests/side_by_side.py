@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 # gw0, gw1, ... when there are several processes. Not for the programs that tests start: some of them are pytest.
 WORKER = os.environ.pop("PYTEST_XDIST_WORKER", "")
 _EARLY = "history", "contract", "sql", "cli", "faults"  # folders whose files take long: a long one must not be the last
+_TOGETHER = "tests/sql/test_plans.py", "tests/db/test_migrations_in_use.py"  # the fixture big_shop
 _FOLDER = pytest.StashKey[Path]()
 
 
@@ -47,6 +49,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first; tests that need the machine for themselves last, when other processes are done."""
     items.sort(key=lambda item: (_is_alone(item), item.path.parent.name not in _EARLY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file stay in one process, and so do all files of _TOGETHER: what they share takes long to make."""
+    return _Files(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+class _Files(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return _TOGETHER[0] if file in _TOGETHER else file
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from petstore.embedded import find_program
 from tests.databases import BASELINE, dump_schema, first_release
 
 MIGRATIONS = load_migrations().values()
+TRIALS = Path(__file__).parent / "trials"
 GOOD = """-- Does something.
 --
 -- Locks: ACCESS EXCLUSIVE on users,
@@ -52,34 +54,53 @@ def test_schema_sql_lists_the_migrations_that_it_contains(cluster, template):
 
 LOCKED = """
     SELECT c.relname, l.mode FROM pg_locks AS l INNER JOIN pg_class AS c ON l.relation = c.oid
+    INNER JOIN unnest('{ShareLock,ShareRowExclusiveLock,ExclusiveLock,AccessExclusiveLock}'::text[]) WITH ORDINALITY
+        AS m (mode, strength) ON l.mode = m.mode
     WHERE l.pid = pg_backend_pid() AND c.relnamespace = 'm2_be_project'::regnamespace AND c.relkind = 'r'
-        AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+    ORDER BY m.strength
 """
 STORED = "SELECT relname, relfilenode FROM pg_class WHERE relnamespace = 'm2_be_project'::regnamespace AND relkind = 'r'"
 
 
-def test_the_header_of_each_file_tells_its_locks_and_rewrites(cluster, old_shop):
-    for migration in MIGRATIONS:
+def run_and_compare(cluster, database, migrations):
+    """Run files, and compare what each locked and wrote anew with what its header says."""
+    for version, migration in migrations.items():
         if not migration.one_transaction:
-            schema.migrate(cluster.url("postgres", old_shop), to=migration.version)
+            schema.migrate(cluster.url("postgres", database), to=version, migrations=migrations)
             continue
-        with db.connect(cluster.url("petstore_owner", old_shop)) as conn, conn.transaction():
+        with db.connect(cluster.url("petstore_owner", database)) as conn, conn.transaction():
             before = dict(conn.execute(STORED).fetchall())
             conn.execute(migration.text.encode())
-            locked = {(name, mode) for name, mode in conn.execute(LOCKED).fetchall() if name in before}
-            words = {(name, re.sub("(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()) for name, mode in locked}
-            for name, mode in words:
+            strongest = {name: mode for name, mode in conn.execute(LOCKED).fetchall() if name in before}
+            for name, found in strongest.items():
+                mode = re.sub("(?<=[a-z])(?=[A-Z])", " ", found.removesuffix("Lock")).upper()
                 assert re.search(rf"{mode} on [a-z_, ]*\b{name}\b", migration.locks), (migration.file, mode, name)
             after = dict(conn.execute(STORED).fetchall())
             rewritten = [name for name, number in before.items() if after.get(name, number) != number]
             assert (rewritten == []) == (migration.rewrites == "nothing"), migration.file
 
 
+def test_the_header_of_each_file_tells_its_locks_and_rewrites(cluster, old_shop):
+    run_and_compare(cluster, old_shop, load_migrations())
+
+
+def test_the_header_of_each_trial_does_so_too_because_people_copy_it(cluster, template):
+    trials = {**load_folder(TRIALS), **load_folder(TRIALS / "blocking")}
+    with cluster.database("tried", template) as name:
+        run_and_compare(cluster, name, trials)
+    for migration in trials.values():
+        assert f"\n-- {psql_line(migration)}\n" in migration.text
+
+
+def psql_line(migration):
+    how = "PGOPTIONS='-c lock_timeout=200ms' psql -1" if migration.one_transaction else "psql"
+    return f"{how} -v ON_ERROR_STOP=1 -f sql/migrations/{migration.file}"
+
+
 def test_psql_runs_each_file_by_the_line_in_its_header_and_records_it(cluster, template, old_shop):
     for migration in MIGRATIONS:
         (line,) = re.findall(r"^-- (.*psql .*)$", migration.text, re.MULTILINE)
-        how = "PGOPTIONS='-c lock_timeout=200ms' psql -1" if migration.one_transaction else "psql"
-        assert line == f"{how} -v ON_ERROR_STOP=1 -f sql/migrations/{migration.file}"
+        assert line == psql_line(migration)
         run = line.replace("psql", f"{find_program('psql')} -X -d '{cluster.url('petstore_owner', old_shop)}'", 1)
         subprocess.run(run, shell=True, cwd=sql_folder().parent, check=True, capture_output=True)
     assert schema.migrate(cluster.url("postgres", old_shop)) == []

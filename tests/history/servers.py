@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +21,7 @@ from petstore.embedded import Postgres
 from petstore.settings import Settings
 from tests.client import Client
 from tests.factories import Person
-from tests.processes import end, kill_tree
+from tests.processes import end, free_port, kill_tree
 from tests.proxy import Proxy
 from tests.snapshot_redis import SnapshotRedis
 
@@ -97,7 +95,7 @@ class Service:
     def __init__(self, folder: Path, number: int, scope: str, serve: tuple[str, ...], keys: Path) -> None:
         self.folder = folder / f"service{number}"
         self.folder.mkdir()
-        self.address = ("127.0.0.1", _free_port())
+        self.address = ("127.0.0.1", free_port())
         self.log = folder / f"service{number}.log"
         self._home, self._scope, self._serve, self._keys = folder, scope, serve, keys
         self._process: subprocess.Popen[bytes] | None = None
@@ -154,11 +152,3 @@ class Service:
         with suppress(OSError), Client(self.address) as client:
             return client.get("/readyz").status == 200
         return False
-
-
-def _free_port() -> int:
-    """A port below those that the system gives to clients: none of theirs may take it while the service is down."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port

@@ -9,6 +9,7 @@ import os
 import pytest
 from psycopg.sql import quote
 
+from petstore import db
 from petstore.db.queries import load_queries, load_reports, load_tools, sql_folder
 from tests.sql.big_shop import BIG, LISTS, PAGE, SMALL, asked, deep_cursor, open_shop
 from tests.sql.psql_lines import line, statement, values
@@ -28,8 +29,8 @@ WALKS = {
 
 
 @pytest.fixture(scope="module")
-def shop(cluster, template):
-    with open_shop(cluster, template, BIG) as conn:
+def shop(cluster, big_shop):
+    with db.connect(cluster.url("postgres", big_shop)) as conn:
         yield conn
 
 
