@@ -10,6 +10,7 @@ from petstore.cli.output import CommandError, report
 from petstore.db import catalog, schema
 from petstore.db.catalog import Difference
 from petstore.repository import system
+from petstore.repository.drift import is_migrated
 from petstore.repository.startup_check import NO_SCHEMA
 from petstore.settings import Settings
 
@@ -32,6 +33,8 @@ def check(settings: Settings, options: argparse.Namespace) -> None:
             compared = catalog.count(shop.version)
         except LookupError as error:
             raise CommandError(str(error)) from None
+        if found and is_migrated(conn, shop.version):
+            raise CommandError("the schema is being migrated; run `petstore check` again when that is done")
     if not found:
         report(f"the database is as schema version {shop.version} makes it: {compared} facts compared")
         return

@@ -89,9 +89,12 @@ class Housekeeping:
         try:
             with closing(self._connect()) as conn:
                 conn.deadline = time.monotonic() + db.REQUEST_SECONDS
-                drift = {one.sentence for one in harmful_differences(conn)}
+                found = harmful_differences(conn)
         except db.Error:
             return  # if that lasts, the purges tell it
+        if found is None:
+            return
+        drift = {one.sentence for one in found}
         for sentence in sorted(drift - self._drift):
             logger.warning("drift: %s; `petstore check` shows how to mend it", sentence)
         for sentence in sorted(self._drift - drift):

@@ -60,6 +60,21 @@ def create_schema(url: str, *, currency: str, minor_digits: int, report: Report 
     return True
 
 
+def is_migrating(conn: Connection) -> bool:
+    """Whether somebody creates or migrates the schema of this database right now."""
+    return conn.execute(_MIGRATING).fetchone() == (True,)
+
+
+# pg_locks shows the two halves of the key of an advisory lock (PostgreSQL manual, 54.12).
+_MIGRATING = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_locks AS l INNER JOIN pg_catalog.pg_database AS d ON l.database = d.oid
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = current_database()
+            AND l.classid::bigint << 32 | l.objid::bigint = hashtext('petstore schema')
+    )
+"""
+
+
 def migrate(
     url: str, *, to: int | None = None, migrations: Mapping[int, Migration] | None = None, report: Report = _silent
 ) -> list[Migration]:

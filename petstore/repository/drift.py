@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from petstore.db import Connection
 from petstore.db.catalog import Difference, differences
+from petstore.db.schema import is_migrating
 from petstore.errors import Problem
 from petstore.repository import system
 
@@ -21,26 +22,38 @@ _NEEDED = {
 }  # fmt: skip
 
 
-def harmful_differences(conn: Connection) -> list[Difference]:
-    """Those that harm; [] also for a schema version that is newer than this release."""
+def harmful_differences(conn: Connection) -> list[Difference] | None:
+    """Those that harm; [] also for a schema version that is newer than this release.
+
+    None if the schema was migrated meanwhile, or still is: what a migration has made before it is recorded is no drift.
+    """
     shop = system.get_shop(conn)
     with conn.transaction():
         conn.execute("SET LOCAL lock_timeout = '200ms'")  # what describes a table waits for an ALTER TABLE of it
         try:
-            return [one for one in differences(conn, shop.version, shop.minor_digits) if one.harmful]
+            found = [one for one in differences(conn, shop.version, shop.minor_digits) if one.harmful]
         except LookupError:
             return []
+    return None if found and is_migrated(conn, shop.version) else found
+
+
+def is_migrated(conn: Connection, version: int) -> bool:
+    """Whether the schema is being migrated, or is no longer of this version."""
+    return is_migrating(conn) or system.get_shop(conn).version != version
 
 
 def missing_rights(conn: Connection) -> list[Difference]:
     """The rights that petstore_app lacks and every payment needs."""
-    return [one for one in harmful_differences(conn) if one.kind == "grant" and _is_needed(one.name)]
+    return [one for one in harmful_differences(conn) or () if one.kind == "grant" and _is_needed(one.name)]
 
 
 def _is_needed(name: str) -> bool:
     """name: `invoices.status petstore_app UPDATE`."""
     granted, _, rest = name.partition(" petstore_app ")
     return bool(rest) and (granted in _NEEDED or granted.partition(".")[0] in _NEEDED)
+
+
+_Found = list[Difference] | None
 
 
 class DriftWatch:
@@ -50,10 +63,11 @@ class DriftWatch:
         self._look_at = 0.0  # time.monotonic()
         self._sentences: list[str] = []
 
-    def sentences(self, read: Callable[[Callable[[Connection], list[Difference]]], list[Difference]]) -> list[str]:
-        """At most 20 of them. read: runs a query. If it fails, such as behind a lock of a migration, they are the last ones."""
+    def sentences(self, read: Callable[[Callable[[Connection], _Found]], _Found]) -> list[str]:
+        """At most 20 of them. read: runs a query. During a migration, or if the query fails, they are those of the last look."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _SECONDS
             with suppress(Problem):
-                self._sentences = [one.sentence for one in read(harmful_differences)[:_SHOWN]]
+                if (found := read(harmful_differences)) is not None:
+                    self._sentences = [one.sentence for one in found[:_SHOWN]]
         return self._sentences

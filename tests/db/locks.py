@@ -38,7 +38,7 @@ BEGIN
         SELECT l.pid, l.waitstart, concat_ws(' ', l.mode, l.locktype, l.relation::regclass), left(b.query, 200),
             extract(epoch FROM clock_timestamp() - l.waitstart)
         FROM pg_locks AS l
-        INNER JOIN pg_stat_activity AS a ON l.pid = a.pid AND a.datname = current_database() AND a.application_name = 'petstore'
+        INNER JOIN pg_stat_activity AS a ON l.pid = a.pid AND a.datname = current_database() AND a.application_name ~ '^petstore [0-9]'
         LEFT JOIN pg_stat_activity AS b ON b.pid = (pg_blocking_pids(l.pid))[1]
         WHERE NOT l.granted AND l.waitstart IS NOT NULL
         ON CONFLICT (pid, since) DO UPDATE SET seconds = excluded.seconds;

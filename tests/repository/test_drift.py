@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from petstore import db
 from petstore.cli.housekeep import Housekeeping
+from petstore.db import schema
 from petstore.db.errors import WrongDatabase
+from petstore.db.migrations import load_folder, newest_version
 from petstore.repository import drift
 from petstore.repository.startup_check import verify_database
+from tests import commands
 from tests.cli.test_housekeep import warnings
 from tests.client import Client
+from tests.databases import first_release
+from tests.waiting import eventually
 
 TRIGGER = "trigger products.products_update_record_stock is disabled"
 # What a DBA may do by the way, what names it, and what undoes it.
@@ -75,6 +81,53 @@ def test_readyz_stays_ready_while_a_lock_hides_the_catalog(own):
         answer = client.get("/readyz")
         assert (answer.status, answer.json()["drift"]) == (200, [])
         assert time.monotonic() < started + 1  # not the 2 s that a query may wait
+
+
+def test_what_a_running_migration_has_made_is_not_called_drift(own, tmp_path, caplog):
+    owner, services, client = own
+    version = newest_version() + 1
+    (tmp_path / f"{version:04}_slow.sql").write_text(SLOW.replace("VERSION", str(version)))
+    with ThreadPoolExecutor(1) as pool:
+        migrating = pool.submit(schema.migrate, services.settings.owner_url, migrations=load_folder(tmp_path))
+        eventually(lambda: "x" in {row[0] for row in owner.execute(COLUMNS).fetchall()})
+        assert client.get("/readyz").json()["drift"] == []
+        Housekeeping(services.settings.database_url).run()
+        assert warnings(caplog) == []
+        done = commands.run(services.settings, "check")
+        assert (done.returncode, done.stdout, "the schema is being migrated; run" in done.stderr) == (2, "", True)
+        with db.connect(services.settings.database_url) as conn:
+            assert verify_database(conn, currency="USD", minor_digits=2)
+        assert not migrating.done()
+        migrating.result()
+    owner.execute(f"DELETE FROM m2_be_project.schema_version WHERE version = {version}")
+    assert "column products.x is not Petstore's" in client.get("/readyz").json()["drift"][0]
+
+
+COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = 'm2_be_project.products'::regclass"
+SLOW = """-- Adds a column, and goes on for some time.
+-- no transaction
+--
+-- Locks: ACCESS EXCLUSIVE on products, for milliseconds.
+-- Rewrites: nothing.
+-- Safe: yes
+ALTER TABLE products ADD COLUMN x text;
+REVOKE INSERT (user_id) ON invoices FROM petstore_app;
+SELECT pg_sleep(3);
+GRANT INSERT (user_id) ON invoices TO petstore_app;
+INSERT INTO schema_version (version, name, safe) VALUES (VERSION, 'slow', true);
+"""
+
+
+def test_a_migration_that_ends_while_we_look_is_not_called_drift(cluster, monkeypatch):
+    def migrate_and_look(conn, *arguments):
+        schema.migrate(cluster.url("postgres", name))
+        return look(conn, *arguments)
+
+    look = drift.differences
+    monkeypatch.setattr(drift, "differences", migrate_and_look)
+    with first_release(cluster, "drift") as name, db.connect(cluster.url("petstore_app", name)) as conn:
+        assert drift.harmful_differences(conn) is None
+        assert drift.harmful_differences(conn) == []
 
 
 def test_the_newest_of_a_newer_release_is_not_called_drift(own):
