@@ -12,6 +12,7 @@ from petstore.settings import Settings
 MAX_HEADERS = 32_768  # bytes
 DRAIN_SECONDS = 10  # a shutdown waits so long for requests in progress; each has a deadline of 3 s
 RETIRE_SECONDS = 5  # a retiring server waits so long for the next request of each keep-alive connection
+NEW_CONNECTION_SECONDS = 0.5  # the first request of a connection that is younger may be on its way: a shutdown waits for it
 PARTIAL_REQUEST_SECONDS = 1  # a shutdown waits so long for the rest of a request that has arrived in part
 logger = logging.getLogger(__name__)
 

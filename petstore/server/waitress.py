@@ -173,6 +173,6 @@ class Server:
         return self._busy(seconds)
 
     def _busy(self, seconds: float) -> bool:
-        channels = self._channels()
+        channels, now = self._channels(), time.monotonic()
         partial = seconds < PARTIAL_REQUEST_SECONDS and any(channel.request or channel.lingering for channel in channels)
-        return partial or any(channel.requests or channel.total_outbufs_len for channel in channels)
+        return partial or any(channel.requests or channel.total_outbufs_len or channel.is_new(now) for channel in channels)

@@ -13,6 +13,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import Task, WSGITask
 
 from petstore import errors
+from petstore.server.limits import NEW_CONNECTION_SECONDS
 from petstore.web.headers import SECURITY_HEADERS
 from petstore.web.middleware import log_access, new_request_id
 
@@ -121,7 +122,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._since = time.monotonic()
+        self._since = self.connected_at = time.monotonic()
 
     def task_class(self, _: HTTPChannel, request: _Parser) -> _Task:
         if request.task is None:
@@ -132,6 +133,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """The WSGI environ of the next request; None if the request could not be parsed."""
         request = self.requests[0]
         return None if request.error else self.task_class(self, request).get_environment()
+
+    def is_new(self, now: float) -> bool:
+        """Whether its first request may still be on its way. now: time.monotonic()."""
+        return not self.answered and now < self.connected_at + NEW_CONNECTION_SECONDS
 
     def stage_seconds(self, now: float) -> tuple[Stage, float]:
         """The stage, and for how many seconds it has been in it, as seen by calls of this method."""

@@ -44,6 +44,17 @@ def test_a_stop_takes_in_whoever_has_connected_already():
         assert [len(answers(read_all(connection))) for connection in connections] == [1] * 8
 
 
+def test_a_stop_waits_for_the_first_request_of_whoever_has_just_connected():
+    with serving(hello) as server, contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(socket.create_connection(server.address, timeout=10)) for _ in range(8)]
+        server.stop()
+        for connection in connections:
+            time.sleep(0.03)
+            connection.sendall(get())
+        found = [answers(read_all(connection)) for connection in connections]
+    assert [[(body, headers["connection"]) for _, headers, body in each] for each in found] == [[(b"hello", "close")]] * 8
+
+
 @pytest.mark.parametrize("pause", [0, 0.1])
 def test_a_stop_answers_pipelined_requests_too(pause):
     with serving(slow, threads=2) as server, socket.create_connection(server.address, timeout=10) as connection:
