@@ -1,7 +1,8 @@
 """Buyers that buy and read over HTTP all the time, and write down every answer: cheap in CPU, so that they leave it to the service.
 
 They reach the shop by one node or several, as a load balancer would: a node that refuses the connection is passed over, and a connection
-that the node has closed is not used again. Everything else that is no answer is a broken request.
+that the node has closed is not used again. If a node closes the connection without a byte of an answer, the request is sent once more: its
+Idempotency-Key makes that safe (RFC 9110, 9.2.2). How often that was is told, too. Everything else that is no answer is a broken request.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Answer(NamedTuple):
 
 
 class Balancer:
-    """One client's connections, at most one to each node. keep_alive: whether they are used again."""
+    """One client's connections, at most one to each node. keep_alive: whether they are used again; resent: requests sent twice."""
+
+    resent = 0
 
     def __init__(self, addresses: Sequence[tuple[str, int]], *, keep_alive: bool, chance: random.Random) -> None:
         self._addresses, self._keep_alive, self._chance = addresses, keep_alive, chance
@@ -45,40 +48,51 @@ class Balancer:
     def send(self, kind: str, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         """A request to a node of chance, or to the next one that takes the connection."""
         started, first = time.monotonic(), self._chance.randrange(len(self._addresses))
-        node = first
+        node, status = first, 0
         try:
-            for number in range(len(self._addresses)):
-                node = (first + number) % len(self._addresses)
-                try:
-                    connection = self._connect(node)
-                    break
-                except ConnectionRefusedError:
-                    if number == len(self._addresses) - 1:
-                        raise
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
+            node, connection = self._connect(first)
+            try:
+                response = self._exchange(connection, method, path, body, headers)
+            except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+                self._close(node)
+                self.resent += 1
+                node, connection = self._connect(first)
+                response = self._exchange(connection, method, path, body, headers)
             status, answer = response.status, json.loads(response.read())
             if not self._keep_alive or response.will_close:
                 self._close(node)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._close(node)
-            status, answer = 0, f"{type(error).__name__}: {error}"
+            answer = f"{type(error).__name__}: {error}"
         return Answer(kind, node, started, time.monotonic() - started, status, answer)
 
     def close(self) -> None:
         for node in list(self._connections):
             self._close(node)
 
-    def _connect(self, node: int) -> http.client.HTTPConnection:
-        connection = self._connections.get(node)
-        if connection is not None and (connection.sock is None or select.select([connection.sock], [], [], 0)[0]):
+    @staticmethod
+    def _exchange(connection: http.client.HTTPConnection, *request: Any) -> http.client.HTTPResponse:
+        connection.request(*request)
+        return connection.getresponse()
+
+    def _connect(self, first: int) -> tuple[int, http.client.HTTPConnection]:
+        """The first node, or the next one, that takes a connection, and the connection."""
+        nodes = [(first + number) % len(self._addresses) for number in range(len(self._addresses))]
+        for node in nodes:
+            connection = self._connections.get(node)
+            if connection is not None and not select.select([connection.sock], [], [], 0)[0]:
+                return node, connection
             self._close(node)  # the node has closed it
-            connection = None
-        if connection is None:
             connection = http.client.HTTPConnection(*self._addresses[node], timeout=SECONDS)
-            connection.connect()
-            self._connections[node] = connection
-        return connection
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                if node == nodes[-1]:
+                    raise
+            else:
+                self._connections[node] = connection
+                return node, connection
+        raise AssertionError("the last node takes it or refuses it")
 
     def _close(self, node: int) -> None:
         if connection := self._connections.pop(node, None):
@@ -96,6 +110,7 @@ class Buyers:
     ) -> None:
         self.answers: list[Answer] = []
         self.bought: dict[str, Any] = {}  # Idempotency-Key: the invoice, as answered
+        self.resent = 0  # requests
         self._addresses, self._products, self._pause = addresses, products, pause
         self._over, self._run = threading.Event(), uuid.uuid4().hex
         self._threads = [threading.Thread(target=self._buy, args=each, name=f"buyer-{each[0]}") for each in enumerate(tokens)]
@@ -146,6 +161,7 @@ class Buyers:
             self._errors.append(error)
         finally:
             balancer.close()
+            self.resent += balancer.resent
 
     def _act(self, key: str, chance: random.Random, send: Callable[..., Answer]) -> None:
         """Buy, or read."""
