@@ -60,6 +60,10 @@ def _forms(conn: Any, version: int) -> list[catalog.Fact]:
     is made anew from its own facts, and described again.
     """
     made = catalog.describe(conn)
+    if unknown := [f"{fact.kind} {fact.name}" for fact in made if fact.makes.startswith("--")]:
+        raise SystemExit(
+            f"sql/tools/describe_schema.sql has no definition of {', '.join(unknown)}, so no drift of it would be found"
+        )
     with conn.transaction(force_rollback=True):
         conn.execute("DROP SCHEMA m2_be_project CASCADE; CREATE SCHEMA m2_be_project AUTHORIZATION petstore_owner")
         conn.execute("SET LOCAL ROLE petstore_owner; SET LOCAL search_path = m2_be_project")

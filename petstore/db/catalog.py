@@ -168,7 +168,7 @@ def _extra(fact: Fact, extra: Iterable[Fact]) -> Difference:
         harmful = any(f" SET {setting}" in fact.makes for setting in _HARMFUL_SETTINGS)
     if fact.kind == "trigger state":
         fault = next((words for sign, words in _FIRES.items() if sign in fact.makes), fault)
-    if fact.kind in ("table", "column", "materialized view", "sequence"):
+    if fact.kind in ("table", "column", "sequence"):
         fault = f"{fault}; dropping it deletes what it holds"
     return _difference(fact, fault, [fact.drops or ""], kind=kind, harmful=harmful)
 

@@ -208,7 +208,7 @@ MUTANTS = {
         True,
     ),
     "a table too many": Mutant(
-        "CREATE UNLOGGED TABLE m2_be_project.mine (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+        "CREATE UNLOGGED TABLE m2_be_project.mine (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, place serial,"
         " user_id bigint NOT NULL DEFAULT 1 REFERENCES m2_be_project.users CHECK (user_id > 0), name text UNIQUE);"
         "GRANT SELECT ON m2_be_project.mine TO petstore_app",
         ["table mine is not Petstore's; dropping it deletes what it holds"],
@@ -216,6 +216,23 @@ MUTANTS = {
     ),
     "a view too many": Mutant(
         "CREATE VIEW m2_be_project.mine AS SELECT id FROM m2_be_project.products", ["view mine is not Petstore's"], False
+    ),
+    "a table and views of it too many": Mutant(
+        "CREATE TABLE m2_be_project.mine (id integer); CREATE VIEW m2_be_project.above AS TABLE m2_be_project.mine;"
+        "CREATE MATERIALIZED VIEW m2_be_project.kept AS TABLE m2_be_project.mine;"
+        "CREATE INDEX by_id ON m2_be_project.kept (id)",
+        [
+            "materialized view kept is not Petstore's",
+            "view above is not Petstore's",
+            "table mine is not Petstore's; dropping it deletes what it holds",
+        ],
+        False,
+    ),
+    "a procedure and an aggregate too many": Mutant(
+        "CREATE PROCEDURE m2_be_project.mine(integer) LANGUAGE sql AS 'SELECT 1';"
+        "CREATE AGGREGATE m2_be_project.added(integer) (SFUNC = int4pl, STYPE = integer)",
+        ["routine mine(integer) is not Petstore's", "routine added(integer) is not Petstore's"],
+        False,
     ),
     "a sequence too many": Mutant(
         "CREATE SEQUENCE m2_be_project.mine", ["sequence mine is not Petstore's; dropping it deletes what it holds"], False

@@ -77,6 +77,19 @@ def test_a_change_of_the_schema_is_drawn_and_written(copies, schema, catalog):
     assert copies.PICTURE.read_bytes() != before
 
 
+def test_what_has_no_definition_cannot_be_written(docs, cluster, tmp_path, monkeypatch):
+    catalog = importlib.import_module("_catalog")
+    baseline = tmp_path / "baseline.sql"
+    baseline.write_text(f"{catalog.BASELINE.read_text('utf-8')}CREATE TYPE m2_be_project.mood AS ENUM ('good');", "utf-8")
+    monkeypatch.setattr(catalog, "BASELINE", baseline)
+    with (
+        cluster.database("catalog") as name,
+        cluster.changing_roles(),
+        pytest.raises(SystemExit, match="no definition of type mood,"),
+    ):
+        catalog.catalog_text(cluster.url("postgres", name))
+
+
 def test_what_stands_around_a_block_stays_and_a_page_without_its_comments_is_refused(docs, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# One\n<!-- x:begin -->\nold\n<!-- x:end -->\nTwo\n")
