@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from petstore import db
 from petstore.cli.housekeep import Housekeeping
-from petstore.db import schema
+from petstore.db import catalog, schema
 from petstore.db.errors import WrongDatabase
 from petstore.db.migrations import load_folder, newest_version
 from petstore.repository import drift
@@ -18,6 +19,7 @@ from tests import commands
 from tests.cli.test_housekeep import warnings
 from tests.client import Client
 from tests.databases import first_release
+from tests.services import running
 from tests.waiting import eventually
 
 TRIGGER = "trigger products.products_update_record_stock is disabled"
@@ -34,14 +36,26 @@ HARMFUL = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def own(cluster, template, with_settings, monkeypatch):
-    """A database of our own: its owner's connection, and a service on it that looks for drift whenever it is asked."""
-    monkeypatch.setattr(drift, "_SECONDS", 0.0)
-    with cluster.database("drift", template) as name, db.connect(cluster.url("petstore_owner", name)) as owner:
+@pytest.fixture(scope="module")
+def drifting(cluster, template, settings):
+    """A database for these tests: its owner's connection, and a service on it."""
+    with cluster.database("drifting", template) as name, db.connect(cluster.url("petstore_owner", name)) as owner:
         urls = {"database_url": cluster.url("petstore_app", name), "owner_url": cluster.url("petstore_owner", name)}
-        with with_settings(**urls) as (services, server), Client(server.address) as client:
+        with running(replace(settings, **urls)) as (services, server), Client(server.address) as client:
             yield owner, services, client
+
+
+@pytest.fixture
+def own(drifting, monkeypatch):
+    """The same, without drift, and the service looks for it whenever it is asked."""
+    owner, services, _ = drifting
+    monkeypatch.setattr(drift, "_SECONDS", 0.0)
+    monkeypatch.setattr(services.drift, "_look_at", 0.0)
+    monkeypatch.setattr(services.drift, "_sentences", [])
+    yield drifting
+    owner.execute("DELETE FROM schema_version WHERE version > %s", (newest_version(),))
+    for one in catalog.differences(owner, newest_version(), 2):
+        owner.execute(one.mend.encode())
 
 
 @pytest.mark.parametrize(("change", "sentence", "undo"), HARMFUL)

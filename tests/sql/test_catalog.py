@@ -58,8 +58,15 @@ def restore(source, target, custom):
         conn.execute(ROLES)
 
 
-@pytest.mark.parametrize("custom", [False, True], ids=["plain", "custom"])
-@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
+@pytest.mark.parametrize(
+    ("version", "custom"),
+    [
+        pytest.param(VERSIONS[0], False, id="oldest-plain"),
+        pytest.param(VERSIONS[-1], True, id="newest-custom"),
+        pytest.param(VERSIONS[0], True, id="oldest-custom", marks=pytest.mark.slow),
+        pytest.param(VERSIONS[-1], False, id="newest-plain", marks=pytest.mark.slow),
+    ],
+)
 def test_a_dump_and_restore_changes_nothing_that_is_a_difference(cluster, version, custom):
     with first_release(cluster, "dumped") as source, cluster.database("restored") as target:
         source_url, target_url = (cluster.url("postgres", name) for name in (source, target))
