@@ -6,7 +6,6 @@
 -- Safe: yes
 -- psql -v ON_ERROR_STOP=1 -f sql/migrations/9010_index_sort_name.sql
 DROP INDEX CONCURRENTLY IF EXISTS products_by_name;
--- squawk-ignore prefer-robust-stmts -- the line above has removed what a run before may have left
 CREATE INDEX CONCURRENTLY products_by_name ON products (sort_name, id) WHERE deleted_at IS NULL;
 COMMENT ON INDEX products_by_name IS 'The catalogue in alphabetical order.';
 
