@@ -55,6 +55,18 @@ ALTER ROLE petstore_report SET default_transaction_read_only = on;
 ALTER ROLE petstore_report SET statement_timeout = '60s';
 ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = '60s';
 
+-- So that autovacuum gives way to a migration before its lock_timeout ends. Only a superuser can grant it, since PostgreSQL 15.
+DO $$
+BEGIN
+    IF
+        current_setting('server_version_num')::integer >= 150000
+        AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+    THEN
+        EXECUTE 'GRANT SET ON PARAMETER deadlock_timeout TO petstore_owner';
+    END IF;
+END
+$$;
+
 -- ALTER DATABASE needs a literal name, hence format().
 DO $$
 BEGIN

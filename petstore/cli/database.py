@@ -28,6 +28,8 @@ def migrate(settings: Settings, options: argparse.Namespace) -> None:
         with db.connect(url) as conn:
             _show_plan(conn, options.to)
         return
+    if options.to is not None and not _has_schema(url):
+        raise CommandError(f"--to is for a database that has a schema; an empty one gets version {newest_version()} at once")
     if schema.create_schema(url, currency=settings.currency, minor_digits=settings.minor_digits, report=report):
         done = "made"
     else:
@@ -35,6 +37,11 @@ def migrate(settings: Settings, options: argparse.Namespace) -> None:
     with db.connect(url) as conn:
         shop = check_shop(conn)
     report(f"schema version {shop.version} {done}, amounts in {shop.currency}")
+
+
+def _has_schema(url: str) -> bool:
+    with db.connect(url) as conn:
+        return schema.schema_exists(conn)
 
 
 def _show_plan(conn: db.Connection, to: int | None) -> None:

@@ -12,8 +12,10 @@ from contextlib import closing
 
 from petstore import db, embedded, signals
 from petstore.cli.output import report
+from petstore.db.errors import WrongDatabase
 from petstore.repository import audit, idempotency, sessions, system
 from petstore.repository.drift import harmful_differences
+from petstore.repository.startup_check import version_fault
 from petstore.settings import Settings
 
 BATCH = 1000  # rows that each purge removes at most: LIMIT in its file
@@ -57,11 +59,14 @@ class Housekeeping:
         self._drift: set[str] = set()
 
     def run(self) -> bool:
-        """Delete all expired rows; False if a purge failed. The others run nevertheless."""
+        """Delete all expired rows; False if a purge failed. The others run nevertheless.
+
+        Nothing is deleted from a database of a schema version that this release does not serve.
+        """
         for name, purge in PURGES.items():
             try:
                 removed = self._purge(purge)
-            except db.Error as error:
+            except (WrongDatabase, db.Error) as error:
                 self._note(name, error)
             else:
                 self._faults.pop(name, None)
@@ -78,6 +83,8 @@ class Housekeeping:
         """Delete in batches; how many rows. A signal waits for the end of a batch."""
         removed, full = 0, True
         with closing(self._connect()) as conn:
+            if fault := version_fault(system.get_shop(conn)):
+                raise WrongDatabase(fault)
             while full and not self.parent_ended(0):
                 with signals.deferred():
                     batch = _batch(conn, purge)
@@ -104,10 +111,11 @@ class Housekeeping:
     def _connect(self) -> db.Connection:
         return db.connect(self._url, options=db.server_options(self._url), application_name="petstore housekeep")
 
-    def _note(self, name: str, error: db.Error) -> None:
+    def _note(self, name: str, error: WrongDatabase | db.Error) -> None:
         """Log a fault when it is new, not once a minute."""
-        text = str(error).strip().partition("\n")[0]
-        fault = f"{name} cannot be removed: {text}" if error.sqlstate else f"the database cannot be reached: {text}"
+        fault = str(error).strip().partition("\n")[0]
+        if isinstance(error, db.Error):
+            fault = f"{name} cannot be removed: {fault}" if error.sqlstate else f"the database cannot be reached: {fault}"
         if fault not in self._faults.values():
             logger.warning(fault)
         self._faults[name] = fault

@@ -109,7 +109,7 @@ def _hangup_handler(supervisor: Supervisor) -> Callable[[], None]:
 def _check_at_start(services: Services) -> bool:
     reachable = _check(services)
     if reachable:
-        for sentence in services.drift.sentences(services.db.read):
+        for sentence in services.drift.sentences(services.db.read) or ():
             report(f"drift: {sentence}; `petstore check` shows how to mend it")
     else:
         fault = connection_fault(services.settings.database_url or "")

@@ -103,8 +103,7 @@ def translated_errors(wrong_database: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except WrongDatabase as error:
-        logger.error("the database cannot be used: %s", error)
+    except WrongDatabase as error:  # db.pool has logged it
         if not wrong_database:
             raise
         raise problem(CAUSES["wrong database"]) from error

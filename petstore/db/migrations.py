@@ -52,16 +52,20 @@ def parse_migration(path: Path) -> Migration:
     if named is None:
         raise ValueError("its name is not NNNN_words.sql")
     text = content.decode()
+    if text.startswith("\ufeff") or "\r" in text:
+        raise ValueError("it begins with a BOM or has CRLF line ends: save it with LF, without BOM")
     header = text[: end.start()] if (end := re.search("^(?!--)", text, re.MULTILINE)) else text
-    facts = {match[1]: re.sub(r"\n-- +", " ", match[2]).removesuffix(".") for match in _FACT.finditer(header)}
+    facts = {match[1]: re.sub(r"\n-- +", " ", match[2]).strip().removesuffix(".") for match in _FACT.finditer(header)}
     if len(facts) < 3 or facts["Safe"] not in ("yes", "no"):
         raise ValueError("its header does not tell `Locks:`, `Rewrites:` and `Safe: yes` or `Safe: no`")
     version, safe, statements = int(named["version"]), facts["Safe"] == "yes", tuple(split_statements(text))
     record = "INSERT INTO schema_version (version, name, safe) VALUES " + f"({version}, '{named['name']}', {str(safe).lower()})"
     if not statements or statements[-1] != record:
         raise ValueError(f"its last statement is not {record};")
-    if any(re.match(r"(BEGIN|START|COMMIT|END|ROLLBACK)\b", statement, re.IGNORECASE) for statement in statements):
-        raise ValueError("the transaction is the runner's, or that of psql -1: it has no BEGIN and no COMMIT of its own")
+    if any(re.match(r"(BEGIN|START|COMMIT|END|ROLLBACK|ABORT)\b", statement, re.IGNORECASE) for statement in statements):
+        raise ValueError(
+            "the transaction is the runner's or psql's: it has no BEGIN, COMMIT or END (write a function's body in $$)"
+        )
     return Migration(
         version=version,
         name=named["name"],

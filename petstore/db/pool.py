@@ -31,8 +31,12 @@ REQUEST_SECONDS = 3.0
 POOL_SECONDS = 1.0
 RETRIES = 3
 _VERIFY_SECONDS = 10.0  # until all workers have noticed that a migration ended the range that they serve
+_REFUSE_SECONDS = 1.0  # a wrong database is verified once a second, not for each request
 _MAX_PAUSE_SECONDS = 0.03  # before a retry
-_OPTIONS = "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC"
+_OPTIONS = (
+    "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000"
+    " -c search_path=m2_be_project -c timezone=UTC -c datestyle=ISO"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +56,7 @@ class Database:
         self._verify = verify
         self._verify_at = 0.0  # time.monotonic()
         self._verified = False
+        self._wrong: WrongDatabase | None = None  # what the last verification found
         self.identity: str | None = None  # kept if a later check fails: a write in progress still invalidates its cache entries
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
@@ -127,8 +132,7 @@ class Database:
             for attempt in range(RETRIES + 1):
                 try:
                     with self._connection(deadline) as conn:
-                        if not self._verified or time.monotonic() >= self._verify_at:
-                            self._verify_identity(conn)
+                        self._verify_in_time(conn)
                         return work(conn)
                 except NO_CONNECTION:
                     raise
@@ -157,13 +161,32 @@ class Database:
         finally:
             self._pool.putconn(conn)
 
+    def _verify_in_time(self, conn: Connection) -> None:
+        """Verify before the first use, and every _VERIFY_SECONDS. Raises the last fault again until _REFUSE_SECONDS later."""
+        now, wrong = time.monotonic(), self._wrong
+        if now < self._verify_at:
+            if wrong:
+                raise wrong.with_traceback(None)
+            if self._verified:
+                return
+        try:
+            self._verify_identity(conn)
+        except psycopg.Error as error:
+            # A lock on what is read for it does not concern the request.
+            if not self._verified or conn.closed:
+                raise
+            logger.info("the database could not be verified again: %s", error)
+
     def _verify_identity(self, conn: Connection) -> None:
         self._verify_at = time.monotonic() + _VERIFY_SECONDS  # first: one thread verifies, the others go on
         try:
             self.identity = self._verify(conn, not self._verified)
-            self._verified = True
-        except WrongDatabase:
-            self._verified = False
+            self._verified, self._wrong = True, None
+        except WrongDatabase as error:
+            self._verify_at = time.monotonic() + _REFUSE_SECONDS
+            if str(error) != str(self._wrong):
+                logger.error("the database cannot be used: %s", error)
+            self._verified, self._wrong = False, error
             raise
 
 

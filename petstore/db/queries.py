@@ -25,9 +25,10 @@ _TOKEN = re.compile(
     | ^\\(?P<command>[^\n]*)\n
     | --[^\n]*
     | /\*.*?\*/
+    | (?<![A-Za-z0-9_])[eE]'(?:[^'\\]|\\.|'')*'
     | '(?:[^']|'')*'
     | "(?:[^"]|"")*"
-    | \$(?P<tag>[A-Za-z_]*)\$.*?\$(?P=tag)\$
+    | \$(?P<tag>(?:[A-Za-z_][A-Za-z0-9_]*)?)\$.*?\$(?P=tag)\$
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import psycopg
@@ -83,35 +83,47 @@ def migrate(
     url: of a superuser or petstore_owner. MigrationError says which file could not be applied, and what stays of it.
     """
     with _locked(url, report) as conn:
-        conn.execute(_SESSION)
         conn.add_notice_handler(lambda notice: report(f"  {notice.message_primary}"))
+        _become_owner(conn)
         wanted = pending(conn, to=to, migrations=migrations)
         _refuse_beside_older_releases(conn, wanted)
         for migration in wanted:
             report(f"{migration.file}: {migration.sentence}")
             try:
+                _become_owner(conn)  # again: whatever a file has set ends with it
                 _run(conn, migration, report)
             except psycopg.Error as error:
-                kept = "nothing of it" if migration.one_transaction else "its statements up to there; it can be run again"
-                said = error.diag.message_primary or str(error)
-                raise MigrationError(f"{migration.file} failed: {said.strip()}\nApplied is {kept}") from error
+                said = (error.diag.message_primary or str(error)).strip()
+                raise MigrationError(f"{migration.file} failed: {said}\n{_what_stays(migration, error)}") from error
     return wanted
 
 
-_SESSION = """
-    -- Autovacuum gives way to a waiting lock after this time, which is too late by default. Only a superuser may set it.
-    SELECT set_config('deadlock_timeout', '100ms', false) FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper;
-    SET ROLE petstore_owner;
-    SET search_path = m2_be_project;
-    SET statement_timeout = 0;
-    SET idle_in_transaction_session_timeout = 0;
-"""
+def _what_stays(migration: Migration, error: psycopg.Error) -> str:
+    if not migration.one_transaction:
+        return "Its statements up to there are applied; it can be run again"
+    if error.sqlstate is None:
+        return "The connection is lost, perhaps at COMMIT: `petstore migrate --plan` tells whether it is applied"
+    return "Nothing of it is applied"
+
+
+def _become_owner(conn: Connection) -> None:
+    conn.execute("RESET ALL; RESET ROLE")
+    with suppress(psycopg.errors.InsufficientPrivilege):
+        # Autovacuum gives way to a waiting lock after this time; by default that is later than _LOCK_TIMEOUT.
+        conn.execute("SET deadlock_timeout = '100ms'")
+    try:
+        conn.execute("SET ROLE petstore_owner; SET search_path = m2_be_project")
+    except psycopg.errors.InsufficientPrivilege:
+        raise MigrationError("PETSTORE_OWNER_URL must log in as petstore_owner, as a member of it, or as a superuser") from None
+    conn.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
 
 
 def pending(conn: Connection, *, to: int | None = None, migrations: Mapping[int, Migration] | None = None) -> list[Migration]:
     """The migrations that the database lacks, up to version `to`. MigrationError if it has others than the files say."""
     files = load_migrations() if migrations is None else migrations
     applied = {version: facts for version, *facts in conn.execute(_APPLIED).fetchall()}
+    if not applied:
+        raise MigrationError("schema_version has no row, so nobody knows which version this is: restore its rows from a backup")
     current = max(applied)
     for version, (name, digest) in applied.items():
         migration = files.get(version)
@@ -122,7 +134,9 @@ def pending(conn: Connection, *, to: int | None = None, migrations: Mapping[int,
             )
     lacking = [migration.file for version, migration in files.items() if version < current and version not in applied]
     if lacking:
-        raise MigrationError(f"the database has version {current}, but not {', '.join(lacking)}: find out who applied what")
+        raise MigrationError(
+            f"the database has version {current}, but not {', '.join(lacking)}: run it with psql, by the line in its header"
+        )
     if to is not None and not current <= to <= max(files):
         raise MigrationError(f"the database has version {current}, and the files go up to {max(files)}: {to} is not between them")
     return [migration for version, migration in files.items() if current < version and (to is None or version <= to)]
@@ -223,7 +237,7 @@ def _holders(conn: Connection) -> str:
 
 
 _HOLDERS = """
-    SELECT DISTINCT a.pid, coalesce(a.usename, a.backend_type) FROM pg_catalog.pg_locks AS l
+    SELECT DISTINCT a.pid, coalesce(a.usename, 'autovacuum') FROM pg_catalog.pg_locks AS l
     INNER JOIN pg_catalog.pg_class AS c ON l.relation = c.oid INNER JOIN pg_catalog.pg_stat_activity AS a ON l.pid = a.pid
     WHERE c.relnamespace = 'm2_be_project'::regnamespace AND l.granted AND l.pid <> pg_backend_pid()
 """

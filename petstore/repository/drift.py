@@ -23,9 +23,9 @@ _NEEDED = {
 
 
 def harmful_differences(conn: Connection) -> list[Difference] | None:
-    """Those that harm; [] also for a schema version that is newer than this release.
+    """Those that harm. None if that is not known: of a schema version that is newer than this release, or during a migration.
 
-    None if the schema was migrated meanwhile, or still is: what a migration has made before it is recorded is no drift.
+    What a migration has made before it is recorded is no drift.
     """
     shop = system.get_shop(conn)
     with conn.transaction():
@@ -33,7 +33,7 @@ def harmful_differences(conn: Connection) -> list[Difference] | None:
         try:
             found = [one for one in differences(conn, shop.version, shop.minor_digits) if one.harmful]
         except LookupError:
-            return []
+            return None
     return None if found and is_migrated(conn, shop.version) else found
 
 
@@ -61,10 +61,10 @@ class DriftWatch:
 
     def __init__(self) -> None:
         self._look_at = 0.0  # time.monotonic()
-        self._sentences: list[str] = []
+        self._sentences: list[str] | None = None
 
-    def sentences(self, read: Callable[[Callable[[Connection], _Found]], _Found]) -> list[str]:
-        """At most 20 of them. read: runs a query. During a migration, or if the query fails, they are those of the last look."""
+    def sentences(self, read: Callable[[Callable[[Connection], _Found]], _Found]) -> list[str] | None:
+        """At most 20 of them; None if nobody knows. read: runs a query. If the query fails, they are those of the last look."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _SECONDS
             with suppress(Problem):

@@ -38,6 +38,7 @@ _PYTHON: Mapping[str, Any] = {
 }
 
 
+_SHOWN = 3  # rights that are missing
 NO_SCHEMA = "the database has no Petstore schema that its role may use: make it with `petstore migrate`"
 
 
@@ -66,8 +67,9 @@ def verify_database(conn: Connection, whole: bool = True, *, currency: str, mino
         raise WrongDatabase(f"the database is in {there} minor digits, PETSTORE_CURRENCY says {here}")
     if whole:
         if rights := missing_rights(conn):
-            mends = " ".join(one.mend for one in rights)
-            raise WrongDatabase(f"petstore_app lacks rights that every payment needs; run as petstore_owner: {mends}")
+            mends = " ".join(one.mend for one in rights[:_SHOWN])
+            more = f" (and {len(rights) - _SHOWN} more: `petstore check`)" if len(rights) > _SHOWN else ""
+            raise WrongDatabase(f"petstore_app lacks rights that every payment needs; run as petstore_owner: {mends}{more}")
         _verify_queries(conn)
     return shop.identity
 

@@ -108,7 +108,7 @@ def test_there_is_no_way_back_and_none_beyond_the_files(shop, to):
 def test_a_file_that_fails_leaves_nothing_and_says_so(shop):
     shop.write("good", "CREATE TABLE a (a int)")
     shop.write("bad", "CREATE TABLE b (a int)", "SELECT 1 / 0", version=NEXT + 1)
-    with pytest.raises(MigrationError, match=r"_bad\.sql failed: division by zero\nApplied is nothing of it"):
+    with pytest.raises(MigrationError, match=r"_bad\.sql failed: division by zero\nNothing of it is applied"):
         shop.migrate()
     assert shop.version() == NEXT
     assert shop.sql("SELECT to_regclass('a') IS NULL, to_regclass('b') IS NULL") == [(False, True)]
@@ -120,6 +120,22 @@ def test_what_a_file_makes_belongs_to_the_owner(shop):
     shop.write("table", "CREATE TABLE a (a int)")
     shop.migrate()
     assert shop.sql("SELECT tableowner, schemaname FROM pg_tables WHERE tablename = 'a'") == [("petstore_owner", "m2_be_project")]
+
+
+def test_what_a_file_sets_ends_with_it(shop):
+    shop.write("first", "SET statement_timeout = 1", "RESET ROLE", "SET search_path = public")
+    shop.sql("CREATE TABLE a (a text)")
+    shop.write("second", "SELECT pg_sleep(0.05)", "ALTER TABLE users ADD COLUMN x text", version=NEXT + 1)
+    with pytest.raises(MigrationError, match='relation "schema_version" does not exist'):
+        shop.migrate()
+    shop.write("first", "SET statement_timeout = 1", "RESET ROLE")
+    assert shop.migrate() == [NEXT, NEXT + 1]
+
+
+def test_a_database_whose_version_nobody_knows_is_left_alone(shop):
+    shop.sql("DELETE FROM schema_version")
+    with pytest.raises(MigrationError, match="schema_version has no row, so nobody knows which version this is"):
+        shop.migrate()
 
 
 # ── locks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,7 +163,7 @@ def test_a_lock_that_is_never_free_ends_it_and_nothing_is_applied(shop, monkeypa
     shop.write("column", "CREATE TABLE a (a int)", "ALTER TABLE users ADD COLUMN x text")
     with db.connect(shop.url) as reader, reader.transaction():
         reader.execute("SELECT FROM m2_be_project.users")
-        with pytest.raises(MigrationError, match="failed: canceling statement due to lock timeout\nApplied is nothing of it"):
+        with pytest.raises(MigrationError, match="failed: canceling statement due to lock timeout\nNothing of it is applied"):
             shop.migrate()
     assert shop.version() == NEXT - 1
     assert shop.migrate() == [NEXT]
@@ -228,7 +244,7 @@ def test_an_index_that_cannot_be_made_is_not_recorded_and_the_next_run_makes_it(
     drop, create = "DROP INDEX CONCURRENTLY IF EXISTS x", "CREATE UNIQUE INDEX CONCURRENTLY x ON products (name)"
     shop.write("index", drop, create, transaction=False)
     with pytest.raises(
-        MigrationError, match='could not create unique index "x"\nApplied is its statements up to there; it can be'
+        MigrationError, match='could not create unique index "x"\nIts statements up to there are applied; it can be'
     ):
         shop.migrate()
     assert shop.sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'x'::regclass") == [(False,)]
@@ -310,6 +326,16 @@ def test_a_backfill_that_meets_a_locked_row_goes_on_when_it_is_free(shop):
     assert shop.sql("SELECT count(b) FROM a") == [(1000,)]
 
 
+def test_autovacuum_gives_way_before_the_lock_timeout_ends(cluster, template, tmp_path):
+    with cluster.database("migrated", template) as name:
+        owned = Shop(cluster.url("petstore_owner", name), tmp_path)
+        if owned.sql("SHOW server_version_num")[0][0] < "150000":
+            pytest.skip("nobody but a superuser may set deadlock_timeout")
+        owned.write("look", "CREATE TABLE a AS SELECT current_setting('deadlock_timeout') AS a")
+        owned.migrate()
+        assert owned.sql("SELECT a FROM a") == [("100ms",)]
+
+
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -336,6 +362,22 @@ def test_the_plan_of_an_empty_database_makes_nothing(cluster):
         assert f"it would make schema version {newest_version()} from sql/roles.sql and sql/schema.sql" in done.stderr
         with db.connect(cluster.url("postgres", name)) as conn:
             assert conn.execute("SELECT to_regnamespace('m2_be_project')").fetchone() == (None,)
+
+
+def test_an_empty_database_is_not_made_up_to_some_version(cluster):
+    with cluster.database("bare") as name:
+        done = petstore("migrate", "--to", "6", PETSTORE_OWNER_URL=cluster.url("postgres", name))
+        assert (done.returncode, "--to is for a database that has a schema" in done.stderr) == (2, True)
+        with db.connect(cluster.url("postgres", name)) as conn:
+            assert conn.execute("SELECT to_regnamespace('m2_be_project')").fetchone() == (None,)
+
+
+def test_a_role_that_may_not_migrate_is_told_which_one_may(shop, cluster):
+    url = cluster.url("petstore_app", urlsplit(shop.url).path.lstrip("/"))
+    done = petstore("migrate", PETSTORE_OWNER_URL=url)
+    if done.returncode == 0:
+        pytest.skip("the test's own login is a superuser, whatever its role")
+    assert (done.returncode, "PETSTORE_OWNER_URL must log in as petstore_owner" in done.stderr) == (2, True)
 
 
 def test_a_fault_of_a_migration_is_a_message_and_status_2(shop):

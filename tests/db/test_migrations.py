@@ -22,9 +22,9 @@ GOOD = """-- Does something.
 -- Locks: ACCESS EXCLUSIVE on users,
 --   for milliseconds.
 -- Rewrites: nothing.
--- Safe: no
+-- Safe: no\x20
 -- psql -1 -v ON_ERROR_STOP=1 -f sql/migrations/0006_something.sql
-SELECT 'a;b', $$ c;d $$; -- e;f
+SELECT 'a;b', $$ c;d $$, $x1$ e;f $x1$, E'it\\'s; g'; -- h;i
 
 INSERT INTO schema_version (version, name, safe) VALUES (6, 'something', false);
 """
@@ -113,7 +113,7 @@ def test_a_good_file_is_read(tmp_path):
     facts = (migration.version, migration.name, migration.sentence, migration.locks, migration.rewrites, migration.safe)
     assert facts == (6, "something", "Does something.", "ACCESS EXCLUSIVE on users, for milliseconds", "nothing", False)
     assert migration.statements == (
-        "SELECT 'a;b', $$ c;d $$",
+        "SELECT 'a;b', $$ c;d $$, $x1$ e;f $x1$, E'it\\'s; g'",
         "INSERT INTO schema_version (version, name, safe) VALUES (6, 'something', false)",
     )
     assert migration.one_transaction
@@ -130,10 +130,13 @@ def test_a_good_file_is_read(tmp_path):
         ("0006_something.sql", "(6, 'something', false)", "(7, 'something', false)", "its last statement is not INSERT"),
         ("0006_otherwise.sql", "", "", "its last statement is not INSERT"),
         ("0006_something.sql", "SELECT 'a;b'", "COMMIT; SELECT 'a;b'", "the transaction is the runner's"),
+        ("0006_something.sql", "SELECT 'a;b'", "ABORT; SELECT 'a;b'", "the transaction is the runner's"),
+        ("0006_something.sql", "-- Does", "\ufeff-- Does", "begins with a BOM or has CRLF line ends"),
+        ("0006_something.sql", "something.\n", "something.\r\n", "begins with a BOM or has CRLF line ends"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(tmp_path, name, changed, to, words):
-    (tmp_path / name).write_text(GOOD.replace(changed, to, 1) if changed else GOOD)
+    (tmp_path / name).write_text(GOOD.replace(changed, to, 1) if changed else GOOD, newline="")
     with pytest.raises(QueryFileError, match=f"{name} cannot be used: .*{re.escape(words)}"):
         load_folder(tmp_path)
 

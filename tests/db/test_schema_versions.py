@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from petstore import db
+from petstore.cli.housekeep import Housekeeping
 from petstore.db import pool, schema
 from petstore.db.migrations import OLDEST_VERSION, load_migrations, newest_version
 from tests.client import Client
@@ -28,7 +29,7 @@ class Shop:
         }
         self.conn = db.connect(self.urls["owner_url"])
         self.make = Factory(self.conn)
-        self._run = with_settings
+        self._run, self.name = with_settings, name
 
     def service(self):
         return self._run(**self.urls)
@@ -95,6 +96,44 @@ def test_beyond_its_own_version_it_serves_while_all_later_ones_are_safe_and_ever
         new.take_back(NEWEST + 3)
         assert {schema_of(client)["version"] for client in clients} == {NEWEST + 4}
         assert [client.get("/products").status for client in clients] == [200, 200]
+
+
+def test_what_makes_a_database_wrong_is_logged_once_and_looked_for_once_a_second(new, caplog):
+    with new.service() as (services, server), Client(server.address) as client:
+        services.db.check()
+        new.apply(NEWEST + 1, safe=False)
+        assert client.get("/readyz").status == 503
+        assert [client.get(f"/products?id={number}").status for number in range(2000, 2020)] == [503] * 20
+    told = [record for record in caplog.records if "the database cannot be used" in record.getMessage()]
+    assert len(told) == 1
+
+
+def test_a_lock_on_what_is_verified_keeps_nobody_from_buying(new, monkeypatch):
+    monkeypatch.setattr(pool, "_VERIFY_SECONDS", 0.0)
+    new.make.product()
+    with new.service() as (services, server), Client(server.address) as client:
+        services.db.check()
+        with new.conn.transaction():
+            new.conn.execute("LOCK TABLE schema_version")
+            assert client.get("/products?id=1").status == 200
+
+
+def test_a_search_path_or_date_style_of_its_role_does_not_concern_the_service(new, cluster):
+    product_id = new.make.product()
+    with db.connect(cluster.url("postgres", new.name)) as dba:
+        for setting in ("search_path = public", "datestyle = 'SQL, DMY'"):
+            dba.execute(f'ALTER ROLE petstore_app IN DATABASE "{new.name}" SET {setting}'.encode())
+    with new.service() as (services, server), Client(server.address) as client:
+        services.db.check()
+        assert client.get(f"/products?id={product_id}").status == 200
+
+
+def test_housekeeping_leaves_a_database_alone_that_its_release_does_not_serve(new, caplog):
+    new.apply(NEWEST + 1, safe=False)
+    assert not Housekeeping(new.urls["database_url"]).run()
+    told = [record.getMessage() for record in caplog.records if record.name == "petstore.cli.housekeep"]
+    assert len(told) == 1
+    assert "install a newer release" in told[0]
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,11 @@ def test_a_migration_that_ends_while_we_look_is_not_called_drift(cluster, monkey
 
 
 def test_the_newest_of_a_newer_release_is_not_called_drift(own):
-    owner, _, client = own
+    owner, services, client = own
     owner.execute("INSERT INTO m2_be_project.schema_version (version, safe) VALUES (999, true)")
     owner.execute("ALTER TABLE m2_be_project.products ADD COLUMN x text")
-    assert (client.get("/readyz").json()["status"], client.get("/readyz").json()["drift"]) == ("ready", [])
+    assert client.get("/readyz").json()["status"] == "ready"
+    assert drift.DriftWatch().sentences(services.db.read) is None  # nobody knows
 
 
 def test_housekeeping_logs_drift_when_it_is_new_and_when_it_is_mended(own, caplog):

@@ -202,7 +202,7 @@ def test_a_wrong_database_is_told_and_refused_until_it_is_the_right_one(own, tmp
         assert client.get("/readyz").json()["database"] == "wrong"
         assert "not ready: the database has schema version" in server.said
         own.make.conn.execute("DELETE FROM schema_version WHERE version = (SELECT max(version) FROM schema_version)")
-        assert not is_refused(client)
+        eventually(lambda: not is_refused(client), 3)  # it looks again after a second
         assert not is_refused(client, "/readyz")
     assert "Traceback" not in server.said
 
