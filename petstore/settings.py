@@ -162,7 +162,7 @@ class Settings:
         None, _postgres_url, "URL of the PostgreSQL database, as petstore_app; unset: an embedded server in PETSTORE_HOME"
     )
     owner_url: str | None = _setting(
-        None, _postgres_url, "the same database, as petstore_owner or a superuser: to make and migrate the schema, and to load test data"
+        None, _postgres_url, "the same database, as petstore_owner or a superuser: to migrate the schema and to load test data"
     )
     report_url: str | None = _setting(
         None, _postgres_url, "the same database, as petstore_report: for reports in psql and scripts/sql; unset: as petstore_app"

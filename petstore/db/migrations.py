@@ -58,14 +58,7 @@ def parse_migration(path: Path) -> Migration:
     facts = {match[1]: re.sub(r"\n-- +", " ", match[2]).strip().removesuffix(".") for match in _FACT.finditer(header)}
     if len(facts) < 3 or facts["Safe"] not in ("yes", "no"):
         raise ValueError("its header does not tell `Locks:`, `Rewrites:` and `Safe: yes` or `Safe: no`")
-    version, safe, statements = int(named["version"]), facts["Safe"] == "yes", tuple(split_statements(text))
-    record = "INSERT INTO schema_version (version, name, safe) VALUES " + f"({version}, '{named['name']}', {str(safe).lower()})"
-    if not statements or statements[-1] != record:
-        raise ValueError(f"its last statement is not {record};")
-    if any(re.match(r"(BEGIN|START|COMMIT|END|ROLLBACK|ABORT)\b", statement, re.IGNORECASE) for statement in statements):
-        raise ValueError(
-            "the transaction is the runner's or psql's: it has no BEGIN, COMMIT or END (write a function's body in $$)"
-        )
+    version, safe = int(named["version"]), facts["Safe"] == "yes"
     return Migration(
         version=version,
         name=named["name"],
@@ -75,9 +68,19 @@ def parse_migration(path: Path) -> Migration:
         safe=safe,
         one_transaction="\n-- no transaction\n" not in header,
         text=text,
-        statements=statements,
+        statements=_statements(text, f"({version}, '{named['name']}', {str(safe).lower()})"),
         sha256=sha256(content).hexdigest(),
     )
+
+
+def _statements(text: str, row: str) -> tuple[str, ...]:
+    """The statements of a file, the last of which must record it in schema_version by this row."""
+    statements, record = tuple(split_statements(text)), f"INSERT INTO schema_version (version, name, safe) VALUES {row}"
+    if statements[-1:] != (record,):
+        raise ValueError(f"its last statement is not {record};")
+    if any(re.match(r"(BEGIN|START|COMMIT|END|ROLLBACK|ABORT)\b", statement, re.IGNORECASE) for statement in statements):
+        raise ValueError("the transaction is the runner's or psql's: no BEGIN, COMMIT or END here (a function's body goes in $$)")
+    return statements
 
 
 def load_folder(folder: Path) -> Mapping[int, Migration]:

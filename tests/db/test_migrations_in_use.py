@@ -115,7 +115,7 @@ def test_migrations_of_every_kind_keep_nobody_waiting_and_refuse_nothing(cluster
         assert any("trying again" in line for line in said), "the report was in nobody's way"
         assert watch.samples > 20 * sum(taken for *_, taken in seconds), "the watch was blind for most of the time"
 
-        assert conn.execute("SELECT count(*) FROM products WHERE sort_name IS DISTINCT FROM lower(name)").fetchone() == (0,)
+        assert conn.execute("SELECT count(*) FROM products WHERE trial_sort_name IS DISTINCT FROM lower(name)").fetchone() == (0,)
         replaced = conn.execute("SELECT prosrc FROM pg_proc WHERE proname = 'begin_request'").fetchone()[0]
         assert replaced.replace("    -- This comment is new.\n", "") == function, (
             "schema.sql has another one: copy it to the trial"

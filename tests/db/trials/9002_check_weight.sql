@@ -4,7 +4,7 @@
 -- Rewrites: nothing.
 -- Safe: yes
 -- PGOPTIONS='-c lock_timeout=200ms' psql -1 -v ON_ERROR_STOP=1 -f sql/migrations/9002_check_weight.sql
-ALTER TABLE products ADD CONSTRAINT products_weight_range CHECK (weight >= 0 AND weight <= 1000000) NOT VALID;
-COMMENT ON CONSTRAINT products_weight_range ON products IS 'At most a ton.';
+ALTER TABLE products ADD CONSTRAINT products_trial_weight_range CHECK (trial_weight >= 0 AND trial_weight <= 1000000) NOT VALID;
+COMMENT ON CONSTRAINT products_trial_weight_range ON products IS 'At most a ton.';
 
 INSERT INTO schema_version (version, name, safe) VALUES (9002, 'check_weight', true);

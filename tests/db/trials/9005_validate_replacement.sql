@@ -4,6 +4,6 @@
 -- Rewrites: nothing.
 -- Safe: yes
 -- PGOPTIONS='-c lock_timeout=200ms' psql -1 -v ON_ERROR_STOP=1 -f sql/migrations/9005_validate_replacement.sql
-ALTER TABLE products VALIDATE CONSTRAINT products_replacement_id_fkey;
+ALTER TABLE products VALIDATE CONSTRAINT products_trial_replacement_id_fkey;
 
 INSERT INTO schema_version (version, name, safe) VALUES (9005, 'validate_replacement', true);

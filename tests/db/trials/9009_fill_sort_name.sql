@@ -1,4 +1,4 @@
--- Fills in sort_name of the products that were there before 9006.
+-- Fills in trial_sort_name of the products that were there before 9006.
 -- no transaction
 --
 -- Goes by ranges of the key, so that each batch costs the same, also after a restart: what is filled in already is passed over.
@@ -16,7 +16,7 @@ DECLARE
     filled integer := 0;
 BEGIN
     WHILE place < newest LOOP
-        UPDATE products SET sort_name = lower(name) WHERE id > place AND id <= place + 1000 AND sort_name IS NULL;
+        UPDATE products SET trial_sort_name = lower(name) WHERE id > place AND id <= place + 1000 AND trial_sort_name IS NULL;
         GET DIAGNOSTICS batch = ROW_COUNT;
         COMMIT;
         filled := filled + batch;
