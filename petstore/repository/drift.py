@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from petstore.db import Connection
-from petstore.db.catalog import Difference, differences
+from petstore.db.differences import Difference, differences
 from petstore.db.schema import is_migrating
 from petstore.errors import Problem
 from petstore.repository import system

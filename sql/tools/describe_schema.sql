@@ -407,7 +407,7 @@ facts (rank, place, kind, name, makes, alters, drops) AS MATERIALIZED (
     UNION ALL
     SELECT
         60, 0, 'index', i.name, regexp_replace(pg_get_indexdef(i.indexrelid), ' INDEX ', ' INDEX CONCURRENTLY '), NULL,
-        'DROP INDEX CONCURRENTLY ' || i.full_name
+        'DROP INDEX CONCURRENTLY IF EXISTS ' || i.full_name
     FROM indexes AS i
     LEFT JOIN constraints AS k ON i.indexrelid = k.conindid AND k.contype IN ('p', 'u', 'x')
     WHERE k.oid IS NULL

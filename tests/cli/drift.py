@@ -153,7 +153,7 @@ MUTANTS = {
     ),
     "a column too many": Mutant(
         f"{TABLE}products ADD COLUMN weight integer NOT NULL DEFAULT 1",
-        ["column products.weight is not Petstore's; dropping it deletes what it holds"],
+        ["column products.weight is not Petstore's"],
         True,
     ),
     "a column is gone": Mutant(
@@ -163,6 +163,17 @@ MUTANTS = {
             "index invoices.invoices_age is missing",
             "index invoices.invoices_of_status is missing",
             "index invoices.invoices_of_user is missing",
+        ],
+        True,
+    ),
+    "a column is gone and two are there that it may be": Mutant(
+        f"{TABLE}sessions RENAME expires_at TO until; {TABLE}sessions ADD COLUMN ends timestamptz",
+        [
+            "column sessions.expires_at is missing",
+            "constraint sessions.sessions_ends_later differs",
+            "column sessions.ends is not Petstore's",
+            "column sessions.until is not Petstore's",
+            "index sessions.sessions_age differs",
         ],
         True,
     ),
@@ -211,8 +222,64 @@ MUTANTS = {
         "CREATE UNLOGGED TABLE m2_be_project.mine (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, place serial,"
         " user_id bigint NOT NULL DEFAULT 1 REFERENCES m2_be_project.users CHECK (user_id > 0), name text UNIQUE);"
         "GRANT SELECT ON m2_be_project.mine TO petstore_app",
-        ["table mine is not Petstore's; dropping it deletes what it holds"],
+        ["table mine is not Petstore's"],
         False,
+    ),
+    "a table has another name": Mutant(
+        f"{TABLE}stock_movements RENAME TO stock_ledger", ["table stock_movements is named stock_ledger"], True
+    ),
+    "a table, and what is in it, has another name": Mutant(
+        f'{TABLE}users RENAME TO "the users"; '
+        f'{TABLE}"the users" DISABLE TRIGGER users_stay;'
+        'ALTER TRIGGER users_stay ON m2_be_project."the users" RENAME TO stay;'
+        'CREATE INDEX mine ON m2_be_project."the users" (created_at)',
+        [
+            'table users is named "the users"',
+            "trigger users.users_stay is named stay",
+            "trigger users.users_stay is disabled",
+            "index users.mine is not Petstore's",
+        ],
+        True,
+    ),
+    "a table has another name, which a view took": Mutant(
+        f"{TABLE}number_series RENAME TO series; CREATE VIEW m2_be_project.number_series AS TABLE m2_be_project.series",
+        ["view number_series is not Petstore's", "table number_series is named series"],
+        True,
+    ),
+    "columns have other names": Mutant(
+        f'{TABLE}products RENAME stock TO "on hand"; {TABLE}invoices RENAME status TO text; {TABLE}users RENAME id TO name;'
+        f"{TABLE}invoice_details RENAME unit_price TO price; {TABLE}credit_note_lines RENAME invoice_id TO invoices",
+        [
+            "column credit_note_lines.invoice_id is named invoices",
+            "column invoice_details.unit_price is named price",
+            "column invoices.status is named text",
+            'column products.stock is named "on hand"',
+            "column users.id is named name",
+        ],
+        True,
+    ),
+    "constraints have other names": Mutant(
+        f"{TABLE}products RENAME CONSTRAINT products_stock_range TO stock; {TABLE}users RENAME CONSTRAINT users_pkey TO users_id;"
+        f"{TABLE}sessions RENAME CONSTRAINT sessions_user_id_fkey TO sessions;"
+        "ALTER DOMAIN m2_be_project.amount RENAME CONSTRAINT amount_minor_digits TO digits",
+        [
+            "constraint amount.amount_minor_digits is named digits",
+            "constraint products.products_stock_range is named stock",
+            "constraint sessions.sessions_user_id_fkey is named sessions",
+            "constraint users.users_pkey is named users_id",
+        ],
+        True,
+    ),
+    "an index has another name": Mutant(
+        "ALTER INDEX m2_be_project.invoices_of_user RENAME TO mine", ["index invoices.invoices_of_user is named mine"], False
+    ),
+    "a unique index has another name": Mutant(
+        "ALTER INDEX m2_be_project.users_email_key RENAME TO email", ["index users.users_email_key is named email"], True
+    ),
+    "a trigger has another name, and is disabled": Mutant(
+        f"ALTER TRIGGER users_stay ON m2_be_project.users RENAME TO users; {TABLE}users DISABLE TRIGGER users",
+        ["trigger users.users_stay is named users", "trigger users.users_stay is disabled"],
+        True,
     ),
     "a view too many": Mutant(
         "CREATE VIEW m2_be_project.mine AS SELECT id FROM m2_be_project.products", ["view mine is not Petstore's"], False
@@ -224,7 +291,7 @@ MUTANTS = {
         [
             "materialized view kept is not Petstore's",
             "view above is not Petstore's",
-            "table mine is not Petstore's; dropping it deletes what it holds",
+            "table mine is not Petstore's",
         ],
         False,
     ),
@@ -234,9 +301,7 @@ MUTANTS = {
         ["routine mine(integer) is not Petstore's", "routine added(integer) is not Petstore's"],
         False,
     ),
-    "a sequence too many": Mutant(
-        "CREATE SEQUENCE m2_be_project.mine", ["sequence mine is not Petstore's; dropping it deletes what it holds"], False
-    ),
+    "a sequence too many": Mutant("CREATE SEQUENCE m2_be_project.mine", ["sequence mine is not Petstore's"], False),
     "a type too many": Mutant("CREATE TYPE m2_be_project.mine AS ENUM ('a', 'b')", ["type mine is not Petstore's"], False),
     "a table is lost in a crash": Mutant(f"{TABLE}number_series SET UNLOGGED", ["table number_series is UNLOGGED"], True),
     "a table has full pages": Mutant(
@@ -259,17 +324,17 @@ MUTANTS = {
         True,
     ),
     "a table belongs to somebody else": Mutant(
-        f"{TABLE}products OWNER TO CURRENT_USER", [f"owner of products is not petstore_owner{SUPERUSER}"], False
+        f"{TABLE}products OWNER TO CURRENT_USER", [f"owner of products is not petstore_owner{SUPERUSER}"], True
     ),
     "a function belongs to somebody else": Mutant(
         "ALTER FUNCTION m2_be_project.record_audit() OWNER TO CURRENT_USER",
         [f"owner of record_audit() is not petstore_owner{SUPERUSER}"],
-        False,
+        True,
     ),
     "the schema belongs to somebody else": Mutant(
         "ALTER SCHEMA m2_be_project OWNER TO CURRENT_USER",
         [f"owner of schema m2_be_project is not petstore_owner{SUPERUSER}"],
-        False,
+        True,
     ),
     "the database has another time zone": Mutant(
         "ALTER DATABASE {database} SET timezone = 'Europe/Rome'", [f"database setting timezone differs{SUPERUSER}"], False

@@ -13,15 +13,19 @@ import psycopg
 import pytest
 
 from petstore import db
-from petstore.db import catalog, schema
+from petstore.db import schema
+from petstore.db.differences import Difference, differences
 from petstore.db.migrations import newest_version
 from petstore.db.queries import split_statements
 from petstore.embedded import find_program
-from tests.cli.drift import HARMLESS, MUTANTS, ROLES, SUPERUSER, Mutant
+from tests.cli.drift import HARMLESS, MUTANTS, ROLES, SUPERUSER, TABLE, Mutant
 from tests.commands import petstore
 from tests.databases import first_release
 
 CLEAN = r"petstore: the database is as schema version (\d+) makes it: (\d+) facts compared\n"
+# What deletes data, or hides that it is gone.
+LIVE = r"^(?:CREATE TABLE|DROP (?:TABLE|MATERIALIZED|FOREIGN TABLE|SEQUENCE)|ALTER TABLE \S+ DROP COLUMN) .*"
+ADD = "INSERT INTO m2_be_project.products (name, price, stock) VALUES ('Ball', 1, 1)"
 
 
 class Shop:
@@ -39,8 +43,8 @@ class Shop:
         url = self._url(role, self.name)
         return petstore("check", PETSTORE_DATABASE_URL=url, PETSTORE_REDIS_URL="", PETSTORE_HOME=str(self._home))
 
-    def differences(self) -> list[catalog.Difference]:
-        return catalog.differences(self.conn, newest_version(), 2)
+    def differences(self) -> list[Difference]:
+        return differences(self.conn, newest_version(), 2)
 
     def harmful(self) -> bool:
         return any(one.harmful for one in self.differences())
@@ -48,9 +52,17 @@ class Shop:
     def mend(self, script: str, role: str = "petstore_owner") -> None:
         """What is printed goes through psql: as petstore_owner, unless it says that a superuser has to mend it."""
         url = self._url("postgres" if SUPERUSER in script else role, self.name)
-        command = [find_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]
+        command = [find_program("psql"), "-X", "-q", "-d", url]
         done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
+
+    def decided(self, script: str) -> str:
+        """The script after somebody has read it, and wants also what it only shows as a comment."""
+        for one in self.differences():
+            for sql in filter(None, (one.mend, one.afterwards)):
+                if one.held:
+                    script = script.replace("\n".join(f"-- {line}" for line in sql.split("\n")), sql)
+        return script
 
     def is_clean(self, version: int = newest_version()) -> bool:
         done = self.check()
@@ -95,8 +107,9 @@ def new_shop(cluster, template, tmp_path) -> Iterator[Shop]:
 
 
 def comments(script: str) -> list[str]:
-    """The comments that say what is wrong."""
-    return [line.removeprefix("-- ") for line in script.splitlines() if re.match("-- (?!now: )", line)]
+    """The comments that say what is wrong, without `(harmful)`."""
+    blocks = re.findall(r"^-- (.*[^;\n])$", "\n".join(block.partition("\n")[0] for block in script.split("\n\n")), re.MULTILINE)
+    return [line.removesuffix(" (harmful)") for line in blocks]
 
 
 def test_a_database_that_nobody_has_changed_is_as_its_version_makes_it_whoever_asks(shop):
@@ -115,10 +128,16 @@ def test_what_was_changed_is_found_and_nothing_else_and_what_is_printed_mends_it
     done = shop.check()
     assert done.returncode == 1
     assert comments(done.stdout) == mutant.said
-    number = len(mutant.said)
-    assert f"petstore: {number} difference{'s' if number > 1 else ''}; review the lines above" in done.stderr
-    assert shop.harmful() == mutant.harmful
+    number, harmful = len(mutant.said), len(re.findall(r"^-- .* \(harmful\)$", done.stdout, re.MULTILINE))
+    said = f"petstore: {number} difference{'s' if number > 1 else ''}, {harmful} of them harmful; review the lines above"
+    assert said in done.stderr
+    assert shop.harmful() == mutant.harmful == (harmful > 0)
+    assert re.findall(LIVE, done.stdout, re.MULTILINE) == []
+    decided = shop.decided(done.stdout)
     shop.mend(done.stdout)
+    if decided != done.stdout:
+        assert shop.differences()
+        shop.mend(shop.decided(shop.check().stdout))
     assert shop.differences() == []
 
 
@@ -188,11 +207,80 @@ def test_an_index_of_petstores_that_was_left_invalid_is_made_again(new_shop):
 
 
 def test_a_column_that_numbers_again_goes_on_after_the_last_number(new_shop):
-    add = "INSERT INTO m2_be_project.products (name, price, stock) VALUES ('Ball', 1, 1)"
-    new_shop.run("; ".join([add] * 3))
+    new_shop.run("; ".join([ADD] * 3))
     new_shop.run("ALTER TABLE m2_be_project.products ALTER COLUMN id DROP IDENTITY")
     new_shop.mend(new_shop.check().stdout)
-    assert new_shop.conn.execute(f"{add} RETURNING id".encode()).fetchone() == (4,)
+    assert new_shop.conn.execute(f"{ADD} RETURNING id".encode()).fetchone() == (4,)
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ledger(shop: Shop, table: str) -> list[tuple[Any, ...]]:
+    return shop.conn.execute(f"SELECT * FROM m2_be_project.{table} ORDER BY 1".encode()).fetchall()
+
+
+def test_a_table_and_a_column_that_have_another_name_keep_what_they_hold(new_shop):
+    new_shop.run(f"{ADD}; {ADD}")
+    rows = ledger(new_shop, "stock_movements")
+    assert len(rows) == 2
+    new_shop.run(f"{TABLE}stock_movements RENAME TO stock_ledger; {TABLE}stock_ledger RENAME delta TO change")
+    assert "stock_ledger is not Petstore's" in new_shop.check().stdout  # a table is known by its columns
+    new_shop.run(f"{TABLE}stock_ledger RENAME change TO delta; {TABLE}products RENAME stock TO pieces")
+    new_shop.mend(new_shop.check().stdout)
+    assert new_shop.conn.execute("SELECT stock FROM m2_be_project.products").fetchall() == [(1,), (1,)]
+    assert new_shop.is_clean()
+    assert ledger(new_shop, "stock_movements") == rows
+
+
+def test_a_table_that_is_not_found_again_is_not_made_and_nothing_is_dropped(new_shop):
+    new_shop.run(f"{ADD}; {ADD}")
+    rows = ledger(new_shop, "stock_movements")
+    new_shop.run(f"{TABLE}stock_movements RENAME TO stock_ledger; {TABLE}stock_ledger ADD COLUMN note text")
+    done = new_shop.check()
+    assert "\n-- it deletes what it holds: decide yourself\n-- DROP TABLE m2_be_project.stock_ledger;\n" in done.stdout
+    gone = (
+        "-- its rows are gone or elsewhere: restore it from a backup\n-- CREATE TABLE m2_be_project.stock_movements ();\n-- ALTER"
+    )
+    assert gone in done.stdout
+    new_shop.mend(done.stdout)
+    assert new_shop.check().stdout == done.stdout
+    assert [row[:-1] for row in ledger(new_shop, "stock_ledger")] == rows
+
+
+def test_of_two_tables_that_may_be_the_missing_one_none_is_renamed(new_shop):
+    table = "m2_be_project.invoice_transitions"
+    new_shop.run(f"CREATE TABLE m2_be_project.copy AS TABLE {table}; ALTER TABLE {table} RENAME TO transitions")
+    rows = ledger(new_shop, "transitions")
+    done = new_shop.check()
+    assert "RENAME" not in done.stdout
+    assert (
+        "\n-- it needs the table invoice_transitions\n-- ALTER TABLE m2_be_project.invoice_events DROP CONSTRAINT" in done.stdout
+    )
+    new_shop.mend(done.stdout)
+    assert new_shop.check().stdout == done.stdout
+    new_shop.run("DROP TABLE m2_be_project.copy")
+    new_shop.mend(new_shop.check().stdout)
+    assert new_shop.is_clean()
+    assert ledger(new_shop, "invoice_transitions") == rows
+
+
+def test_a_column_that_is_not_found_again_is_not_made_and_nothing_is_dropped(new_shop):
+    new_shop.run(ADD)
+    new_shop.run(f"{TABLE}products RENAME stock TO pieces; {TABLE}products ALTER pieces TYPE bigint")
+    done = new_shop.check()
+    assert "\n-- another column of its table may hold its values: decide yourself\n-- ALTER TABLE" in done.stdout
+    new_shop.mend(done.stdout)
+    assert comments(new_shop.check().stdout) == comments(done.stdout)
+    assert new_shop.conn.execute("SELECT pieces FROM m2_be_project.products").fetchall() == [(1,)]
+
+
+def test_a_column_that_is_no_longer_computed_is_not_dropped(new_shop):
+    new_shop.run(f"{TABLE}invoice_details ALTER COLUMN line_total DROP EXPRESSION")
+    done = new_shop.check()
+    assert "\n-- ALTER TABLE m2_be_project.invoice_details DROP COLUMN line_total;\n" in done.stdout
+    new_shop.mend(done.stdout)
+    assert new_shop.check().stdout == done.stdout
 
 
 def test_a_function_that_is_made_again_cannot_be_called_by_everybody(shop):
@@ -218,7 +306,7 @@ def test_a_superuser_makes_again_all_that_is_gone_and_it_belongs_to_the_owner(ne
     new_shop.run("DROP DOMAIN m2_be_project.amount")
     done = new_shop.check()
     assert len(comments(done.stdout)) > 150
-    new_shop.mend(done.stdout, "postgres")
+    new_shop.mend(new_shop.decided(done.stdout), "postgres")
     assert new_shop.is_clean()
 
 
@@ -239,7 +327,78 @@ def test_the_present_definition_is_shown_as_a_comment_and_no_name_ends_one(shop)
     out = shop.check().stdout
     assert "\n-- now: ALTER TABLE m2_be_project.users ALTER COLUMN role SET DEFAULT 'admin'::text\nALTER TABLE" in out
     assert '-- table "a DROP b" is not Petstore\'s' in out
-    shop.mend(out)
+    shop.mend(shop.decided(out))
+    assert shop.is_clean()
+
+
+# ── the script ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+FAULTS = """
+    DROP TRIGGER products_update_record_stock ON m2_be_project.products;
+    CREATE TRIGGER products_update_record_stock AFTER UPDATE OF name ON m2_be_project.products
+        FOR EACH STATEMENT EXECUTE FUNCTION m2_be_project.refuse_change();
+    ALTER TABLE m2_be_project.products DROP CONSTRAINT products_stock_range;
+    ALTER TABLE m2_be_project.sessions DROP CONSTRAINT sessions_user_id_fkey;
+    DROP FUNCTION m2_be_project.next_number(text);
+    CREATE FUNCTION m2_be_project.next_number(other text) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+    DROP INDEX m2_be_project.invoices_age;
+    DROP INDEX m2_be_project.invoices_of_user;
+    CREATE INDEX invoices_of_user ON m2_be_project.invoices (user_id);
+    CREATE INDEX mine ON m2_be_project.invoices (user_id);
+    ALTER TABLE m2_be_project.products OWNER TO CURRENT_USER;
+    ALTER TABLE m2_be_project.products DISABLE TRIGGER ALL
+"""
+
+
+def test_what_can_be_done_at_once_is_and_what_reads_whole_tables_comes_after_it(shop):
+    shop.run(FAULTS)
+    script = shop.check().stdout
+    assert script.startswith("\\set ON_ERROR_STOP on\nSET lock_timeout = '200ms';\n")
+    first, _, rest = script.partition("\nSET ROLE petstore_owner;\nBEGIN;\n")
+    once, _, rest = rest.partition("\nCOMMIT;\n\nSET ROLE petstore_owner;\nSET lock_timeout = 0;\n")
+    alone, _, last = rest.partition("\nRESET ROLE;\nSET lock_timeout = '200ms';\n")
+    assert ("OWNER TO" in first, "ENABLE TRIGGER ALL" in last) == (True, True)
+    for added in ("CHECK .*", "FOREIGN KEY .*"):
+        assert re.search(rf"ADD CONSTRAINT \w+ {added} NOT VALID;\n", once)
+    assert "DROP FUNCTION m2_be_project.next_number(text);\nCREATE OR REPLACE FUNCTION m2_be_project.next_number" in once
+    assert not re.search("CONCURRENTLY|VALIDATE CONSTRAINT", first + once + last)
+    statements = [line for line in alone.splitlines() if line and not line.startswith("--")]
+    assert [" ".join(line.split()[:3]) for line in statements[:2]] == [
+        "ALTER TABLE m2_be_project.products",
+        "ALTER TABLE m2_be_project.sessions",
+    ]
+    assert [re.sub(" ON .*", "", line) for line in statements[2:]] == [
+        "CREATE INDEX CONCURRENTLY invoices_age",
+        "DROP INDEX CONCURRENTLY IF EXISTS m2_be_project.invoices_of_user_new;",
+        "CREATE INDEX CONCURRENTLY invoices_of_user_new",
+        "DROP INDEX CONCURRENTLY IF EXISTS m2_be_project.invoices_of_user;",
+        "ALTER INDEX m2_be_project.invoices_of_user_new RENAME TO invoices_of_user;",
+        "DROP INDEX CONCURRENTLY IF EXISTS m2_be_project.mine;",
+    ]
+    shop.mend(script)
+    assert shop.is_clean()
+
+
+def test_an_error_leaves_everything_of_the_transaction_as_it_was(new_shop):
+    new_shop.run(f"{ADD}; {FAULTS}")
+    new_shop.run(f"{TABLE}users DISABLE TRIGGER users_stay; CREATE TABLE m2_be_project.notes ()")
+    done = new_shop.check()
+    new_shop.run("DROP FUNCTION m2_be_project.next_number(text)")  # which the script drops
+    with pytest.raises(AssertionError, match="next_number"):
+        new_shop.mend(done.stdout)
+    assert "trigger users.users_stay is disabled" in comments(new_shop.check().stdout)
+    new_shop.mend(new_shop.check().stdout)
+    assert comments(new_shop.check().stdout) == ["table notes is not Petstore's"]
+
+
+def test_a_lock_that_is_held_stops_the_script_and_it_can_be_run_again(shop):
+    shop.run(f"{TABLE}products DISABLE TRIGGER products_update_record_stock")
+    script = shop.check().stdout
+    with shop.conn.transaction():
+        shop.run("LOCK TABLE m2_be_project.products IN ROW EXCLUSIVE MODE")
+        with pytest.raises(AssertionError, match="lock timeout"):
+            shop.mend(script)
+    shop.mend(script)
     assert shop.is_clean()
 
 

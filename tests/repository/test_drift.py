@@ -10,7 +10,8 @@ import pytest
 
 from petstore import db
 from petstore.cli.housekeep import Housekeeping
-from petstore.db import catalog, schema
+from petstore.db import schema
+from petstore.db.differences import differences
 from petstore.db.errors import WrongDatabase
 from petstore.db.migrations import load_folder, newest_version
 from petstore.repository import drift
@@ -54,8 +55,9 @@ def own(drifting, monkeypatch):
     monkeypatch.setattr(services.drift, "_sentences", [])
     yield drifting
     owner.execute("DELETE FROM schema_version WHERE version > %s", (newest_version(),))
-    for one in catalog.differences(owner, newest_version(), 2):
+    for one in differences(owner, newest_version(), 2):
         owner.execute(one.mend.encode())
+        owner.execute(one.afterwards.encode())
 
 
 @pytest.mark.parametrize(("change", "sentence", "undo"), HARMFUL)
