@@ -9,18 +9,22 @@
 -- Of what Petstore does not use (enum types, materialized views, policies ...) makes is a comment: it is found, but not described.
 --
 -- Not looked at, because they are the DBA's: comments, statistics, tablespaces, storage, default privileges, other extensions, settings
--- that change no result (time-outs, memory, logging), rights of other roles to read, who is a member of petstore_owner, LOGIN and
--- passwords.
+-- that change no result (time-outs, memory, logging), other roles' rights to read, members of these roles, LOGIN, passwords.
 --
 -- Parameters: none.
 -- Locks: ACCESS SHARE on the tables, each for a moment: it waits for a running ALTER TABLE.
 -- psql -f sql/tools/describe_schema.sql
 WITH -- noqa: disable=AL03,RF02,ST05
--- Without a search_path PostgreSQL qualifies every name, as pg_dump has it do. All that prints a definition joins `relations` or
--- `namespace`, and so comes after this. At the end it is set back.
-before AS MATERIALIZED (SELECT current_setting('search_path') AS search_path),
+-- Without a search_path PostgreSQL qualifies every name, as pg_dump has it do, and with the other it quotes texts in one way. All that
+-- prints a definition joins `relations` or `namespace`, and so comes after this. At the end both are set back.
+before AS MATERIALIZED (
+    SELECT current_setting('search_path') AS search_path, current_setting('standard_conforming_strings') AS quoted
+),
 
-path AS MATERIALIZED (SELECT b.search_path, set_config('search_path', '', true) AS emptied FROM before AS b),
+path AS MATERIALIZED (
+    SELECT b.*, set_config('search_path', '', true) AS emptied, set_config('standard_conforming_strings', 'on', true) AS set_on
+    FROM before AS b
+),
 
 namespace AS MATERIALIZED (
     SELECT n.* FROM pg_namespace AS n
@@ -55,8 +59,7 @@ relations AS MATERIALIZED (
             WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE'
             ELSE 'TABLE'
         END AS noun,
-        quote_ident(c.relname) AS name,
-        format('m2_be_project.%I', c.relname) AS full_name,
+        quote_ident(c.relname) AS name, format('m2_be_project.%I', c.relname) AS full_name,
         format('ALTER TABLE m2_be_project.%I ', c.relname) AS alter_table
     FROM pg_class AS c
     INNER JOIN namespace AS n ON c.relnamespace = n.oid
@@ -67,8 +70,7 @@ relations AS MATERIALIZED (
 columns AS MATERIALIZED (
     SELECT
         a.*, r.relowner, r.is_table, r.full_name AS table_full_name, r.alter_table,
-        format('%s.%I', r.name, a.attname) AS name,
-        format('%sALTER COLUMN %I ', r.alter_table, a.attname) AS alter_column,
+        format('%s.%I', r.name, a.attname) AS name, format('%sALTER COLUMN %I ', r.alter_table, a.attname) AS alter_column,
         format_type(a.atttypid, a.atttypmod) AS type,
         CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || a.attcollation::regcollation ELSE '' END AS collation,
         pg_get_expr(e.adbin, e.adrelid) AS expression
@@ -83,8 +85,7 @@ columns AS MATERIALIZED (
 types AS MATERIALIZED (
     SELECT
         t.*, CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END AS noun,
-        quote_ident(t.typname) AS name,
-        format('m2_be_project.%I', t.typname) AS full_name,
+        quote_ident(t.typname) AS name, format('m2_be_project.%I', t.typname) AS full_name,
         format('ALTER DOMAIN m2_be_project.%I ', t.typname) AS alter_domain
     FROM pg_type AS t
     INNER JOIN namespace AS n ON t.typnamespace = n.oid
@@ -107,9 +108,9 @@ functions AS MATERIALIZED (
 -- Not null is a fact of the column (a constraint, too, since PostgreSQL 18); a constraint trigger is a trigger.
 constraints AS MATERIALIZED (
     SELECT
-        k.*, pg_get_constraintdef(k.oid) AS definition,
-        format('%s.%I', coalesce(r.name, t.name), k.conname) AS name,
-        coalesce(r.alter_table, t.alter_domain) AS alter_object
+        k.*, format('%s.%I', coalesce(r.name, t.name), k.conname) AS name, coalesce(r.alter_table, t.alter_domain) AS alter_object,
+        regexp_replace(pg_get_constraintdef(k.oid), CASE k.contype WHEN 'c' THEN '^$' ELSE ' WITH [(][^ ]+=[^)]*[)]' END, '')
+            AS definition
     FROM namespace AS n
     INNER JOIN pg_constraint AS k ON n.oid = k.connamespace
     LEFT JOIN relations AS r ON k.conrelid = r.oid
@@ -118,7 +119,9 @@ constraints AS MATERIALIZED (
 ),
 
 indexes AS MATERIALIZED (
-    SELECT i.*, format('%s.%I', r.name, c.relname) AS name, format('m2_be_project.%I', c.relname) AS full_name
+    SELECT
+        i.*, format('%s.%I', r.name, c.relname) AS name, format('m2_be_project.%I', c.relname) AS full_name,
+        regexp_replace(pg_get_indexdef(i.indexrelid), ' WITH [(][^ ]+=[^)]*[)]', '') AS definition -- storage is the DBA's
     FROM relations AS r
     INNER JOIN pg_index AS i ON r.oid = i.indrelid
     INNER JOIN pg_class AS c ON i.indexrelid = c.oid
@@ -139,34 +142,36 @@ actions AS MATERIALIZED (
     WHERE w.rulename <> '_RETURN' -- a view's query
 ),
 
--- What can be owned and granted: how ALTER ... OWNER TO calls it (NULL: its owner is not compared), and how GRANT does.
+-- What can be owned and granted: how ALTER ... OWNER TO calls it (NULL: its owner is not compared), how GRANT does, and the rights on
+-- it when nobody has granted or revoked one (NULL: those of its owner are not compared).
 objects AS (
     SELECT
         r.name, CASE WHEN r.column_of IS NULL THEN r.noun || ' ' || r.full_name END AS owned,
         CASE r.noun WHEN 'SEQUENCE' THEN ' ON SEQUENCE ' ELSE ' ON ' END || r.full_name AS granted,
-        r.relowner AS owner, r.relacl AS acl, false AS executes
+        r.relowner AS owner, r.relacl AS acl, false AS executes,
+        CASE r.noun WHEN 'SEQUENCE' THEN acldefault('s', r.relowner) ELSE acldefault('r', r.relowner) END AS usual
     FROM relations AS r
     UNION ALL
-    SELECT c.name, NULL, format(' (%I) ON %s', c.attname, c.table_full_name), c.relowner, c.attacl, false
+    SELECT c.name, NULL, format(' (%I) ON %s', c.attname, c.table_full_name), c.relowner, c.attacl, false, NULL
     FROM columns AS c
     UNION ALL
     SELECT
         f.name, format('%s %s', f.noun, f.full_name), format(' ON %s %s', f.noun, f.full_name),
-        f.proowner, coalesce(f.proacl, acldefault('f', f.proowner)), f.prosecdef
+        f.proowner, f.proacl, f.prosecdef, acldefault('f', f.proowner)
     FROM functions AS f
     UNION ALL
     SELECT
         t.name, format('%s %s', t.noun, t.full_name), ' ON TYPE ' || t.full_name,
-        t.typowner, coalesce(t.typacl, acldefault('T', t.typowner)), false
+        t.typowner, t.typacl, false, acldefault('T', t.typowner)
     FROM types AS t
     UNION ALL
     SELECT
         'schema ' || n.nspname, CASE n.nspname WHEN 'm2_be_project' THEN 'SCHEMA m2_be_project' END, ' ON SCHEMA ' || n.nspname,
-        n.nspowner, n.nspacl, false
+        n.nspowner, n.nspacl, false, CASE n.nspname WHEN 'm2_be_project' THEN acldefault('n', n.nspowner) END
     FROM pg_namespace AS n
     WHERE n.nspname IN ('m2_be_project', 'public')
     UNION ALL
-    SELECT 'database', NULL, ' ON DATABASE :"DBNAME"', d.datdba, coalesce(d.datacl, acldefault('d', d.datdba)), false
+    SELECT 'database', NULL, ' ON DATABASE :"DBNAME"', d.datdba, coalesce(d.datacl, acldefault('d', d.datdba)), false, NULL
     FROM pg_database AS d
     WHERE d.datname = current_database()
 ),
@@ -176,7 +181,7 @@ grants AS (
         o.name, a.privilege_type AS privilege, a.privilege_type || o.granted AS granted,
         coalesce(quote_ident(g.rolname), 'PUBLIC') AS grantee, bool_or(a.is_grantable) AS is_grantable
     FROM objects AS o
-    CROSS JOIN aclexplode(o.acl) AS a
+    CROSS JOIN aclexplode(coalesce(o.acl, o.usual)) AS a
     LEFT JOIN pg_roles AS g ON a.grantee = g.oid
     WHERE
         CASE
@@ -191,27 +196,47 @@ grants AS (
     GROUP BY o.name, o.granted, a.privilege_type, g.rolname
 ),
 
--- Settings that change what a statement means or whether it lasts. For all others a DBA may have reasons.
+-- An owner can take rights from itself: then its functions and foreign keys fail.
+lost AS (
+    SELECT o.name, string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type COLLATE "C") AS privileges, o.granted
+    FROM objects AS o
+    CROSS JOIN aclexplode(o.usual) AS a
+    WHERE a.grantee = o.owner AND NOT o.acl @> makeaclitem(o.owner, o.owner, a.privilege_type, false)
+    GROUP BY o.name, o.granted
+),
+
+-- Settings that change what a statement means or whether it lasts. For all others a DBA may have reasons. Values have one form where
+-- that is simple: on or off, and seconds.
 settings AS (
     SELECT
-        CASE WHEN s.setrole = 0 THEN 'database setting' ELSE 'role setting' END AS kind,
-        concat_ws(' ', r.rolname, v.name, CASE WHEN s.setrole <> 0 AND s.setdatabase <> 0 THEN 'in this database' END) AS name,
-        v.name AS setting, 'ALTER ' || concat_ws(' IN ', 'ROLE ' || quote_ident(r.rolname), w.place) AS alter_object,
-        CASE v.name WHEN 'search_path' THEN coalesce(nullif(v.value, ''), '''''') ELSE quote_literal(v.value) END AS value
+        CASE WHEN s.setrole = 0 AND s.setdatabase <> 0 THEN 'database setting' ELSE 'role setting' END AS kind,
+        concat_ws(' ', w.role, v.name, CASE WHEN s.setrole <> 0 AND s.setdatabase <> 0 THEN 'in this database' END) AS name,
+        v.name AS setting,
+        'ALTER ' || concat_ws(' IN ', 'ROLE ' || w.role, CASE WHEN s.setdatabase <> 0 THEN 'DATABASE :"DBNAME"' END) AS altered,
+        CASE
+            WHEN v.name = 'search_path' THEN coalesce(nullif(v.value, ''), '''''')
+            WHEN p.vartype = 'bool' THEN quote_literal(CASE WHEN v.value::boolean THEN 'on' ELSE 'off' END)
+            WHEN p.unit = 'ms' AND v.value ~ '^[0-9]+ *(ms|s|min|h|d)?$'
+                THEN quote_literal(trim_scale(extract(EPOCH FROM regexp_replace(v.value, '(?<=[0-9])$', 'ms')::interval)) || 's')
+            ELSE quote_literal(v.value)
+        END AS value
     FROM pg_db_role_setting AS s
     INNER JOIN pg_database AS d ON d.datname = current_database() AND s.setdatabase IN (0, d.oid)
     LEFT JOIN roles AS r ON s.setrole = r.oid
     CROSS JOIN unnest(s.setconfig) AS u (line)
-    CROSS JOIN LATERAL (SELECT CASE WHEN s.setdatabase <> 0 THEN 'DATABASE :"DBNAME"' END) AS w (place)
+    CROSS JOIN LATERAL (SELECT CASE WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'ALL' ELSE r.rolname END) AS w (role)
     CROSS JOIN LATERAL (SELECT lower(split_part(u.line, '=', 1)), substr(u.line, strpos(u.line, '=') + 1)) AS v (name, value)
+    LEFT JOIN pg_settings AS p ON v.name = lower(p.name)
     WHERE
-        (r.oid IS NOT NULL OR (s.setrole = 0 AND s.setdatabase <> 0))
+        (r.oid IS NOT NULL OR s.setrole = 0)
         AND (
             v.name IN (
-                'search_path', 'timezone', 'role', 'row_security', 'session_replication_role', 'synchronous_commit',
-                'default_transaction_isolation', 'default_transaction_read_only'
+                'search_path', 'timezone', 'role', 'row_security', 'session_replication_role', 'default_transaction_isolation',
+                'default_transaction_read_only', 'datestyle', 'intervalstyle', 'transform_null_equals', 'array_nulls',
+                'bytea_output', 'standard_conforming_strings', 'local_preload_libraries'
             )
             OR v.name LIKE 'petstore.%'
+            OR (v.name = 'synchronous_commit' AND lower(v.value) IN ('off', 'false', 'no', '0', 'local'))
             OR (r.rolname = 'petstore_report' AND v.name IN ('statement_timeout', 'idle_in_transaction_session_timeout'))
         )
 ),
@@ -234,13 +259,12 @@ facts (rank, place, kind, name, makes, alters, drops) AS MATERIALIZED (
         NULL, format('REVOKE %s FROM %s', m.roleid::regrole, m.member::regrole)
     FROM pg_auth_members AS m
     INNER JOIN roles AS r ON m.member = r.oid
-    WHERE r.rolname <> 'petstore_owner'
     GROUP BY m.member, m.roleid
     UNION ALL
     SELECT
         12, 0, s.kind, s.name,
-        concat(s.alter_object, ' SET ', s.setting, ' = ', s.value), concat(s.alter_object, ' SET ', s.setting, ' = ', s.value),
-        format('%s RESET %s', s.alter_object, s.setting)
+        concat(s.altered, ' SET ', s.setting, ' = ', s.value), concat(s.altered, ' SET ', s.setting, ' = ', s.value),
+        format('%s RESET %s', s.altered, s.setting)
     FROM settings AS s
     UNION ALL
     SELECT 13, 0, 'extension', e.extname::text, format('CREATE EXTENSION IF NOT EXISTS %I', e.extname), NULL, NULL
@@ -406,7 +430,7 @@ facts (rank, place, kind, name, makes, alters, drops) AS MATERIALIZED (
     -- Indexes, but those of constraints
     UNION ALL
     SELECT
-        60, 0, 'index', i.name, regexp_replace(pg_get_indexdef(i.indexrelid), ' INDEX ', ' INDEX CONCURRENTLY '), NULL,
+        60, 0, 'index', i.name, regexp_replace(i.definition, ' INDEX ', ' INDEX CONCURRENTLY '), NULL,
         'DROP INDEX CONCURRENTLY IF EXISTS ' || i.full_name
     FROM indexes AS i
     LEFT JOIN constraints AS k ON i.indexrelid = k.conindid AND k.contype IN ('p', 'u', 'x')
@@ -451,6 +475,11 @@ facts (rank, place, kind, name, makes, alters, drops) AS MATERIALIZED (
     WHERE o.owned IS NOT NULL AND g.rolname <> 'petstore_owner'
     UNION ALL
     SELECT
+        81 + (o.name LIKE 'schema %')::integer, 0, 'owner right', concat_ws(' ', o.name, 'petstore_owner', o.privileges),
+        '-- it cannot do what its functions do', NULL, format('GRANT %s%s TO petstore_owner', o.privileges, o.granted)
+    FROM lost AS o
+    UNION ALL
+    SELECT
         90, 0, 'grant', concat_ws(' ', g.name, g.grantee, g.privilege),
         format('GRANT %s TO %s%s', g.granted, g.grantee, CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), NULL,
         format('REVOKE %s FROM %s', g.granted, g.grantee)
@@ -461,9 +490,9 @@ SELECT f.kind, f.name, f.makes, f.alters, f.drops
 FROM facts AS f
 -- The count needs every fact, so that the path is set back after the last of them.
 CROSS JOIN (
-    SELECT set_config('search_path', p.search_path, true) AS search_path
+    SELECT set_config('search_path', p.search_path, true) AS path, set_config('standard_conforming_strings', p.quoted, true)
     FROM path AS p
     WHERE (SELECT count(*) FROM facts) > 0
 ) AS restored
-WHERE restored.search_path IS NOT NULL
+WHERE restored.path IS NOT NULL
 ORDER BY f.rank, split_part(f.name, '.', 1) COLLATE "C", f.place, f.name COLLATE "C", f.makes COLLATE "C";

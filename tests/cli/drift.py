@@ -18,6 +18,7 @@ class Mutant(NamedTuple):
 
 SUPERUSER = " (a superuser has to mend it)"
 TABLE = "ALTER TABLE m2_be_project."
+OWN = "{own}"  # what a server gives the owner of a table
 
 MUTANTS = {
     "a trigger is disabled": Mutant(
@@ -336,6 +337,29 @@ MUTANTS = {
         [f"owner of schema m2_be_project is not petstore_owner{SUPERUSER}"],
         True,
     ),
+    "the owner may not write": Mutant(
+        "REVOKE ALL ON m2_be_project.number_series FROM petstore_owner; REVOKE INSERT ON m2_be_project.users FROM petstore_owner",
+        ["grant users petstore_owner INSERT is missing", f"grant number_series petstore_owner {OWN} is missing"],
+        True,
+    ),
+    "the owner may not use the schema, a function, a domain and a sequence": Mutant(
+        "REVOKE USAGE ON SCHEMA m2_be_project FROM petstore_owner;"
+        "REVOKE EXECUTE ON FUNCTION m2_be_project.next_number(text) FROM petstore_owner;"
+        "REVOKE USAGE ON TYPE m2_be_project.amount FROM petstore_owner;"
+        "REVOKE USAGE, UPDATE ON SEQUENCE m2_be_project.users_id_seq FROM petstore_owner",
+        [
+            "grant schema m2_be_project petstore_owner USAGE is missing",
+            "grant users_id_seq petstore_owner UPDATE, USAGE is missing",
+            "grant next_number(text) petstore_owner EXECUTE is missing",
+            "grant amount petstore_owner USAGE is missing",
+        ],
+        True,
+    ),
+    "a table and the rights on it are somebody else's": Mutant(
+        f"{TABLE}products OWNER TO CURRENT_USER; REVOKE ALL ON m2_be_project.products FROM CURRENT_USER",
+        [f"owner of products is not petstore_owner{SUPERUSER}", f"grant products petstore_owner {OWN} is missing"],
+        True,
+    ),
     "the database has another time zone": Mutant(
         "ALTER DATABASE {database} SET timezone = 'Europe/Rome'", [f"database setting timezone differs{SUPERUSER}"], False
     ),
@@ -349,12 +373,32 @@ MUTANTS = {
         [f"role setting petstore_app synchronous_commit in this database is not Petstore's{SUPERUSER}"],
         True,
     ),
+    "the service's commits can be lost with the server": Mutant(
+        "ALTER ROLE petstore_app IN DATABASE {database} SET synchronous_commit = 'Local'",
+        [f"role setting petstore_app synchronous_commit in this database is not Petstore's{SUPERUSER}"],
+        True,
+    ),
     "triggers do not fire": Mutant(
         "ALTER DATABASE {database} SET session_replication_role = replica",
         [f"database setting session_replication_role is not Petstore's{SUPERUSER}"],
         True,
     ),
 }
+
+# What a value or a statement means, or whether it lasts.
+for _setting, _value in {
+    "datestyle": "SQL, DMY",
+    "intervalstyle": "iso_8601",
+    "transform_null_equals": "1",
+    "array_nulls": "off",
+    "bytea_output": "escape",
+    "standard_conforming_strings": "off",
+}.items():
+    MUTANTS[f"{_setting} is set"] = Mutant(
+        f"ALTER DATABASE {{database}} SET {_setting} = '{_value}'",
+        [f"database setting {_setting} is not Petstore's{SUPERUSER}"],
+        True,
+    )
 
 # Roles are the whole server's: these are done in a transaction that is rolled back.
 ROLES = {
@@ -363,6 +407,22 @@ ROLES = {
     "reports may make roles": Mutant("ALTER ROLE petstore_report CREATEROLE", ["role petstore_report differs"], False),
     "the service may be the owner": Mutant(
         "GRANT petstore_owner TO petstore_app", ["membership petstore_app petstore_owner is not Petstore's"], False
+    ),
+    "the owner may be a superuser": Mutant(
+        "GRANT postgres TO petstore_owner", ["membership petstore_owner postgres is not Petstore's"], False
+    ),
+    "reports may be read and written": Mutant(
+        "GRANT pg_write_all_data TO petstore_report", ["membership petstore_report pg_write_all_data is not Petstore's"], False
+    ),
+    "the service runs other code": Mutant(
+        "ALTER ROLE petstore_app SET local_preload_libraries = other",
+        ["role setting petstore_app local_preload_libraries is not Petstore's"],
+        True,
+    ),
+    "triggers of no role fire": Mutant(
+        "ALTER ROLE ALL SET session_replication_role = replica",
+        ["role setting ALL session_replication_role is not Petstore's"],
+        True,
     ),
     "the service may not report": Mutant(
         "REVOKE petstore_report FROM petstore_app", ["membership petstore_app petstore_report is missing"], False
@@ -378,6 +438,13 @@ ROLES = {
     ),
 }
 
+# The same settings, in other words; in a transaction that is rolled back.
+SAME = """
+    ALTER ROLE petstore_report SET default_transaction_read_only = 'true';
+    ALTER ROLE petstore_report SET statement_timeout = '1min';
+    ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = 60000
+"""
+
 # What a DBA may do, and operators are told to do.
 HARMLESS = """
     CREATE ROLE {role} LOGIN;
@@ -389,6 +456,12 @@ HARMLESS = """
     ALTER ROLE petstore_app IN DATABASE {database} SET lock_timeout = '2s';
     ALTER ROLE petstore_app IN DATABASE {database} SET idle_in_transaction_session_timeout = '5s';
     ALTER ROLE petstore_owner IN DATABASE {database} SET work_mem = '64MB';
+    ALTER ROLE petstore_app IN DATABASE {database} SET synchronous_commit = remote_apply;
+    ALTER TABLE m2_be_project.products SET (autovacuum_vacuum_scale_factor = 0.01, parallel_workers = 2);
+    ALTER TABLE m2_be_project.invoices SET (fillfactor = 90);
+    ALTER INDEX m2_be_project.invoices_of_user SET (fillfactor = 70, deduplicate_items = off);
+    ALTER INDEX m2_be_project.audit_log_of_account SET (fillfactor = 70);
+    ALTER INDEX m2_be_project.invoices_pkey SET (fillfactor = 70);
     ALTER DATABASE {database} SET log_min_duration_statement = 1000;
     ALTER DATABASE {database} CONNECTION LIMIT 90;
     ALTER TABLE m2_be_project.products ALTER COLUMN name SET STATISTICS 500;
