@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from petstore import db
 from petstore.db import catalog, schema
-from petstore.db.migrations import load_migrations
+from petstore.db.migrations import Migration, load_migrations
 from petstore.db.queries import sql_folder
 
 CATALOG = sql_folder() / "catalog.csv"
@@ -17,39 +18,48 @@ BASELINE = sql_folder().parent / "tests" / "db" / "baseline.sql"  # the schema o
 MINOR_DIGITS = 2  # of the US dollar
 
 
-def catalog_text(url: str) -> str:
-    """The file. url: of an empty database, as a superuser; it has the newest schema afterwards."""
-    since: dict[catalog.Fact, int] = {}
-    until: dict[catalog.Fact, int] = {}
-    order: list[catalog.Fact] = []
-    for version in _versions(url):
+@dataclass(eq=False)
+class _Row:
+    """A fact, and the versions that have it. One that goes and comes again has several."""
+
+    since: int
+    fact: catalog.Fact
+    until: int | None = None
+
+
+def catalog_text(url: str, trial: Mapping[int, Migration] | None = None) -> str:
+    """The file. url: of an empty database, as a superuser; it has the newest schema afterwards.
+
+    trial: migrations after the newest one.
+    """
+    rows: list[_Row] = []
+    for version in _versions(url, {**load_migrations(), **(trial or {})}):
         with db.connect(url) as conn:
             facts = _forms(conn, version)
-        for fact in since.keys() - until.keys() - set(facts):
-            until[fact] = version
+        present = {row.fact: row for row in rows if row.until is None}
+        for fact in present.keys() - set(facts):
+            present[fact].until = version
         place = 0
         for fact in facts:  # a new one comes behind the one before it
-            if fact in until:
-                raise SystemExit(f"{fact.kind} {fact.name} was there before, and is again in version {version}")
-            if fact not in since:
-                since[fact] = version
-                order.insert(place, fact)
-            place = order.index(fact) + 1
+            if fact not in present:
+                present[fact] = _Row(version, fact)
+                rows.insert(place, present[fact])
+            place = rows.index(present[fact]) + 1
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("since", "until", "kind", "name", "makes", "alters"))
-    writer.writerows((since[fact], until.get(fact, ""), fact.kind, fact.name, fact.makes, fact.alters) for fact in order)
+    writer.writerows((row.since, row.until, row.fact.kind, row.fact.name, row.fact.makes, row.fact.alters) for row in rows)
     return text.getvalue()
 
 
-def _versions(url: str) -> Iterator[int]:
+def _versions(url: str, migrations: Mapping[int, Migration]) -> Iterator[int]:
     """Bring the database to each schema version, one after the other."""
     with db.connect(url) as conn:
         conn.execute((sql_folder() / "roles.sql").read_bytes())
         conn.execute(BASELINE.read_bytes())
-    yield min(load_migrations()) - 1
-    for version in load_migrations():
-        schema.migrate(url, to=version)
+    yield min(migrations) - 1
+    for version in migrations:
+        schema.migrate(url, to=version, migrations=migrations)
         yield version
 
 

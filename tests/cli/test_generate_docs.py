@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
+import io
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,9 @@ from typing import Any
 import pytest
 
 from petstore import db
+from petstore.db import catalog as catalog_of_db
+from petstore.db.differences import differences
+from petstore.db.migrations import load_folder, newest_version
 
 ROOT = Path(__file__).parents[2]
 FILES = ("OPENAPI", "DATABASE", "SETTINGS", "PICTURE", "CATALOG")
@@ -89,6 +94,50 @@ def test_what_has_no_definition_cannot_be_written(docs, cluster, tmp_path, monke
         pytest.raises(SystemExit, match="no definition of type mood,"),
     ):
         catalog.catalog_text(cluster.url("postgres", name))
+
+
+TRIAL = """-- What it does is put back later.
+--
+-- Locks: ACCESS EXCLUSIVE on invoices, for milliseconds.
+-- Rewrites: nothing.
+-- Safe: yes
+{change}
+INSERT INTO schema_version (version, name, safe) VALUES ({version}, 'trial', true);
+"""
+CALL = "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $function${body}$function$;"
+
+
+def test_what_goes_and_comes_again_has_a_row_for_each_time(docs, cluster, tmp_path, monkeypatch, template):
+    newest = newest_version()
+    with db.connect(cluster.url("postgres", template)) as conn:
+        (body,) = conn.execute("SELECT prosrc FROM pg_proc WHERE proname = 'refuse_change'").fetchone()
+    changes = [
+        "DROP INDEX invoices_age;" + CALL.format(body="BEGIN RETURN new; END"),
+        "CREATE INDEX invoices_age ON invoices (created_at, id);" + CALL.format(body=body),
+    ]
+    for version, change in enumerate(changes, newest + 1):
+        (tmp_path / f"{version:04}_trial.sql").write_text(TRIAL.format(change=change, version=version), "utf-8")
+    with cluster.database("catalog") as name, cluster.changing_roles():
+        trial = load_folder(tmp_path)
+        text = importlib.import_module("_catalog").catalog_text(cluster.url("postgres", name), trial)
+        rows = [row for row in csv.reader(io.StringIO(text)) if row[3] in ("invoices.invoices_age", "refuse_change()")]
+        (tmp_path / "catalog.csv").write_text(text, "utf-8")
+        monkeypatch.setattr(catalog_of_db, "sql_folder", lambda: tmp_path)
+        catalog_of_db._rows.cache_clear()
+        try:
+            with db.connect(cluster.url("postgres", name)) as conn:
+                assert differences(conn, newest + 2, 2) == []
+                assert {one.name for one in differences(conn, newest + 1, 2) if one.kind in ("index", "function")} == {
+                    "invoices.invoices_age",
+                    "refuse_change()",
+                }
+        finally:
+            catalog_of_db._rows.cache_clear()
+    spans = [("5", str(newest + 1)), (str(newest + 2), "")]
+    assert sorted(row[:2] for row in rows if row[2] == "index") == sorted(map(list, spans))
+    assert sorted(row[:2] for row in rows if row[2] == "function") == sorted(
+        map(list, [*spans, (str(newest + 1), str(newest + 2))])
+    )
 
 
 def test_what_stands_around_a_block_stays_and_a_page_without_its_comments_is_refused(docs, tmp_path):
