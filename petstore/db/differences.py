@@ -25,7 +25,7 @@ class Difference:
     alone: the mend cannot run in a transaction, or should not
     afterwards: SQL that completes the mend in a transaction of its own; "" if nothing does
     held: why the mend may not be run unread; "" if it may
-    public_sentence: the sentence without the names that somebody else has given
+    public: the sentence without the names that somebody else has given; "" if it has none
     """
 
     kind: str
@@ -113,10 +113,8 @@ def differences(conn: Connection, version: int, minor_digits: int) -> list[Diffe
         if key in found and all(found[key].makes != form.makes for form in forms)
     }
     made = [(4, _hold((make | changed)[key], held)) for key in wanted if key in make or key in changed]
-    return [
-        one
-        for _, one in sorted([*remove, *((2, _rename(old, new)) for old, new in renames), *made], key=lambda ranked: ranked[0])
-    ]
+    ranked = [*remove, *((2, _rename(old, new)) for old, new in renames), *made]
+    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _rename(old: Fact, new: Fact) -> Difference:
@@ -136,11 +134,11 @@ def _rename(old: Fact, new: Fact) -> Difference:
 def _held(missing: Sequence[Fact], extra: Sequence[Fact]) -> Mapping[Key, str]:
     """Missing tables and columns that are not made unread, and why."""
     other = {fact.name.partition(".")[0] for fact in extra if fact.kind == "column"}
-    held = {fact.key: "its rows are gone or elsewhere: restore it from a backup" for fact in missing if fact.kind == "table"}
-    for fact in missing:
-        if fact.kind == "column" and fact.name.partition(".")[0] in other:
-            held[fact.key] = "another column of its table may hold its values: decide yourself"
-    return held
+    why = {"table": "its rows are gone or elsewhere: restore it from a backup"}
+    why["column"] = "another column of its table may hold its values: decide yourself"
+    return {
+        f.key: why[f.kind] for f in missing if f.kind == "table" or (f.kind == "column" and f.name.partition(".")[0] in other)
+    }
 
 
 def _hold(one: Difference, held: Mapping[Key, str]) -> Difference:
@@ -194,22 +192,17 @@ def _changed(found: Fact, fact: Fact, wanted: Wanted) -> Difference:
     differs = partial(_difference, fact, "differs", harmful=harmful, found=found.makes)
     if fact.alters:
         return differs([fact.alters])
-    replaces = fact.makes.startswith("CREATE OR REPLACE ") and _head(fact) == _head(found)
+    fixed = "".join(found.makes.partition("\n LANGUAGE ")[:2])  # a function's parameters and what it returns cannot be replaced
+    replaces = fact.makes.startswith(fixed if fact.kind == "function" else "CREATE OR REPLACE ")
     if replaces or not found.drops:
         return differs([fact.makes])
     if fact.kind == "index":  # there is one at any time
         name = fact.name.partition(".")[2]
         makes = fact.makes.replace(f" {name} ", f" {name}_new ", 1)
-        old, new = f"m2_be_project.{name}", f"m2_be_project.{name}_new"
-        drop = "DROP INDEX CONCURRENTLY IF EXISTS"
-        return differs([f"{drop} {new}", makes, f"{drop} {old}", f"ALTER INDEX {new} RENAME TO {name}"])
+        drop = f"DROP INDEX CONCURRENTLY IF EXISTS m2_be_project.{name}"
+        return differs([f"{drop}_new", makes, drop, f"ALTER INDEX m2_be_project.{name}_new RENAME TO {name}"])
     one = differs([found.drops, *_made(fact, wanted)])
     return replace(one, held="it deletes what it holds: decide yourself") if fact.kind in _HOLD_DATA else one
-
-
-def _head(fact: Fact) -> str:
-    """Of a function: what cannot be replaced."""
-    return fact.makes.partition("\n LANGUAGE ")[0] if fact.kind == "function" else ""
 
 
 def _made(whole: Fact, wanted: Wanted) -> list[str]:

@@ -17,10 +17,8 @@ def take_back_names(found: Mapping[Key, Fact], wanted: Wanted) -> tuple[list[tup
     for kind in _RENAMED:
         alike: dict[Hashable, tuple[list[Fact], list[Fact]]] = {}
         for key in {key for key in found.keys() ^ wanted.keys() if key[0] == kind}:
-            fact, facts = (
-                (found[key], found.values()) if key in found else (wanted[key][0], (forms[0] for forms in wanted.values()))
-            )
-            alike.setdefault(_but_for_name(fact, facts), ([], []))[key in wanted].append(fact)
+            facts = {key: forms[0] for key, forms in wanted.items()} if key in wanted else found
+            alike.setdefault(_but_for_name(facts[key], facts.values()), ([], []))[key in wanted].append(facts[key])
         pairs = [(old[0], new[0]) for old, new in alike.values() if len(old) == len(new) == 1]
         for old, new in sorted(pairs, key=lambda pair: pair[1].name):
             renames.append((old, new))
@@ -49,6 +47,8 @@ def _after_rename(fact: Fact, old: Fact, new: Fact, wanted: Wanted) -> Fact:
     own = fact.kind in kinds and (fact.name == old.name or fact.name.startswith((f"{old.name}.", f"{old.name} ")))
     label = new.name + fact.name.removeprefix(old.name) if own else fact.name
     makes, alters, drops = (text and pattern.sub(lambda _: name, text) for text in (fact.makes, fact.alters, fact.drops))
+    if fact.kind in ("owner", "owner right"):
+        drops = fact.drops  # run before the rename
     after = Fact(fact.kind, label, makes or "", alters, drops)
     mentions = old.kind == "table" and fact.kind != "function"
     return after if own or mentions or any(makes == form.makes for form in wanted.get(after.key, ())) else fact

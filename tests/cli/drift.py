@@ -229,6 +229,16 @@ MUTANTS = {
     "a table has another name": Mutant(
         f"{TABLE}stock_movements RENAME TO stock_ledger", ["table stock_movements is named stock_ledger"], True
     ),
+    "a table has another name and another owner": Mutant(
+        f"{TABLE}number_series RENAME TO series; {TABLE}series OWNER TO CURRENT_USER;"
+        "REVOKE SELECT ON m2_be_project.series FROM CURRENT_USER",
+        [
+            f"owner of number_series is not petstore_owner{SUPERUSER}",
+            "grant number_series petstore_owner SELECT is missing",
+            "table number_series is named series",
+        ],
+        True,
+    ),
     "a table, and what is in it, has another name": Mutant(
         f'{TABLE}users RENAME TO "the users"; '
         f'{TABLE}"the users" DISABLE TRIGGER users_stay;'

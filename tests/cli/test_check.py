@@ -225,6 +225,36 @@ def test_a_column_that_numbers_again_goes_on_after_the_last_number(new_shop):
     assert new_shop.conn.execute(f"{ADD} RETURNING id".encode()).fetchone() == (4,)
 
 
+SECRET = """
+    ALTER TABLE m2_be_project.users ADD COLUMN secret text;
+    ALTER TABLE m2_be_project.users ADD CONSTRAINT secret CHECK (secret <> '');
+    CREATE UNIQUE INDEX secret ON m2_be_project.users (secret);
+    CREATE TRIGGER secret AFTER DELETE ON m2_be_project.users EXECUTE FUNCTION m2_be_project.refuse_change();
+    ALTER TRIGGER users_stay ON m2_be_project.users RENAME TO secret_2;
+    ALTER TABLE m2_be_project.users DISABLE TRIGGER users_update_audit;
+    CREATE TABLE m2_be_project.secret_2 ();
+    CREATE TABLE public.secret () INHERITS (m2_be_project.number_series);
+    ALTER DATABASE {database} SET petstore.secret = 'secret'
+"""
+
+
+def test_what_others_have_named_is_not_named_in_public(new_shop):
+    new_shop.run(SECRET)
+    found = new_shop.differences()
+    assert sum("secret" in one.sentence for one in found) == len(found) - 1
+    assert sorted(one.public_sentence for one in found) == [
+        "a column that is not Petstore's, in users",
+        "a constraint that is not Petstore's, in users",
+        "a database setting that is not Petstore's",
+        "a table that is not Petstore's",
+        "a trigger that is not Petstore's, in users",
+        "an index that is not Petstore's, in users",
+        "an inheritance that is not Petstore's, in number_series",
+        "trigger users.users_stay has another name",
+        "trigger users.users_update_audit is disabled",
+    ]
+
+
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -352,7 +382,7 @@ FAULTS = """
     ALTER TABLE m2_be_project.products DROP CONSTRAINT products_stock_range;
     ALTER TABLE m2_be_project.sessions DROP CONSTRAINT sessions_user_id_fkey;
     DROP FUNCTION m2_be_project.next_number(text);
-    CREATE FUNCTION m2_be_project.next_number(other text) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION m2_be_project.next_number(wanted text) RETURNS text[] LANGUAGE sql AS 'SELECT ARRAY[$1]';
     DROP INDEX m2_be_project.invoices_age;
     DROP INDEX m2_be_project.invoices_of_user;
     CREATE INDEX invoices_of_user ON m2_be_project.invoices (user_id);
