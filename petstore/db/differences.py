@@ -155,7 +155,7 @@ def _is_part(part: Fact, whole: Fact) -> bool:
     """Whether a fact goes with another one: `not null` products.stock with its `column`, and that with `table` products."""
     if part.key == whole.key or whole.kind in PARTS - {"column"}:
         return False
-    if part.kind.endswith(" state"):
+    if part.kind.endswith(" state") or whole.kind in ("constraint", "index", "trigger", "rule", "policy"):
         return (part.kind, part.name) == (f"{whole.kind} state", whole.name)
     return part.name.startswith((f"{whole.name}.", f"{whole.name} ")) or (part.name == whole.name and part.kind in PARTS)
 
