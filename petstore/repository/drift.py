@@ -14,11 +14,11 @@ from petstore.repository import system
 
 _SECONDS = 10.0  # a look takes about 10 ms
 _SHOWN = 20
-# What a purchase and its payment read and write. Without one of these rights the service would start and refuse its customers.
+# What a purchase and its payment read and write. Without a right on it the service would start and refuse its customers.
 _NEEDED = {
     "schema m2_be_project", "shop", "schema_version", "users", "sessions", "products", "invoices", "invoice_details",
-    "invoice_events", "invoice_transitions", "idempotency_keys", "begin_request(jsonb)",
-    "stock_cause(text, bigint, bigint, text)",
+    "invoice_events", "invoice_transitions", "idempotency_keys", "stock_movements", "audit_log", "number_series",
+    "begin_request(jsonb)", "stock_cause(text, bigint, bigint, text)", "next_number(text)",
 }  # fmt: skip
 
 
@@ -43,14 +43,14 @@ def is_migrated(conn: Connection, version: int) -> bool:
 
 
 def missing_rights(conn: Connection) -> list[Difference]:
-    """The rights that petstore_app lacks and every payment needs."""
+    """The rights that every payment needs and petstore_app lacks, or petstore_owner, as whom the triggers write."""
     return [one for one in harmful_differences(conn) or () if one.kind == "grant" and _is_needed(one.name)]
 
 
 def _is_needed(name: str) -> bool:
     """name: `invoices.status petstore_app UPDATE`."""
-    granted, _, rest = name.partition(" petstore_app ")
-    return bool(rest) and (granted in _NEEDED or granted.partition(".")[0] in _NEEDED)
+    granted, _, role = name.rpartition(" petstore_")
+    return role.startswith(("app ", "owner ")) and not _NEEDED.isdisjoint((granted, granted.partition(".")[0]))
 
 
 _Found = list[Difference] | None
@@ -69,5 +69,5 @@ class DriftWatch:
             self._look_at = time.monotonic() + _SECONDS
             with suppress(Problem):
                 if (found := read(harmful_differences)) is not None:
-                    self._sentences = [one.sentence for one in found[:_SHOWN]]
+                    self._sentences = [one.public_sentence for one in found[:_SHOWN]]
         return self._sentences

@@ -69,7 +69,7 @@ def verify_database(conn: Connection, whole: bool = True, *, currency: str, mino
         if rights := missing_rights(conn):
             mends = " ".join(one.mend for one in rights[:_SHOWN])
             more = f" (and {len(rights) - _SHOWN} more: `petstore check`)" if len(rights) > _SHOWN else ""
-            raise WrongDatabase(f"petstore_app lacks rights that every payment needs; run as petstore_owner: {mends}{more}")
+            raise WrongDatabase(f"rights are missing that every payment needs; run as petstore_owner: {mends}{more}")
         _verify_queries(conn)
     return shop.identity
 
