@@ -10,7 +10,7 @@ from functools import partial
 from petstore.db import catalog
 from petstore.db.catalog import PARTS, Fact, Key, Wanted
 from petstore.db.connection import Connection
-from petstore.db.renames import take_back_names
+from petstore.db.renames import rename_sequence, take_back_names
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _changed(found: Fact, fact: Fact, wanted: Wanted) -> Difference:
     harmful = fact.kind not in _HARMLESS | {"grant"}
     differs = partial(_difference, fact, "differs", harmful=harmful, found=found.makes)
     if fact.alters:
-        return differs([fact.alters])
+        return differs([*rename_sequence(found, fact), fact.alters])
     fixed = "".join(found.makes.partition("\n LANGUAGE ")[:2])  # a function's parameters and what it returns cannot be replaced
     replaces = fact.makes.startswith(fixed if fact.kind == "function" else "CREATE OR REPLACE ")
     if replaces or not found.drops:

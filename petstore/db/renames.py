@@ -39,6 +39,8 @@ def _after_rename(fact: Fact, old: Fact, new: Fact, wanted: Wanted) -> Fact:
     """A fact as it is once `old` is renamed `new`. The body of a function stays."""
     if fact.key == old.key:
         return replace(new, drops=fact.drops)
+    if fact.kind == "function":
+        return fact
     was, name = (one.name if one.kind == "table" else one.name.partition(".")[2] for one in (old, new))
     # A name, not a type or a text; m2_be_project.name is a table or an index.
     before = r"(?<=m2_be_project\.)" if old.kind in ("table", "index") else r'(?<![\w"$\'])(?<!::)(?<!m2_be_project\.)'
@@ -50,5 +52,10 @@ def _after_rename(fact: Fact, old: Fact, new: Fact, wanted: Wanted) -> Fact:
     if fact.kind in ("owner", "owner right"):
         drops = fact.drops  # run before the rename
     after = Fact(fact.kind, label, makes or "", alters, drops)
-    mentions = old.kind == "table" and fact.kind != "function"
-    return after if own or mentions or any(makes == form.makes for form in wanted.get(after.key, ())) else fact
+    return after if own or old.kind == "table" or any(makes == form.makes for form in wanted.get(after.key, ())) else fact
+
+
+def rename_sequence(found: Fact, fact: Fact) -> list[str]:
+    """The statement that gives the sequence of an identity its own name, if it has another one."""
+    old, new = (re.search(r"SEQUENCE NAME (m2_be_project\.(.+)) INCREMENT BY ", one.makes) for one in (found, fact))
+    return [f"ALTER SEQUENCE {old[1]} RENAME TO {new[2]}"] if old and new and old[1] != new[1] else []

@@ -110,12 +110,11 @@ constraints AS MATERIALIZED (
     SELECT
         k.*, format('%s.%I', coalesce(r.name, t.name), k.conname) AS name,
         coalesce(r.alter_table, t.alter_domain) AS alter_object,
-        CASE k.contype WHEN 'c' THEN v.shown ELSE regexp_replace(v.shown, ' WITH [(][^ ]+=[^)]*[)]', '') END AS definition
+        pg_get_constraintdef(k.oid) AS definition
     FROM namespace AS n
     INNER JOIN pg_constraint AS k ON n.oid = k.connamespace
     LEFT JOIN relations AS r ON k.conrelid = r.oid
     LEFT JOIN types AS t ON k.contypid = t.oid
-    CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid)) AS v (shown)
     WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (r.oid IS NOT NULL OR t.oid IS NOT NULL)
 ),
 
