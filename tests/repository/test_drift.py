@@ -200,3 +200,20 @@ def test_another_right_that_is_missing_does_not_stop_the_start(own):
     with db.connect(services.settings.database_url) as conn:
         assert verify_database(conn, currency="USD", minor_digits=2)
     assert client.get("/readyz").json()["drift"] == ["grant audit_addresses petstore_app DELETE is missing"]
+
+
+@pytest.mark.parametrize(
+    "thing", ["TABLE m2_be_project.stock_movements", "FUNCTION m2_be_project.next_number(text)", "SCHEMA m2_be_project"]
+)
+def test_a_right_that_the_owner_has_lost_stops_the_start_too_because_the_triggers_write_as_it(own, thing):
+    owner, services, client = own
+    owner.execute(f"REVOKE ALL ON {thing} FROM petstore_owner".encode())
+    try:
+        assert client.get("/readyz").json()["status"] == "degraded"
+        with (
+            db.connect(services.settings.database_url) as conn,
+            pytest.raises(WrongDatabase, match=r"rights are missing that every payment needs; .* TO petstore_owner;"),
+        ):
+            verify_database(conn, currency="USD", minor_digits=2)
+    finally:
+        owner.execute(f"GRANT ALL ON {thing} TO petstore_owner".encode())
