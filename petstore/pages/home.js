@@ -13,7 +13,8 @@ async function ask() {
     const answer = await fetch("/readyz", { cache: "no-store" });
     const said = await answer.json();
     const late = said.housekeeping === "late" ? ", housekeeping late" : "";
-    if (answer.ok) show(said.status, `${said.status} (database ${said.database}, cache ${said.cache}${late})`);
+    const drift = said.drift?.length ? ", schema changed by hand" : "";
+    if (answer.ok) show(said.status, `${said.status} (database ${said.database}, cache ${said.cache}${late}${drift})`);
     else show("down", said.detail);
   } catch {
     show("down", "does not answer");
