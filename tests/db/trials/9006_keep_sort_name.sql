@@ -16,6 +16,6 @@ COMMENT ON FUNCTION set_trial_sort_name() IS 'Trigger function of products: tria
 
 CREATE TRIGGER products_trial_sort_name BEFORE INSERT OR UPDATE OF name ON products
 FOR EACH ROW EXECUTE FUNCTION set_trial_sort_name();
-COMMENT ON TRIGGER products_trial_sort_name ON products IS 'Releases that do not know trial_sort_name insert and rename products, too.';
+COMMENT ON TRIGGER products_trial_sort_name ON products IS 'Also for releases that do not know trial_sort_name.';
 
 INSERT INTO schema_version (version, name, safe) VALUES (9006, 'keep_sort_name', true);
