@@ -137,7 +137,7 @@ def asking(nodes):
     def ask():
         while not over.wait(0.1):
             for answer in [node.ready() for node in nodes]:
-                told.add((answer.get("database"), tuple(answer.get("drift", ()))))
+                told.add((answer.get("database"), tuple(answer.get("drift") or ())))
 
     thread = threading.Thread(target=ask)
     thread.start()
