@@ -56,6 +56,7 @@ class Server:
         )
         self._sweep_at = 0.0
         self._server.channel_class = Channel
+        self._server.closing = False  # read by its channels; set before the I/O thread notices, while its threads answer
         self._server.add_task = self._add_task
         self._server.pull_trigger = self._wake
         self._io_thread = 0
@@ -71,14 +72,14 @@ class Server:
 
     def stop(self) -> None:
         """Begin a graceful shutdown: finish requests that run or wait, accept no new ones. Safe in a signal handler."""
-        self._stopping = True
+        self._stopping = self._server.closing = True
 
     def retire(self) -> None:
         """Leave new connections to the other processes on the socket, end keep-alive connections politely, then stop.
 
         Safe in a signal handler.
         """
-        self._retiring = True
+        self._retiring = self._server.closing = True
 
     def run(self) -> None:
         """Serve, in this thread as the I/O thread, until stopped and drained."""

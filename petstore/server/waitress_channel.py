@@ -83,7 +83,7 @@ class _Task(WSGITask):  # type: ignore[misc]
             super().set_close_on_finish()
 
     def build_response_header(self) -> bytes:
-        if not self.channel.server.accepting and not self.channel.has_more_input():
+        if self.channel.server.closing and not self.channel.has_more_input():
             self.request.headers["CONNECTION"] = "close"  # graceful shutdown: this is the last answer
         return bytes(super().build_response_header())
 

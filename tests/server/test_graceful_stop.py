@@ -55,6 +55,16 @@ def test_a_stop_waits_for_the_first_request_of_whoever_has_just_connected():
     assert [[(body, headers["connection"]) for _, headers, body in each] for each in found] == [[(b"hello", "close")]] * 8
 
 
+def test_an_answer_says_that_the_service_stops_even_before_the_io_thread_has_noticed():
+    def stopped_meanwhile(environ, start_response):
+        server.stop()
+        return hello(environ, start_response)
+
+    with serving(stopped_meanwhile) as server, socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(get())
+        assert answers(read_all(connection))[0][1]["connection"] == "close"
+
+
 @pytest.mark.parametrize("pause", [0, 0.1])
 def test_a_stop_answers_pipelined_requests_too(pause):
     with serving(slow, threads=2) as server, socket.create_connection(server.address, timeout=10) as connection:
