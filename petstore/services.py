@@ -16,9 +16,11 @@ from petstore.cache.redis_cache import Cache
 from petstore.cache.shared_generations import SharedGenerations
 from petstore.db import Database
 from petstore.limits.failed_attempts import FailedAttempts
+from petstore.limits.lock_waits import LockWaits
 from petstore.limits.request_rate import RequestRate
 from petstore.repository.drift import DriftWatch
 from petstore.repository.startup_check import verify_database
+from petstore.repository.system import get_write_fault
 from petstore.settings import Settings, SettingsError
 
 
@@ -37,6 +39,7 @@ class Services:
     tokens: Tokens
     failed_attempts: FailedAttempts
     request_rate: RequestRate
+    lock_waits: LockWaits
     key_waiters: BoundedSemaphore
     exports: BoundedSemaphore
     drift: DriftWatch
@@ -63,7 +66,8 @@ def start_services(settings: Settings) -> Services:
     """Open the services, until `close()`. KeyFault when the signing key cannot be used."""
     keyring = signing_keys.Keyring(settings.keys)
     verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
-    database = db.Database(settings.database_url or "", pool_size=settings.pool_size, verify=verify)
+    url = settings.database_url or ""
+    database = db.Database(url, pool_size=settings.pool_size, verify=verify, find_write_fault=get_write_fault)
     cache = open_cache(settings, lambda: database.identity)
     database.open()
     return Services(
@@ -74,6 +78,7 @@ def start_services(settings: Settings) -> Services:
         tokens=Tokens(keyring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds),
         failed_attempts=FailedAttempts(cache.connection),
         request_rate=RequestRate(settings.rate_limit),
+        lock_waits=LockWaits(max(1, settings.threads // 2)),
         key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
         exports=BoundedSemaphore(1),
         drift=DriftWatch(),

@@ -197,8 +197,8 @@ class Settings:
         "requests a second of one address or user, in each worker; bursts of ten seconds' worth are let through; 0: no limit",
     )
     workers: int | None = _setting(None, parse_workers, "worker processes, which share one socket; unset: one per core")
-    threads: int = _setting(4, _number(1, 256), "requests handled at the same time, in each worker")
-    pool_size: int = _setting(4, _number(1, 256), "database connections of each worker, at most")
+    threads: int = _setting(4, _number(1, 256), "requests that read, and as many that write, at the same time in each worker")
+    pool_size: int = _setting(6, _number(1, 256), "database connections of each worker, at most; a third is for reads only")
     connections: int = _setting(1000, _number(16, 20_000), "open client connections of each worker, at most")
     read_seconds: int = _setting(
         10, _number(1, 600), "time that a client has to send a whole request, or to read a response, in seconds"

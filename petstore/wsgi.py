@@ -19,7 +19,6 @@ from petstore.app import create_app
 from petstore.auth import passwords
 from petstore.auth.signing_keys import KeyFault
 from petstore.cli import logs
-from petstore.db.connection import connection_fault
 from petstore.db.errors import WrongDatabase
 from petstore.db.queries import QueryFileError
 from petstore.limits.request_rate import RequestRate
@@ -89,7 +88,7 @@ def _check(services: Services) -> None:
     except WrongDatabase as error:
         logger.error("not ready: %s", error)
     except errors.Problem:
-        fault = connection_fault(services.settings.database_url or "")
+        fault = services.db.fault
         logger.warning("the database cannot be used yet%s", f": {fault}" if fault else "")
 
 

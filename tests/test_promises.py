@@ -64,19 +64,23 @@ def test_imports_go_down_the_staircase_only(module):
 def test_one_module_alone_knows_each_library():
     owners = {
         "psycopg": {
+            "petstore.db.connect_faults",
             "petstore.db.connection",
+            "petstore.db.connections",
             "petstore.db.describe",
             "petstore.db.errors",
             "petstore.db.pool",
             "petstore.db.schema",
+            "petstore.db.write_guard",
         },
-        "psycopg_pool": {"petstore.db.errors", "petstore.db.pool"},
+        "psycopg_pool": {"petstore.db.connections", "petstore.db.errors"},
         "redis": {"petstore.cache.redis_connection"},
         "bottle": {"petstore.app", "petstore.web.plugin"},
         "jwt": {"petstore.auth.signing_keys", "petstore.auth.tokens"},
         "email_validator": {"petstore.emails"},
         "waitress": {
             "petstore.server.hashing_lane",
+            "petstore.server.lanes",
             "petstore.server.setup",
             "petstore.server.waitress",
             "petstore.server.waitress_channel",

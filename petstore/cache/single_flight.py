@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from petstore.cache.waiting import about_to_wait
+
 T = TypeVar("T")
 
 
@@ -30,6 +32,7 @@ class SingleFlight(Generic[T]):
             if call is None:
                 call = self._calls[key] = _Call()
         if not first:
+            about_to_wait()
             call.done.wait(seconds)
             return make() if call.result is None else call.result
         try:

@@ -17,7 +17,6 @@ from petstore.auth import passwords
 from petstore.cli.first_start import first_steps, make_key, make_schema, seed_if_empty
 from petstore.cli.output import CommandError, report
 from petstore.cli.supervisor import Supervisor
-from petstore.db.connection import connection_fault
 from petstore.db.errors import WrongDatabase
 from petstore.limits.hashing import CORES
 from petstore.server.limits import listen
@@ -112,7 +111,7 @@ def _check_at_start(services: Services) -> bool:
         for sentence in services.drift.sentences(services.db.read) or ():
             report(f"drift: {sentence}; `petstore check` shows how to mend it")
     else:
-        fault = connection_fault(services.settings.database_url or "")
+        fault = services.db.fault
         why = f" ({fault})" if fault else ""
         report(f"the database cannot be used yet{why}; serving anyway, ready when it can")
     return reachable

@@ -1,7 +1,8 @@
 """PostgreSQL: the pool, transactions, connections, query files. Only this package imports psycopg."""
 
 from petstore.db.connection import Connection, Error, connect
-from petstore.db.pool import REQUEST_SECONDS, Database, server_options
+from petstore.db.connections import server_options
+from petstore.db.pool import REQUEST_SECONDS, Database
 from petstore.db.run import enqueue, execute, many, one, one_or_none, rows, scalar
 
 __all__ = [

@@ -27,6 +27,10 @@ CONNECT_OPTIONS: dict[str, Any] = {"autocommit": True, "connect_timeout": 2, "pr
 REPLY_SECONDS = 2.7  # above statement_timeout: a server that is silent for longer is frozen or cut off
 
 
+class NoReply(psycopg.OperationalError):
+    """The server has not answered in time. The connection is closed: a reply may still arrive."""
+
+
 class _Command(NamedTuple):
     """A command to send. prepares: the name of the query that it prepares."""
 
@@ -47,9 +51,11 @@ class Connection(psycopg.Connection[Any]):
         super().__init__(*arguments, **options)
         self.prepared_queries: set[str] = set()  # names of query files
         self.queued: list[_Command] = []  # sent with the next query
+        self.warnings = 0  # that the server has sent
+        self.add_notice_handler(self._count_warning)
 
-    def begin(self, command: str) -> None:
-        """Queue a BEGIN: it is sent with the first query of the transaction, and not at all if there is none."""
+    def queue_command(self, command: str) -> None:
+        """Queue a statement without parameters, such as BEGIN. It is sent with the next query, and not at all without one."""
         self.queued.append(_Command(partial(self.pgconn.send_query_params, command.encode(), None)))
 
     def queue(self, query: Query, parameters: Mapping[str, Any]) -> None:
@@ -110,7 +116,10 @@ class Connection(psycopg.Connection[Any]):
             return super().wait(gen, *arguments, **options)
         except psycopg.errors._WaitTimeout:
             self.pgconn.finish()  # a reply may still arrive, and would be taken for that to the next query
-            raise psycopg.OperationalError("the server does not answer") from None
+            raise NoReply("the server does not answer") from None
+
+    def _count_warning(self, notice: psycopg.errors.Diagnostic) -> None:
+        self.warnings += notice.sqlstate == "01000"
 
     def _send_queued(self) -> list[pq.abc.PGresult]:
         """Send the queue in a pipeline; the result of each command. Raises the first error."""
@@ -178,20 +187,21 @@ def is_open(conn: Connection) -> bool:
     return not conn.closed
 
 
+def is_connected(conn: Connection) -> bool:
+    """Whether the server holds its end of a connection, which another thread may be using. Reads nothing from it."""
+    closed_by_peer = select.poll()
+    try:
+        closed_by_peer.register(conn.fileno(), getattr(select, "POLLRDHUP", 0))  # macOS: only what poll always tells
+    except (psycopg.Error, OSError, ValueError):
+        return False
+    return not closed_by_peer.poll(0)
+
+
 def connect(url: str, **options: Any) -> Connection:
     """A single connection outside the pool, for tools: in autocommit mode, without deadlines."""
     conn = Connection.connect(url, **CONNECT_OPTIONS, **options)
     configure(conn)
     return conn
-
-
-def connection_fault(url: str) -> str:
-    """What PostgreSQL says to a new connection, in one line; "" if it accepts it. A wrong password differs from an outage."""
-    try:
-        with connect(url):
-            return ""
-    except psycopg.Error as error:
-        return str(error).strip().splitlines()[0]
 
 
 Error = psycopg.Error  # for modules that may not import psycopg

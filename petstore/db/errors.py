@@ -11,9 +11,21 @@ import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from petstore import errors
+from petstore.db.connections import DatabaseDown
+from petstore.db.write_guard import WritesRefused
 from petstore.errors import Problem
 
+LOCK_NOT_AVAILABLE = "55P03"  # lock_timeout
+READ_ONLY = "25006"
 logger = logging.getLogger(__name__)
+
+
+def _down() -> Problem:
+    return errors.Unavailable("The database cannot be reached; try again.")
+
+
+def _writes_refused() -> Problem:
+    return errors.Unavailable("The database takes no changes right now; reads go on. Try again.")
 
 
 class Cause(NamedTuple):
@@ -32,12 +44,12 @@ CAUSES: Mapping[str, Cause] = {
     # SQLSTATE
     "08": Cause(errors.Unavailable, retried=True),  # connection exception
     "25P03": Cause(errors.Unavailable, retried=True),  # idle_in_transaction_session_timeout: this process was frozen
-    "25006": Cause(errors.Unavailable),  # read-only: a standby, or a primary that is being demoted
+    READ_ONLY: Cause(errors.Unavailable, retried=True),  # read-only: a standby, or a primary that is being demoted
     "40": Cause(errors.Unavailable),
     "40001": Cause(errors.Unavailable, retried=True),  # serialization failure
     "40P01": Cause(errors.Unavailable, retried=True),  # deadlock
     "53": Cause(errors.Unavailable),  # out of disk, memory, connections
-    "55P03": Cause(errors.Unavailable),  # lock_timeout
+    LOCK_NOT_AVAILABLE: Cause(errors.Unavailable),  # lock_timeout
     "57": Cause(errors.Unavailable),  # statement_timeout
     "57P01": Cause(errors.Unavailable, retried=True),  # an administrator ended the connection
     "57P02": Cause(errors.Unavailable, retried=True),  # a crash of the server ended it
@@ -45,7 +57,9 @@ CAUSES: Mapping[str, Cause] = {
     "58": Cause(errors.Unavailable),  # I/O error of the server
     # no SQLSTATE
     "connection lost": Cause(errors.Unavailable, retried=True),  # the socket was closed, or the server does not answer
-    "no connection": Cause(errors.Unavailable),  # none was free within a second, or none could be made
+    "no connection": Cause(errors.Unavailable),  # none was free within a second
+    "database down": Cause(_down),  # none can be made: circuit breaker in db/connections.py
+    "writes refused": Cause(_writes_refused),  # read-only, or COMMITs are not answered: db/write_guard.py
     "wrong database": Cause(errors.Unavailable),
     "no answer to COMMIT": Cause(errors.OutcomeUnknown),  # and the Idempotency-Key did not tell its outcome
     # not of the database: handled in cache/redis_cache.py (FAULTS) and web/validation.py
@@ -59,7 +73,9 @@ def problem(cause: Cause) -> errors.Problem:
     return (cause.answer or errors.InternalError)()
 
 
-NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)  # of the pool; they are subclasses of psycopg.Error
+# Subclasses of psycopg.Error that are raised here, not by PostgreSQL.
+_NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)
+NOT_RETRIED = (*_NO_CONNECTION, DatabaseDown, WritesRefused)
 
 
 class WrongDatabase(Exception):
@@ -107,7 +123,11 @@ def translated_errors(wrong_database: bool = True) -> Iterator[None]:
         if not wrong_database:
             raise
         raise problem(CAUSES["wrong database"]) from error
-    except NO_CONNECTION as error:
+    except DatabaseDown as error:  # db.connections has logged why
+        raise problem(CAUSES["database down"]) from error
+    except WritesRefused as error:  # as has db.write_guard
+        raise problem(CAUSES["writes refused"]) from error
+    except _NO_CONNECTION as error:
         logger.warning("no database connection: %s", error)
         raise problem(CAUSES["no connection"]) from error
     except psycopg.Error as error:

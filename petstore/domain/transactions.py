@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from petstore import errors
 from petstore.db import Connection
+from petstore.limits.lock_waits import HASTY_SECONDS
 from petstore.repository import audit
 from petstore.request import Request, Response
 
 T = TypeVar("T")
+_HASTY = f"SET LOCAL lock_timeout = {HASTY_SECONDS * 1000:.0f}"
 
 
 def transact(
@@ -27,14 +29,10 @@ def transact(
     find_outcome: called when COMMIT was sent and the connection broke before its answer came. It returns the result, or raises.
     Without it, OutcomeUnknown is raised.
     """
-
-    def work_as_caller(conn: Connection) -> T:
-        audit.begin_request(conn, actor_id=request.caller.id if request.caller else None, address=request.address)
-        return work(conn)
-
-    with request.cache.writing(*invalidates) as writing:
+    rows = [prefix for prefix in invalidates if ":" in prefix]
+    with request.services.lock_waits.waiting_for(rows) as patient, request.cache.writing(*invalidates) as writing:
         try:
-            result = request.db.transact(work_as_caller, request.deadline)
+            result = request.db.transact(lambda conn: _work_as_caller(request, conn, work, patient), request.deadline)
         except errors.OutcomeUnknown:
             if find_outcome is None:
                 writing.outcome_unknown()
@@ -43,6 +41,13 @@ def transact(
         if isinstance(result, Response) and result.status >= 400:  # a saved refusal was committed, and nothing else
             writing.nothing_written()
     return result
+
+
+def _work_as_caller(request: Request, conn: Connection, work: Callable[[Connection], T], patient: bool) -> T:
+    if not patient:
+        conn.queue_command(_HASTY)
+    audit.begin_request(conn, actor_id=request.caller.id if request.caller else None, address=request.address)
+    return work(conn)
 
 
 def _find_outcome(find_outcome: Callable[[], T], outcome_unknown: Callable[[], None]) -> T:

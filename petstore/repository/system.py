@@ -26,6 +26,12 @@ def get_shop(conn: Connection) -> Shop:
     return one(conn, "system/get_shop", Shop)
 
 
+def get_write_fault(conn: Connection) -> str | None:
+    """Why writes cannot be done now: `read-only`, `commits-wait`; None if they can."""
+    found: str | None = scalar(conn, "system/get_write_fault")
+    return found
+
+
 def lock_housekeeping(conn: Connection) -> bool:
     """Take the lock of housekeeping until the transaction ends; False when another process has it."""
     return bool(scalar(conn, "system/lock_housekeeping"))

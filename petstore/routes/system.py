@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from petstore import errors
 from petstore.cache.document import Document
-from petstore.db.errors import WrongDatabase, WrongVersion
+from petstore.db import Connection, Error
+from petstore.db.errors import LOCK_NOT_AVAILABLE, WrongDatabase, WrongVersion
 from petstore.db.migrations import OLDEST_VERSION, newest_version
-from petstore.repository.system import get_shop, is_housekeeping_late
+from petstore.repository.system import get_shop, get_write_fault, is_housekeeping_late
 from petstore.request import Request
 
 
@@ -21,29 +22,49 @@ def jwks(request: Request) -> Document:
 
 
 def readyz(request: Request) -> Document:
-    """The database is reachable and is the right one. Without Redis or housekeeping, or with drift, it is degraded, and ready."""
+    """The database can be read and written, and is the right one. With anything else amiss, it is degraded, and ready."""
     cache = request.cache.check()
     try:
         request.db.check()
-        shop, late = request.read(get_shop), request.read(is_housekeeping_late)
+        shop, fault, late = request.read(get_shop), request.read(get_write_fault), request.snapshot(_is_housekeeping_late)
     except WrongVersion as error:
         detail = "Not ready: this release does not serve the schema version of this database."
         raise errors.Unavailable(detail, database="wrong", schema=_schema(error.version), cache=cache) from error
     except WrongDatabase as error:
         raise errors.Unavailable("Not ready: this is not the right database.", database="wrong", cache=cache) from error
     except errors.Problem as problem:
-        raise errors.Unavailable("Not ready: the database cannot be reached.", database="down", cache=cache) from problem
+        raise _unreachable(request, cache) from problem
+    if fault == "read-only":
+        raise errors.Unavailable("Not ready: the database is read-only.", database=fault, cache=cache)
     drift = request.services.drift.sentences(request.read)
     return request.document(
         {
-            "status": "degraded" if cache == "down" or late or drift else "ready",
-            "database": "ok",
+            "status": "degraded" if cache == "down" or fault or late or drift else "ready",
+            "database": fault or "ok",
             "schema": _schema(shop.version),
             "drift": drift,
             "cache": cache,
-            "housekeeping": "late" if late else "ok",
+            "housekeeping": "unknown" if late is None else "late" if late else "ok",
         }
     )
+
+
+def _is_housekeeping_late(conn: Connection) -> bool | None:
+    """As the query, but None if a lock on one of its tables is not free soon: a probe must not wait for that."""
+    conn.queue_command("SET LOCAL lock_timeout = 200")
+    try:
+        return is_housekeeping_late(conn)
+    except Error as error:
+        if error.sqlstate == LOCK_NOT_AVAILABLE:
+            return None
+        raise
+
+
+def _unreachable(request: Request, cache: str) -> errors.Unavailable:
+    if (fault := request.db.fault) is None:
+        return errors.Unavailable("Not ready: the database does not answer in time.", database="busy", cache=cache)
+    detail = "Not ready: the database cannot be reached."
+    return errors.Unavailable(detail, database="down", reason=fault.kind, cache=cache)
 
 
 def _schema(version: int) -> dict[str, int]:

@@ -144,6 +144,27 @@ def pool_used_up(scene, times):
         return services.db.read(lambda _: scene.buy(client))
 
 
+def gone(scene, times):
+    """The server refuses connections, and has ended those that there were."""
+    with proxied(scene.url, scene.folder) as (proxy, url), scene.service(database_url=url) as client:
+        proxy.refusing = True
+        proxy.cut()
+        return scene.buy(client)
+
+
+def known_to_be_read_only(scene, times):
+    """The second purchase is refused without being tried."""
+    with scene.service(database_url=with_options(scene.url, default_transaction_read_only="on")) as client:
+        answers = []
+
+        def refused():
+            answers.append(scene.buy(client))
+            return "reads go on" in answers[-1].json()["detail"]
+
+        eventually(refused)
+        return answers[-1]
+
+
 def another_currency(scene, times):
     scene.make.conn.execute("UPDATE shop SET currency = 'EUR'")
     try:

@@ -40,6 +40,8 @@ CAUSED = {
     "58": (causing.raised("58030"), 503, "unavailable"),
     "connection lost": (causing.connection_cut, 503, "unavailable"),
     "no connection": (causing.pool_used_up, 503, "unavailable"),
+    "database down": (causing.gone, 503, "unavailable"),
+    "writes refused": (causing.known_to_be_read_only, 503, "unavailable"),
     "wrong database": (causing.another_currency, 503, "unavailable"),
     "no answer to COMMIT": (causing.answer_to_commit_lost, 503, "outcome-unknown"),
     "no answer from Redis": (causing.redis_frozen, 201, None),
@@ -50,6 +52,7 @@ CAUSED = {
 PASSING = {
     "08": causing.raised("08006"),
     "25P03": causing.raised("25P03"),
+    "25006": causing.raised("25006"),
     "40001": causing.raised("40001"),
     "40P01": causing.dead_lock,
     "57P01": causing.terminated,
