@@ -27,9 +27,14 @@ def create_app(services: Services) -> RequestMiddleware:
     return RequestMiddleware(create_router(services), services.settings, services.request_rate, ResponseCache(services))
 
 
-def hashing_paths() -> frozenset[str]:
-    """The paths of the routes that hash passwords."""
-    return frozenset(route.rule for route in _routes() if route.config.get("hashes"))
+def paths_of(fact: str) -> frozenset[str]:
+    """The paths of the routes that have a fact, such as `hashes`."""
+    return frozenset(route.rule for route in _routes() if route.config.get(fact))
+
+
+def sections_with_database() -> frozenset[str]:
+    """The first segments of the paths of all routes that need the database: those of `/products` and `/admin/users/<user_id>`."""
+    return frozenset(route.rule.split("/")[1] for route in _routes() if route.config.get("database", True))
 
 
 def openapi_document() -> dict[str, Any]:
@@ -68,17 +73,20 @@ def _add_routes(app: Bottle) -> None:
     cached, cache_control: the answer has an X-Cache header; its Cache-Control, if not the usual one
     refuses: slugs of the errors that only this route answers with
     idempotent: it takes an Idempotency-Key
-    hashes: it hashes a password, and is served by threads of its own (petstore.server.hashing_lane)
+    hashes: it hashes a password, and is served by threads of its own (petstore.server.lanes)
+    database: False if it needs no database; no other route with the same first segment may need it
     """
     _add_accounts(app)
     _add_shop(app)
     _add_invoices(app)
     _add_reports(app)
     _add_pages(app)
-    app.get("/livez", callback=system.livez, auth="anyone", returns="live")
+    app.get("/livez", callback=system.livez, auth="anyone", returns="live", database=False)
     app.get("/readyz", callback=system.readyz, auth="anyone", returns="ready")
     published = f"public, max-age={PUBLISH_SECONDS}"
-    app.get("/.well-known/jwks.json", callback=system.jwks, auth="anyone", returns="jwks", cache_control=published)
+    app.get(
+        "/.well-known/jwks.json", callback=system.jwks, auth="anyone", returns="jwks", cache_control=published, database=False
+    )
 
 
 # fmt: off
@@ -142,13 +150,14 @@ def _add_reports(app: Bottle) -> None:
 
 
 def _add_pages(app: Bottle) -> None:
-    app.get("/", callback=pages.get_home, auth="anyone", returns="text/html")
-    app.get("/docs", callback=pages.get_docs, auth="anyone", returns="text/html")
-    app.get("/openapi.json", callback=pages.openapi(openapi_document), auth="anyone", returns="openapi")
-    app.get("/problems", callback=pages.list_problems, auth="anyone", returns="text/html")
-    app.get("/problems/<slug>", callback=pages.get_problem, auth="anyone", returns="text/html", refuses=("not-found",))
-    app.get("/assets/<file>", callback=pages.get_asset, auth="anyone", returns="text/css text/javascript image/svg+xml",
-            refuses=("not-found",))
+    static = {"auth": "anyone", "database": False}
+    app.get("/", callback=pages.get_home, returns="text/html", **static)
+    app.get("/docs", callback=pages.get_docs, returns="text/html", **static)
+    app.get("/openapi.json", callback=pages.openapi(openapi_document), returns="openapi", **static)
+    app.get("/problems", callback=pages.list_problems, returns="text/html", **static)
+    app.get("/problems/<slug>", callback=pages.get_problem, returns="text/html", refuses=("not-found",), **static)
+    app.get("/assets/<file>", callback=pages.get_asset, returns="text/css text/javascript image/svg+xml",
+            refuses=("not-found",), **static)
 
 
 def _check_facts(route: Route) -> None:

@@ -1,7 +1,7 @@
 """The server: waitress with bounds on connections, sizes and waiting, and with graceful shutdown.
 
-One I/O thread (`Server.run`) polls all sockets and parses requests. Each request goes one of three ways (`_add_task`): the fast
-path answers it in the I/O thread, the hashing lane takes those that hash passwords, worker threads take all others.
+One I/O thread (`Server.run`) polls all sockets and parses requests. Each request goes one of two ways (`_add_task`): the fast
+path answers it in the I/O thread, a lane of worker threads takes all others (petstore.server.lanes).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from functools import partial
 from waitress import wasyncore
 from waitress.server import BaseWSGIServer, create_server
 
-from petstore.app import hashing_paths
 from petstore.server.hashing_lane import client_of, hashing_lane
+from petstore.server.lanes import QUICK_THREADS, Lanes
 from petstore.server.limits import DRAIN_SECONDS, MAX_HEADERS, PARTIAL_REQUEST_SECONDS, RETIRE_SECONDS, listen, max_connections
 from petstore.server.waitress_channel import OUTPUT_HIGH_WATER, Channel, Stage
 from petstore.server.waitress_fast_path import FastPath
@@ -43,7 +43,7 @@ class Server:
         self._server: BaseWSGIServer = create_server(
             app,
             sockets=[listener or listen(*settings.listen)],
-            threads=settings.threads,
+            threads=QUICK_THREADS,
             connection_limit=max_connections(settings) + 2,  # waitress counts the listening socket and its own pipe
             # The application answers 413 itself, in the contract's order of checks. This refuses much larger bodies unread.
             max_request_body_size=2 * MAX_BODY,
@@ -54,16 +54,17 @@ class Server:
             expose_tracebacks=False,
             clear_untrusted_proxy_headers=False,  # petstore.limits.clients decides which proxies to trust
         )
-        self._sweep_at = 0.0
+        self._sweep_at, self._io_thread = 0.0, 0
         self._server.channel_class = Channel
         self._server.closing = False  # read by its channels; set before the I/O thread notices, while its threads answer
         self._server.add_task = self._add_task
         self._server.pull_trigger = self._wake
-        self._io_thread = 0
         response_cache = app.response_cache if isinstance(app, RequestMiddleware) else None
-        self._fast_path = FastPath(response_cache, self._server._map, self._server.task_dispatcher.add_task)
-        self._hashing_paths = hashing_paths()
         self._hashing_lane = hashing_lane(partial(client_of, settings.trusted_proxies))
+        self._lanes = self._server.lanes = Lanes(
+            self._server.task_dispatcher, self._hashing_lane, settings.threads, response_cache
+        )
+        self._fast_path = FastPath(response_cache, self._server._map, self._lanes.add)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -106,6 +107,7 @@ class Server:
     def _poll(self, seconds: float) -> None:
         wasyncore.loop(timeout=min(seconds, self._fast_path.poll_seconds), use_poll=True, map=self._server._map, count=1)
         self._fast_path.run()
+        self._lanes.refuse_overdue()
 
     def _wake(self) -> None:
         """Wake the I/O thread from its poll, if this is another thread."""
@@ -116,10 +118,8 @@ class Server:
         # Backpressure. Without it, a thread would wait for a client that pipelines requests and does not read the answers.
         if channel.total_outbufs_len >= OUTPUT_HIGH_WATER:
             channel.paused = True
-        elif channel.requests[0].path in self._hashing_paths and channel.requests[0].command == "POST":
-            self._hashing_lane.add_task(channel)
         elif threading.get_ident() != self._io_thread or not self._fast_path.take(channel):
-            self._server.task_dispatcher.add_task(channel)
+            self._lanes.add(channel)
 
     def _close_overdue_channels(self) -> None:
         """Close connections of clients that send or read too slowly (slowloris), and those that are idle for too long."""
@@ -147,7 +147,7 @@ class Server:
             self._poll(_POLL_SECONDS)
         for channel in self._channels():
             channel.close_now()
-        dispatchers = self._server.task_dispatcher, self._hashing_lane
+        dispatchers = self._lanes.dispatchers
         for dispatcher in dispatchers:
             dispatcher.shutdown(timeout=1)
         # A thread that hangs may still write to the trigger: closed, its file descriptor might be another file's by then.

@@ -13,6 +13,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import Task, WSGITask
 
 from petstore import errors
+from petstore.cache.waiting import WouldWait
 from petstore.server.limits import NEW_CONNECTION_SECONDS
 from petstore.web.headers import SECURITY_HEADERS
 from petstore.web.middleware import log_access, new_request_id
@@ -173,7 +174,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def service(self) -> None:
         request = self.requests[0]
-        super().service()
+        try:
+            super().service()
+        except WouldWait:
+            self.server.lanes.add_waiting(self)
+            return
         request.task = None  # breaks a reference cycle, so that both are freed at once
         self.answered += 1
 

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from petstore import errors
+from petstore.cache.waiting import WouldWait
 from petstore.limits.clients import client_address, client_key, is_trusted_peer
 from petstore.limits.request_rate import RequestRate
 from petstore.settings import Settings
@@ -35,6 +36,7 @@ class RequestMiddleware:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         started = time.perf_counter()
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        first = "petstore.request_id" not in environ
         request_id = environ["petstore.request_id"] = new_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
         environ.setdefault("petstore.received_at", time.monotonic())  # set by our own server; others do not tell
         address = environ["petstore.address"] = client_address(environ, self._settings.trusted_proxies)
@@ -48,14 +50,19 @@ class RequestMiddleware:
             return start_response(line, [*headers, *(pair for pair in added if pair[0] not in own)], exc_info)
 
         try:
-            self._request_rate.count(f"address {client_key(address)}")
+            if first:
+                self._request_rate.count(f"address {client_key(address)}")
             _check(environ)
             cached = self.response_cache.respond(environ, start) if self.response_cache else None
             return self._app(environ, start) if cached is None else cached
         except errors.Problem as problem:
             return _refuse(problem, method, request_id, start)
+        except WouldWait:  # another thread serves it
+            status = ""
+            raise
         finally:
-            log_access(method, path, status, time.perf_counter() - started, request_id)
+            if status:
+                log_access(method, path, status, time.perf_counter() - started, request_id)
 
     def _added_headers(self, environ: dict[str, Any]) -> list[tuple[str, str]]:
         added = [("X-Request-ID", environ["petstore.request_id"]), *SECURITY_HEADERS]

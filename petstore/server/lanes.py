@@ -1,0 +1,136 @@
+"""Lanes: which threads serve a request, so that those that wait for the database do not keep all others waiting.
+
+    quick     needs no database; and the first look of a cached read into the cache
+    reads     GET and HEAD, which wait for no row lock
+    writes    everything else
+    hashing   hashes a password
+
+Reads or writes stand still when none of their threads becomes free for a second: the database is frozen, rows are locked, the
+pool is used up. Then whatever waits for them is refused (503), and so is what comes, at once, until a thread is free.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from waitress.task import ThreadedTaskDispatcher
+
+from petstore import errors
+from petstore.app import paths_of, sections_with_database
+from petstore.cache.waiting import WouldWait, may_not_wait
+from petstore.server.waitress_channel import Channel
+from petstore.web.response_cache import ResponseCache, is_cacheable
+
+QUICK_THREADS = 2
+STILL_SECONDS = 1.0
+_BUSY = "The service waits for its database and can take no more; try again."
+
+
+class _Queue(deque[Channel]):
+    """A queue that knows when it last moved."""
+
+    moved_at = 0.0  # time.monotonic(): a channel was taken, or came when none was waiting
+
+    def append(self, channel: Channel) -> None:
+        if not self:
+            self.moved_at = time.monotonic()
+        super().append(channel)
+
+    def popleft(self) -> Channel:
+        self.moved_at = time.monotonic()
+        return super().popleft()
+
+
+class Lane:
+    """Threads, and the channels whose next request waits for one of them."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads, self._still = threads, False
+        self.dispatcher = ThreadedTaskDispatcher()
+        self._queue = self.dispatcher.queue = _Queue()
+        self.dispatcher.set_thread_count(threads)
+
+    def add(self, channel: Channel) -> bool:
+        """Serve a channel's next request; False if the lane stands still and no thread of it is free."""
+        if self._still:
+            free = self._threads - self.dispatcher.active_count - len(self._queue)
+            self._still = free * 2 < self._threads
+            if free <= 0:
+                return False
+        self.dispatcher.add_task(channel)
+        return True
+
+    def take_back(self) -> list[Channel]:
+        """The channels that wait, if the lane stands still: they wait no longer."""
+        with self.dispatcher.lock:
+            if not self._queue or time.monotonic() < self._queue.moved_at + STILL_SECONDS:
+                return []
+            self._still = True
+            return [self._queue.popleft() for _ in range(len(self._queue))]
+
+
+class Lanes:
+    """All lanes of a server.
+
+    quick, hashing: the dispatchers of two. threads: of each of the others. response_cache: None if there is none to look into.
+    """
+
+    def __init__(
+        self, quick: ThreadedTaskDispatcher, hashing: ThreadedTaskDispatcher, threads: int, response_cache: ResponseCache | None
+    ) -> None:
+        self._quick, self._hashing, self._response_cache = quick, hashing, response_cache
+        self._reads, self._writes = Lane(threads), Lane(threads)
+        self._hashing_paths, self._cached_paths = paths_of("hashes"), paths_of("cached")
+        self._with_database = sections_with_database()
+
+    @property
+    def dispatchers(self) -> list[ThreadedTaskDispatcher]:
+        return [self._quick, self._hashing, self._reads.dispatcher, self._writes.dispatcher]
+
+    def add(self, channel: Channel) -> None:
+        """Have a channel's next request served."""
+        request = channel.requests[0]
+        section = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
+        if request.error or request.command == "OPTIONS" or section not in self._with_database or self._may_be_cached(channel):
+            self._quick.add_task(_QuickTask(channel, WouldWait()))
+        else:
+            self.add_waiting(channel)
+
+    def add_waiting(self, channel: Channel) -> None:
+        """Have it served by a thread that may wait."""
+        request = channel.requests[0]
+        if request.command == "POST" and request.path in self._hashing_paths:
+            self._hashing.add_task(channel)
+        elif not (self._reads if request.command in ("GET", "HEAD") else self._writes).add(channel):
+            self._refuse(channel)
+
+    def refuse_overdue(self) -> None:
+        """Once in each iteration of the loop: refuse whatever waits in a lane that stands still."""
+        for lane in (self._reads, self._writes):
+            for channel in lane.take_back():
+                self._refuse(channel)
+
+    def _may_be_cached(self, channel: Channel) -> bool:
+        has_cache = self._response_cache is not None and self._response_cache.cache.up
+        if channel.requests[0].path not in self._cached_paths or not has_cache:
+            return False
+        environ = channel.next_environ()
+        return environ is not None and is_cacheable(environ)
+
+    def _refuse(self, channel: Channel) -> None:
+        self._quick.add_task(_QuickTask(channel, errors.Unavailable(_BUSY)))
+
+
+class _QuickTask:
+    """Serves a channel's next request without waiting. error: what a wait raises instead."""
+
+    def __init__(self, channel: Channel, error: BaseException) -> None:
+        self._channel, self._error = channel, error
+
+    def service(self) -> None:
+        with may_not_wait(self._error):
+            self._channel.service()
+
+    def cancel(self) -> None:
+        self._channel.cancel()
