@@ -49,6 +49,14 @@ ALTER ROLE petstore_owner SET search_path = m2_be_project;
 ALTER ROLE petstore_app SET search_path = m2_be_project;
 ALTER ROLE petstore_report SET search_path = m2_be_project;
 
+-- What every session of the service needs: deadlines, so that none holds a row for longer than a request may take, and what its
+-- values mean. Here and not in the connection: a connection pooler passes no options on. For psql they are defaults: SET others.
+ALTER ROLE petstore_app SET statement_timeout = '2500ms';
+ALTER ROLE petstore_app SET lock_timeout = '2s';
+ALTER ROLE petstore_app SET idle_in_transaction_session_timeout = '5s';
+ALTER ROLE petstore_app SET timezone = 'UTC';
+ALTER ROLE petstore_app SET datestyle = 'ISO';
+
 -- Only a default, which a session can change. The tables are safe because petstore_report has no right to write to any.
 ALTER ROLE petstore_report SET default_transaction_read_only = on;
 -- Enough time for a report on years of invoices. Limited, because a running transaction keeps VACUUM from removing dead rows.

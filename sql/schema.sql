@@ -76,7 +76,8 @@ INSERT INTO schema_version (version, name, safe)
 VALUES
 (6, 'record_migrations', true),
 (7, 'rewrite_email_check', true),
-(8, 'validate_email_check', true);
+(8, 'validate_email_check', true),
+(9, 'set_role_timeouts', true);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,

@@ -238,6 +238,11 @@ settings AS (
             OR v.name LIKE 'petstore.%'
             OR (v.name = 'synchronous_commit' AND lower(v.value) IN ('off', 'false', 'no', '0', 'local'))
             OR (r.rolname = 'petstore_report' AND v.name IN ('statement_timeout', 'idle_in_transaction_session_timeout'))
+            -- In one database a DBA may set others.
+            OR (
+                r.rolname = 'petstore_app' AND s.setdatabase = 0
+                AND v.name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')
+            )
         )
 ),
 
