@@ -71,6 +71,7 @@ def test_one_module_alone_knows_each_library():
             "petstore.db.errors",
             "petstore.db.pool",
             "petstore.db.schema",
+            "petstore.db.session_settings",
             "petstore.db.write_guard",
         },
         "psycopg_pool": {"petstore.db.connections", "petstore.db.errors"},

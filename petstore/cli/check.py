@@ -34,7 +34,8 @@ def check(settings: Settings, options: argparse.Namespace) -> None:
         db.connect(attached.database_url or "") as conn,
         conn.transaction(),
     ):
-        conn.execute("SET LOCAL search_path = m2_be_project")  # the setting of the role may be one of the differences
+        # What the role has set may be one of the differences; and nobody waits for this.
+        conn.execute("SET LOCAL search_path = m2_be_project; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         if not schema.schema_exists(conn):
             raise CommandError(NO_SCHEMA)
         shop = system.get_shop(conn)

@@ -97,7 +97,7 @@ class Housekeeping:
             with closing(self._connect()) as conn:
                 conn.deadline = time.monotonic() + db.REQUEST_SECONDS
                 found = harmful_differences(conn)
-        except db.Error:
+        except (WrongDatabase, db.Error):
             return  # if that lasts, the purges tell it
         if found is None:
             return
@@ -109,7 +109,7 @@ class Housekeeping:
         self._drift = drift
 
     def _connect(self) -> db.Connection:
-        return db.connect(self._url, options=db.server_options(self._url), application_name="petstore housekeep")
+        return db.connect_as_service(self._url, application_name="petstore housekeep")
 
     def _note(self, name: str, error: WrongDatabase | db.Error) -> None:
         """Log a fault when it is new, not once a minute."""

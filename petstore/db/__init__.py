@@ -1,9 +1,9 @@
 """PostgreSQL: the pool, transactions, connections, query files. Only this package imports psycopg."""
 
 from petstore.db.connection import Connection, Error, connect
-from petstore.db.connections import server_options
 from petstore.db.pool import REQUEST_SECONDS, Database
 from petstore.db.run import enqueue, execute, many, one, one_or_none, rows, scalar
+from petstore.db.session_settings import connect_as_service
 
 __all__ = [
     "REQUEST_SECONDS",
@@ -11,6 +11,7 @@ __all__ = [
     "Database",
     "Error",
     "connect",
+    "connect_as_service",
     "enqueue",
     "execute",
     "many",
@@ -18,5 +19,4 @@ __all__ = [
     "one_or_none",
     "rows",
     "scalar",
-    "server_options",
 ]

@@ -46,6 +46,7 @@ class Connection(psycopg.Connection[Any]):
     """
 
     deadline = math.inf  # time.monotonic() at which every wait ends
+    fault = ""  # why the service cannot use it, although PostgreSQL answers
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

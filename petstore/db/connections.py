@@ -8,41 +8,30 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from petstore.cache.circuit_breaker import CircuitBreaker
 from petstore.db.connect_faults import ConnectFault, connect_fault
-from petstore.db.connection import CONNECT_OPTIONS, REPLY_SECONDS, Connection, NoReply, configure, is_connected, is_open
+from petstore.db.connection import CONNECT_OPTIONS, REPLY_SECONDS, Connection, NoReply, is_connected, is_open
+from petstore.db.errors import DatabaseDown
 from petstore.db.migrations import OLDEST_VERSION, newest_version
+from petstore.db.session_settings import configure_session, wanted_settings
 
 POOL_SECONDS = 1.0  # that a request waits for a free connection
 _LIFETIME_SECONDS = 600  # of a connection: after a switchover behind one name or address, none stays on the old server for longer
 _TURN_SECONDS = 0.1  # between two looks at the breaker while a request waits for a connection
 _PROBE_SECONDS = 2.0  # the longest that a probe waits for a reply
-_OPTIONS = (
-    "-c statement_timeout=2500 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000"
-    " -c search_path=m2_be_project -c timezone=UTC -c datestyle=ISO"
-)
 logger = logging.getLogger(__name__)
-
-
-def server_options(url: str) -> str:
-    """The server's own deadlines for a connection; the URL's own options come last, so they win."""
-    return f"{_OPTIONS} {conninfo_to_dict(url).get('options', '')}"
 
 
 def probe_pause() -> float:
     """Seconds between two probes: at random, so that many workers do not ask a starting server all at once."""
     return random.uniform(0.2, 0.5)
-
-
-class DatabaseDown(psycopg.OperationalError):
-    """The database is known to be down: it is not asked."""
 
 
 class Connections:
@@ -61,10 +50,10 @@ class Connections:
         self._made: WeakSet[Connection] = WeakSet()
         self._writers = threading.BoundedSemaphore(max(1, size - max(1, size // 3)))
         self._url, self._class = url, _watched(self)
+        self._configure = partial(configure_session, wanted=wanted_settings(url))
         self._options: dict[str, Any] = {
             **CONNECT_OPTIONS,
             "application_name": f"petstore {OLDEST_VERSION}-{newest_version()}",  # `petstore migrate` reads it
-            "options": server_options(url),
         }
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
@@ -76,7 +65,7 @@ class Connections:
             max_lifetime=_LIFETIME_SECONDS,
             reconnect_timeout=1,  # a back-off would grow to minutes: the breaker's probes take over
             kwargs=self._options,
-            configure=configure,
+            configure=self._configure,
         )
         self._breaker = CircuitBreaker("database", self._probe, (psycopg.Error,), probe_pause)
 
@@ -95,8 +84,8 @@ class Connections:
 
     def connect(self) -> Connection:
         """A connection that is not of the pool, made in the same way."""
-        conn = self._class.connect(self._url, **self._options)
-        configure(conn)
+        conn: Connection = self._class.connect(self._url, **self._options)
+        self._configure(conn)
         return conn
 
     @contextmanager

@@ -11,8 +11,6 @@ import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from petstore import errors
-from petstore.db.connections import DatabaseDown
-from petstore.db.write_guard import WritesRefused
 from petstore.errors import Problem
 
 LOCK_NOT_AVAILABLE = "55P03"  # lock_timeout
@@ -71,6 +69,14 @@ CAUSES: Mapping[str, Cause] = {
 def problem(cause: Cause) -> errors.Problem:
     """The error that a client gets."""
     return (cause.answer or errors.InternalError)()
+
+
+class DatabaseDown(psycopg.OperationalError):
+    """The database is known to be down: it is not asked (db/connections.py)."""
+
+
+class WritesRefused(psycopg.OperationalError):
+    """The database takes no writes. The text is why, as system/get_write_fault has it."""
 
 
 # Subclasses of psycopg.Error that are raised here, not by PostgreSQL.

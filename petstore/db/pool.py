@@ -28,7 +28,7 @@ from petstore.db.errors import (
 from petstore.db.write_guard import WriteGuard
 
 T = TypeVar("T")
-# Deadlines, each shorter than the one before: request 3 s; statement 2.5 s and lock 2 s, of the server; pool wait 1 s.
+# Deadlines, each shorter than the one before: request 3 s; statement 2.5 s and lock 2 s (session_settings.NEEDED); pool wait 1 s.
 REQUEST_SECONDS = 3.0
 RETRIES = 3
 _VERIFY_SECONDS = 10.0  # until all workers have noticed that a migration ended the range that they serve
@@ -151,7 +151,7 @@ class Database:
         if now < self._verify_at:
             if wrong:
                 raise wrong.with_traceback(None)
-            if self._verified:
+            if self._verified and not conn.fault:
                 return
         try:
             self._verify_identity(conn)
@@ -164,6 +164,9 @@ class Database:
     def _verify_identity(self, conn: Connection) -> None:
         self._verify_at = time.monotonic() + _VERIFY_SECONDS  # first: one thread verifies, the others go on
         try:
+            if conn.fault:
+                conn.close()  # the pool replaces it by one that may have what this one lacks
+                raise WrongDatabase(conn.fault)
             self.identity = self._verify(conn, not self._verified)
             self._verified, self._wrong = True, None
         except WrongDatabase as error:

@@ -17,14 +17,11 @@ import psycopg
 from petstore.cache.circuit_breaker import CircuitBreaker
 from petstore.db.connection import Connection, NoReply
 from petstore.db.connections import probe_pause
+from petstore.db.errors import WritesRefused
 
 _SLOW_SECONDS = 0.5  # a COMMIT without an answer for so long is suspicious
 _PROBE_SECONDS = 2.0
 logger = logging.getLogger(__name__)
-
-
-class WritesRefused(psycopg.OperationalError):
-    """The database takes no writes. The text is the fault, as `find_fault` gives it."""
 
 
 class WriteGuard:
