@@ -83,6 +83,15 @@ class Connection(psycopg.Connection[Any]):
         self.queue(query, parameters)
         return self._send_queued()[-1].command_tuples or 0
 
+    def describe(self, query: Query) -> pq.abc.PGresult:
+        """Prepare and describe a query without keeping it (PostgreSQL manual, 55.2.3).
+
+        In one round trip: a pooler may lend another session of PostgreSQL to the next, with nothing or another query prepared.
+        """
+        self.queued.append(_Command(partial(self.pgconn.send_prepare, b"", query.numbered().encode())))
+        self.queued.append(_Command(partial(self.pgconn.send_describe_prepared, b"")))
+        return self._send_queued()[-1]
+
     def flush(self) -> None:
         """Send what is queued. If that begins with BEGIN, nothing is sent: the transaction would be empty."""
         if self.queued and self.pgconn.transaction_status != pq.TransactionStatus.IDLE:

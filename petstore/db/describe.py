@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psycopg
-from psycopg.generators import execute
 
 from petstore.db.connection import Connection
 from petstore.db.errors import WrongQuery
@@ -22,18 +21,13 @@ class Description:
 
 
 def describe(conn: Connection, query: Query) -> Description:
-    """Prepare and describe a query (PostgreSQL manual, 55.2.3). WrongQuery if it does not fit the schema."""
-    pgconn = conn.pgconn
-    pgconn.send_prepare(b"", query.numbered().encode())
-    (prepared,) = conn.wait(execute(pgconn))
-    pgconn.send_describe_prepared(b"")
-    (described,) = conn.wait(execute(pgconn))
-    for result in (prepared, described):
-        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
-            error = psycopg.errors.error_from_result(result)
-            if not (error.sqlstate or "").startswith("42"):  # a lock, a time-out, a lost connection: not the query's fault
-                raise error
-            raise WrongQuery(f"{query.name}.sql does not fit the database: {error.diag.message_primary}")
+    """Let PostgreSQL prepare and describe a query. WrongQuery if it does not fit the schema."""
+    try:
+        described = conn.describe(query)
+    except psycopg.Error as error:
+        if not (error.sqlstate or "").startswith("42"):  # a lock, a time-out, a lost connection: not the query's fault
+            raise
+        raise WrongQuery(f"{query.name}.sql does not fit the database: {error.diag.message_primary}") from None
     return Description(
         parameters={name: _type(conn, described.param_type(i)) for i, name in enumerate(query.names)},
         columns={(described.fname(i) or b"").decode(): _type(conn, described.ftype(i)) for i in range(described.nfields)},
