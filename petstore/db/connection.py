@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import select
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -51,6 +52,7 @@ class Connection(psycopg.Connection[Any]):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.prepared_queries: set[str] = set()  # names of query files
+        self._unprepared: Counter[str] = Counter()  # how often an error kept one of them from being prepared
         self.queued: list[_Command] = []  # sent with the next query
         self.warnings = 0  # that the server has sent
         self.add_notice_handler(self._count_warning)
@@ -63,7 +65,9 @@ class Connection(psycopg.Connection[Any]):
         """Queue a query: it is sent with the next one. Its result is dropped, its error is raised then."""
         if len(parameters) != len(query.names):  # a column that the query does not write would be lost in silence
             raise TypeError(f"{query.name} takes {', '.join(query.names)}; given: {', '.join(parameters)}")
-        name, formats = query.name.encode(), [PyFormat.TEXT] * len(query.names)
+        # PgBouncer takes a name for used from the moment it is sent, also if an error before it made PostgreSQL skip it.
+        name = f"{query.name} {self._unprepared[query.name] or ''}".rstrip().encode()
+        formats = [PyFormat.TEXT] * len(query.names)
         values = Transformer(self).dump_sequence([parameters[each] for each in query.names], formats)
         if query.name not in self.prepared_queries and all(query.name != command.prepares for command in self.queued):
             self.queued.append(_Command(partial(self.pgconn.send_prepare, name, query.numbered().encode()), query.name))
@@ -148,6 +152,8 @@ class Connection(psycopg.Connection[Any]):
         for command, result in zip(commands, results, strict=False):  # fewer results if the connection broke
             if command.prepares and result.status == pq.ExecStatus.COMMAND_OK:
                 self.prepared_queries.add(command.prepares)
+            elif command.prepares:
+                self._unprepared[command.prepares] += 1
         _raise_error(results)
         return list(results)
 
