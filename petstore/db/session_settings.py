@@ -81,11 +81,11 @@ def _set_what_lacks(conn: Connection, wanted: Mapping[str, str]) -> str:
         if conn.closed or error.sqlstate is None:
             raise
         return f"a setting of this connection cannot be used: {error.diag.message_primary}"
-    differ = ", ".join(f"{name} = {has or '(nothing)'}, not {needed}" for name, (has, needed) in sorted(lacks.items()))
+    differ = "; ".join(f"{name} is {has or 'nothing'}, needed is {needed}" for name, (has, needed) in sorted(lacks.items()))
     return (
-        f"behind this connection pooler, where a SET does not hold, sessions of the service have {differ}. Run sql/roles.sql as"
-        " a superuser, then let the pooler connect anew (PgBouncer: RECONNECT). What the options of PETSTORE_DATABASE_URL set"
-        " has to be set on the role, too: ALTER ROLE petstore_app SET"
+        f"behind this connection pooler, where a SET does not hold, the sessions of the service lack settings ({differ}): run"
+        " sql/roles.sql as a superuser, then let the pooler connect anew (PgBouncer: RECONNECT). What the options of"
+        " PETSTORE_DATABASE_URL set has to be set on the role, too (ALTER ROLE petstore_app SET)"
     )
 
 
