@@ -25,6 +25,7 @@ from petstore.db.session_settings import configure_session, wanted_settings
 POOL_SECONDS = 1.0  # that a request waits for a free connection
 _LIFETIME_SECONDS = 600  # of a connection: after a switchover behind one name or address, none stays on the old server for longer
 _TURN_SECONDS = 0.1  # between two looks at the breaker while a request waits for a connection
+_RENEW_SECONDS = 1.0
 _PROBE_SECONDS = 2.0  # the longest that a probe waits for a reply
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Connections:
 
     def __init__(self, url: str, size: int) -> None:
         self.fault: ConnectFault | None = None
-        self._replied_at = 0.0  # time.monotonic()
+        self._replied_at = self._renewed_at = 0.0  # time.monotonic()
         self._lock = threading.Lock()
         self._made: WeakSet[Connection] = WeakSet()
         self._writers = threading.BoundedSemaphore(max(1, size - max(1, size // 3)))
@@ -87,6 +88,14 @@ class Connections:
         conn: Connection = self._class.connect(self._url, **self._options)
         self._configure(conn)
         return conn
+
+    def renew(self) -> None:
+        """Make every connection anew, at most once a second: they may lead to a server that is no longer the primary."""
+        with self._lock:
+            if (now := time.monotonic()) < self._renewed_at + _RENEW_SECONDS:
+                return
+            self._renewed_at = now
+        self._pool.drain()
 
     @contextmanager
     def take(self, deadline: float, *, writes: bool) -> Iterator[Connection]:

@@ -105,11 +105,9 @@ class Database:
             try:
                 result = work(conn)
                 conn.flush()
-            except BaseException as error:
+            except BaseException:
                 with suppress(psycopg.Error):
                     conn.end("ROLLBACK")
-                if isinstance(error, psycopg.Error) and error.sqlstate == READ_ONLY:
-                    conn.close()  # the next attempt connects anew, to the primary if there is one
                 raise
             self._commit(conn)
             return result
@@ -137,6 +135,7 @@ class Database:
                     raise
                 except psycopg.Error as error:
                     if error.sqlstate == READ_ONLY:
+                        self._connections.renew()  # the next attempt is on a new one, which may lead to another server
                         self._writes.suspect()
                     last = attempt == RETRIES or time.monotonic() >= deadline
                     if last or not cause_of(error).retried:

@@ -29,8 +29,10 @@ def transact(
     find_outcome: called when COMMIT was sent and the connection broke before its answer came. It returns the result, or raises.
     Without it, OutcomeUnknown is raised.
     """
-    rows = [prefix for prefix in invalidates if ":" in prefix]
-    with request.services.lock_waits.waiting_for(rows) as patient, request.cache.writing(*invalidates) as writing:
+    products = [prefix for prefix in invalidates if prefix.startswith("product:")]
+    rows = products or ([f"{request.route} {request.path}"] if request.path else [])
+    kind = "" if products else request.route
+    with request.services.lock_waits.waiting_for(rows, kind) as patient, request.cache.writing(*invalidates) as writing:
         try:
             result = request.db.transact(lambda conn: _work_as_caller(request, conn, work, patient), request.deadline)
         except errors.OutcomeUnknown:

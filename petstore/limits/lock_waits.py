@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from petstore import errors
@@ -17,23 +17,24 @@ _KNOWN_SECONDS = 10.0  # a lock that was not given in time is remembered so long
 class LockWaits:
     """The writes in progress, by the rows that they lock.
 
-    patient: how many may wait for one row as long as the database lets them; the others wait HASTY_SECONDS. A row that was not
-    given to somebody in time is asked for by one request at a time; the others are refused at once.
+    patient: how many writes that want the same may wait as long as the database lets them; the others wait HASTY_SECONDS. A row
+    that was not given to somebody in time is asked for by one request at a time; the others are refused at once.
     """
 
     def __init__(self, patient: int) -> None:
         self._patient = patient
         self._lock = threading.Lock()
-        self._running: dict[str, int] = {}  # writes by row
+        self._running: dict[str, int] = {}  # writes by row or kind
         self._timed_out: dict[str, float] = {}  # when, by row; time.monotonic()
 
     @contextmanager
-    def waiting_for(self, rows: Sequence[str]) -> Iterator[bool]:
-        """Around a transaction. Gives whether it may wait for its locks as long as the database lets it.
+    def waiting_for(self, rows: Collection[str], kind: str = "") -> Iterator[bool]:
+        """Around a transaction that locks these rows; gives whether it is patient. Unavailable if one is known to stay locked.
 
-        Unavailable if one of the rows stays locked.
+        kind: of a write that may also lock rows not named here, which others of its kind want as well.
         """
-        patient = self._enter(rows)
+        names = [*rows, kind] if kind else rows
+        patient = self._enter(names)
         try:
             yield patient
             self._forget(rows)
@@ -42,31 +43,31 @@ class LockWaits:
                 self._remember(rows)
             raise
         finally:
-            self._leave(rows)
+            self._leave(names)
 
-    def _enter(self, rows: Sequence[str]) -> bool:
+    def _enter(self, names: Collection[str]) -> bool:
         with self._lock:
-            others = max((self._running.get(row, 0) for row in rows), default=0)
-            if others and any(row in self._timed_out and self._running.get(row) for row in rows):
+            if any(name in self._timed_out and name in self._running for name in names):
                 raise errors.Unavailable("What this changes is locked in the database by somebody else; try again.")
-            for row in rows:
-                self._running[row] = self._running.get(row, 0) + 1
+            others = max((self._running.get(name, 0) for name in names), default=0)
+            for name in names:
+                self._running[name] = self._running.get(name, 0) + 1
         return others < self._patient
 
-    def _leave(self, rows: Sequence[str]) -> None:
+    def _leave(self, names: Collection[str]) -> None:
         with self._lock:
-            for row in rows:
-                self._running[row] -= 1
-                if not self._running[row]:
-                    del self._running[row]
+            for name in names:
+                self._running[name] -= 1
+                if not self._running[name]:
+                    del self._running[name]
 
-    def _remember(self, rows: Sequence[str]) -> None:
+    def _remember(self, rows: Collection[str]) -> None:
         now = time.monotonic()
         with self._lock:
             self._timed_out = {row: at for row, at in self._timed_out.items() if now < at + _KNOWN_SECONDS}
             self._timed_out.update(dict.fromkeys(rows, now))
 
-    def _forget(self, rows: Sequence[str]) -> None:
+    def _forget(self, rows: Collection[str]) -> None:
         if self._timed_out:
             with self._lock:
                 for row in rows:

@@ -1,0 +1,168 @@
+"""Lanes: requests that wait for the database keep no others waiting, and a lane that stands still refuses."""
+
+import threading
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from petstore.app import create_router, sections_with_database
+from petstore.cache.waiting import WouldWait, about_to_wait, may_not_wait
+from petstore.server import lanes
+from tests.client import Client
+from tests.faults.conftest import timed
+from tests.waiting import at_once, eventually
+
+AT_ONCE = 0.3
+LONG = 0.9  # nothing that waits for a lock is answered sooner, but those whose row is known to stay locked
+
+
+@contextmanager
+def locked(settings, statement):
+    """Somebody forgot a COMMIT, for the block."""
+    with psycopg.connect(settings.owner_url) as other:
+        other.execute("SET search_path = m2_be_project")
+        other.execute(statement)
+        yield
+        other.rollback()
+
+
+@pytest.fixture
+def shop(make, ana, with_settings):
+    """A service with the threads of a default one; buy(product_id), read(path) with a connection of their own."""
+
+    class Shop:
+        def __init__(self, services, server):
+            self.services, self.server, self.token = services, server, services.tokens.issue(ana)
+
+        def buy(self, product_id):
+            with Client(self.server.address, self.token) as client:
+                lines = {"products": [{"product_id": product_id, "quantity": 1}]}
+                return timed(lambda: client.post("/purchase_product", lines))
+
+        def read(self, path):
+            with Client(self.server.address, self.token) as client:
+                return timed(lambda: client.get(path))
+
+    with with_settings(threads=4, pool_size=6) as (services, server):
+        services.db.check()
+        shop = Shop(services, server)
+        shop.read("/openapi.json")  # which is built by the first request
+        yield shop
+
+
+def are_served(shop, *paths):
+    for path in paths:
+        answer, seconds = shop.read(path)
+        assert (path, answer.status) == (path, 200)
+        assert seconds < AT_ONCE, path
+
+
+STATIC = ("/livez", "/.well-known/jwks.json", "/", "/docs", "/openapi.json", "/problems", "/problems/not-found")
+
+
+@pytest.mark.parametrize("kind", ["one row", "all rows"])
+def test_purchases_that_wait_for_a_lock_keep_nothing_else_waiting(make, shop, settings, kind):
+    products = [make.product(stock=50) for _ in range(12)]
+    for _ in range(2):
+        shop.read("/products")
+    where = f"WHERE id = {products[0]}" if kind == "one row" else ""
+    with locked(settings, f"UPDATE products SET name = 'held' {where}"):
+        wanted = [products[0] if kind == "one row" else product for product in products]
+        waiting = [threading.Thread(target=shop.buy, args=(product,)) for product in wanted]
+        for thread in waiting:
+            thread.start()
+        eventually(lambda: make.scalar("SELECT count(*) FROM pg_locks WHERE NOT granted") >= 2)
+        are_served(shop, *STATIC, "/products", "/products?limit=7", f"/products?id={products[3]}", "/me", "/invoices", "/readyz")
+        for thread in waiting:
+            thread.join()
+    assert shop.buy(products[0])[0].status == 201
+
+
+def test_a_row_that_is_known_to_stay_locked_is_refused_at_once_and_the_others_are_sold(make, shop, settings):
+    held, free = make.product(stock=50), make.product(stock=50)
+    with locked(settings, f"SELECT FROM products WHERE id = {held} FOR UPDATE"):
+        first = at_once(*[lambda: shop.buy(held)] * 4)
+        assert {answer.status for answer, _ in first} == {503}
+        assert sorted(seconds < LONG for _, seconds in first) == [False, False, True, True]  # two are patient, two are not
+        probe = threading.Thread(target=shop.buy, args=(held,))
+        probe.start()
+        eventually(lambda: make.scalar("SELECT count(*) FROM pg_locks WHERE NOT granted") == 1)
+        for _ in range(5):
+            answer, seconds = shop.buy(held)
+            assert (answer.status, answer["Retry-After"]) == (503, "1")
+            assert "locked" in answer.json()["detail"]
+            assert seconds < AT_ONCE
+            answer, seconds = shop.buy(free)
+            assert answer.status == 201
+            assert seconds < AT_ONCE
+    probe.join()
+    assert shop.buy(held)[0].status == 201
+    assert [answer.status for answer, _ in at_once(*[lambda: shop.buy(held)] * 8)] == [201] * 8
+
+
+def test_a_lane_that_stands_still_refuses_at_once_until_half_of_its_threads_are_free(make, shop, settings):
+    products = [make.product(stock=50) for _ in range(20)]
+    with locked(settings, "LOCK TABLE products IN ACCESS EXCLUSIVE MODE"):
+        answers = at_once(*[lambda product=product: shop.read(f"/products?id={product}") for product in products])
+        assert {answer.status for answer, _ in answers} == {503}
+        assert max(seconds for _, seconds in answers) < 3.5
+        still = [threading.Thread(target=shop.read, args=(f"/products?id={product}",)) for product in products]
+        for thread in still:
+            thread.start()
+        eventually(lambda: shop.server._lanes._reads.dispatcher.active_count == 4)
+        eventually(lambda: shop.server._lanes._reads._still)
+        answer, seconds = shop.read("/products?id=1")
+        assert (answer.status, answer["Retry-After"]) == (503, "1")
+        assert "waits for its database" in answer.json()["detail"]
+        assert seconds < AT_ONCE
+        are_served(shop, *STATIC)
+        for thread in still:
+            thread.join()
+    are_served(shop, f"/products?id={products[0]}", "/me")
+    assert shop.buy(products[0])[0].status == 201
+
+
+def test_a_cached_read_is_served_from_redis_by_a_thread_that_may_not_wait(make, shop, settings):
+    product = make.product()
+    with shop.services.cache.connection() as connection:
+        assert connection is not None
+    path = f"/products?id={product}"
+    assert shop.read(path)[0]["X-Cache"] == "MISS"
+    with locked(settings, "LOCK TABLE products IN ACCESS EXCLUSIVE MODE"):
+        still = [threading.Thread(target=shop.read, args=(f"/products?limit={limit}",)) for limit in range(1, 9)]
+        for thread in still:
+            thread.start()
+        eventually(lambda: shop.server._lanes._reads.dispatcher.active_count == 4)
+        answer, seconds = shop.read(path)
+        assert (answer.status, answer["X-Cache"]) == (200, "HIT")
+        assert seconds < AT_ONCE
+        for thread in still:
+            thread.join()
+
+
+def test_a_request_that_is_handed_on_is_counted_and_logged_once(make, shop, caplog):
+    caplog.set_level("INFO", "petstore.access")
+    counted = []
+    count = shop.services.request_rate.count
+    shop.services.request_rate.count = lambda client: counted.append(client) or count(client)
+    assert shop.read("/invoices")[0]["X-Cache"] == "MISS"
+    assert [client.split()[0] for client in counted] == ["address", "user"]
+    assert len([record for record in caplog.records if record.name == "petstore.access"]) == 1
+
+
+def test_no_section_has_routes_with_and_without_a_database(service):
+    routes = create_router(service[0]).routes
+    without = {route.rule.split("/")[1] for route in routes if route.config.get("database") is False}
+    assert without
+    assert not without & sections_with_database()
+
+
+def test_a_thread_may_wait_again_after_the_block():
+    with pytest.raises(WouldWait), may_not_wait(WouldWait()):
+        about_to_wait()
+    about_to_wait()
+
+
+def test_the_quick_lane_has_threads_for_two_slow_looks():
+    assert lanes.QUICK_THREADS == 2
