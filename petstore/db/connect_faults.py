@@ -20,6 +20,7 @@ class ConnectFault(NamedTuple):
 
 
 _URL = "PETSTORE_DATABASE_URL"
+_NO_PRIMARY = "none of the servers takes writes: start the primary, or promote a standby"
 # The kind, the words by which its message is known (libpq and PostgreSQL give no code at this point), and the advice.
 _KINDS = (
     (
@@ -73,10 +74,11 @@ _KINDS = (
 
 
 def connect_fault(error: psycopg.Error) -> ConnectFault:
-    """The fault that an error of connecting tells. The last line counts: of several hosts, it tells of the last one tried."""
+    """The fault that an error of connecting tells. Of several hosts, what each of them says."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["unknown"]
-    text = " / ".join(lines)
+    hosts = [line.partition(": connection failed: ")[2] or line for line in lines if line.startswith("- host: ")]
+    text = "; ".join(hosts) or " / ".join(lines)
     for kind, words, advice in _KINDS:
         if re.search(words, text):
-            return ConnectFault(kind, text, advice)
+            return ConnectFault(kind, text, _NO_PRIMARY if hosts and kind == "read-only" else advice)
     return ConnectFault("unreachable", text, "the message is PostgreSQL's")
