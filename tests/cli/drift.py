@@ -455,13 +455,23 @@ ROLES = {
     "reports take as long as they like": Mutant(
         "ALTER ROLE petstore_report SET statement_timeout = 0", ["role setting petstore_report statement_timeout differs"], False
     ),
+    "the service has no deadline": Mutant(
+        "ALTER ROLE petstore_app RESET lock_timeout", ["role setting petstore_app lock_timeout is missing"], False
+    ),
+    "the service has another deadline": Mutant(
+        "ALTER ROLE petstore_app SET statement_timeout = '1min'",
+        ["role setting petstore_app statement_timeout differs"],
+        False,
+    ),
 }
 
 # The same settings, in other words; in a transaction that is rolled back.
 SAME = """
     ALTER ROLE petstore_report SET default_transaction_read_only = 'true';
     ALTER ROLE petstore_report SET statement_timeout = '1min';
-    ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = 60000
+    ALTER ROLE petstore_report SET idle_in_transaction_session_timeout = 60000;
+    ALTER ROLE petstore_app SET statement_timeout = 2500;
+    ALTER ROLE petstore_app SET idle_in_transaction_session_timeout = '5000ms'
 """
 
 # What a DBA may do, and operators are told to do.
