@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from petstore import __version__, db, signals
@@ -13,6 +14,7 @@ from petstore.auth import signing_keys
 from petstore.cli import logs
 from petstore.cli.accounts import create_admin, set_password
 from petstore.cli.check import check
+from petstore.cli.child import Supervised
 from petstore.cli.database import migrate, seed
 from petstore.cli.housekeep import housekeep
 from petstore.cli.keys import generate_keys, rotate_keys
@@ -28,6 +30,8 @@ from petstore.settings import Settings, SettingsError, load_settings, parse_work
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. Exit status 2, with a message, when it cannot be carried out."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
+    options.supervisor = Supervised(getattr(options, "pipe", None))
+    fail = partial(_fail, options.supervisor)
     logs.configure_process()
     signals.raise_interrupted()
     try:
@@ -35,21 +39,22 @@ def main(arguments: list[str] | None = None) -> None:
         logs.set_levels(settings.access_log)
         options.command(settings, options)
     except (SettingsError, CommandError, EmbeddedError, QueryFileError, MigrationError, signing_keys.KeyFault) as error:
-        _fail(str(error))
+        fail(str(error))
     except db.Error as error:
-        _fail(f"the database {'refused' if error.sqlstate else 'cannot be used'}: {str(error).strip()}")
+        fail(f"the database {'refused' if error.sqlstate else 'cannot be used'}: {str(error).strip()}")
     except BrokenPipeError:  # the reader of standard output, such as head(1), has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        _fail(f"{error.filename or 'the system refused'}: {error.strerror or error}")
+        fail(f"{error.filename or 'the system refused'}: {error.strerror or error}")
     except signals.Interrupted as interrupt:
-        _fail("interrupted", interrupt.status)
+        fail("interrupted", interrupt.status)
 
 
-def _fail(text: str, status: int = 2) -> NoReturn:
-    for line in text.splitlines():
-        report(line)
+def _fail(supervisor: Supervised, text: str, status: int = 2) -> NoReturn:
+    if not supervisor.told(text):
+        for line in text.splitlines():
+            report(line)
     raise SystemExit(status)
 
 

@@ -41,7 +41,7 @@ def housekeep(settings: Settings, options: argparse.Namespace) -> None:
             return
         try:
             if pipe:
-                pipe.sendall(b"1")
+                options.supervisor.ready()
             ended = False
             while not ended:
                 housekeeping.run()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -14,6 +16,7 @@ from functools import partial
 from petstore import __version__, embedded, errors, signals
 from petstore.app import create_app
 from petstore.auth import passwords
+from petstore.cli.child import Supervised
 from petstore.cli.first_start import first_steps, make_key, make_schema, seed_if_empty
 from petstore.cli.output import CommandError, report
 from petstore.cli.supervisor import Supervisor
@@ -24,6 +27,8 @@ from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.services import Services, open_services
 from petstore.settings import Settings, variable
+
+_TRIES, _TRY_SECONDS = 3, 1.0  # of a worker that must reach the database: it may be about to be back
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> None:
@@ -66,6 +71,8 @@ def _check_options(settings: Settings, options: argparse.Namespace) -> None:
 def worker(settings: Settings, options: argparse.Namespace) -> None:
     """Serve in this process. `serve` starts it, with a listening socket and a pipe to the supervisor."""
     signals.call(sys.exit)  # until there are requests to drain
+    if options.supervisor.needs_database:
+        logging.disable()  # until it is known whether it gets ready: one that is tried again would repeat all lines
     setup()
     passwords.setup()
     with (
@@ -73,7 +80,7 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
         socket.socket(fileno=options.listener) as listener,
         socket.socket(fileno=options.pipe) as pipe,
     ):
-        _check(services)
+        _check_in_worker(services, options.supervisor)
         server = Server(create_app(services), settings, listener)
         signals.call(server.stop, server.retire)
 
@@ -82,7 +89,7 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
             server.stop()
 
         threading.Thread(target=stop_with_supervisor, name="supervisor-watch", daemon=True).start()
-        pipe.sendall(b"1")  # ready
+        options.supervisor.ready()
         server.run()
 
 
@@ -126,6 +133,21 @@ def _check(services: Services) -> bool:
         raise CommandError(str(error)) from None
     except errors.Unavailable:
         return False
+
+
+def _check_in_worker(services: Services, supervisor: Supervised) -> None:
+    """Check the database. CommandError if it cannot be reached, and this worker must."""
+    if not supervisor.needs_database:
+        _check(services)
+        return
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_TRY_SECONDS)
+        if _check(services):
+            break
+    else:
+        raise CommandError(f"the database cannot be reached: {services.db.fault or 'no connection within a second'}")
+    logging.disable(logging.NOTSET)
 
 
 def _listener(settings: Settings) -> socket.socket:

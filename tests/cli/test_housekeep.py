@@ -269,13 +269,14 @@ def test_serve_keeps_one_beside_its_workers_and_ends_with_it(make, ana, serve): 
     first = one_of(service)
     eventually(lambda: not left(make, "idempotency keys"), 20)
     os.kill(first, signal.SIGKILL)
-    service.wait_for(f"housekeeping {first} died \\(status -9\\): starting another")
+    service.wait_for(f"housekeeping {first} died \\(killed by signal 9\\): starting another")
     second = one_of(service)
     age(make, ana.id, "idempotency keys", 25)
     eventually(lambda: not left(make, "idempotency keys"), 20)
     workers = service.workers
     service.process.send_signal(signal.SIGHUP)
     service.wait_for("reloaded")
+    eventually(lambda: not is_alive(second), 20)
     third = one_of(service)
     assert len({first, second, third}) == 3
     assert not workers & service.workers

@@ -87,4 +87,7 @@ def test_what_each_host_says_is_told(pair):
         f'connection to server at "127.0.0.1", port {port} failed: {why}'
         for port, why in sorted([(pair.primary.port, "Connection refused"), (pair.standby.port, "session is read-only")])
     ]
-    assert (fault.kind, fault.advice) == ("read-only", "none of the servers takes writes: start the primary, or promote a standby")
+    assert (fault.kind, fault.advice) == (
+        "read-only",
+        "none of the servers takes writes: start the primary, or promote a standby",
+    )

@@ -76,7 +76,7 @@ if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     SABOTAGES[name]()
     from petstore.__main__ import main
-    from petstore.cli import supervisor
+    from petstore.cli import child
 
-    supervisor.COMMAND = (sys.executable, "-m", "tests.history.sabotage", name)
+    child.COMMAND = (sys.executable, "-m", "tests.history.sabotage", name)
     main(arguments)
