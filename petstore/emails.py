@@ -20,3 +20,10 @@ def email_fault(email: str) -> str | None:
     if domain != unicodedata.normalize("NFC", email.rpartition("@")[2]).lower():  # two spellings would be two accounts
         return f"must have the part after the @ written as {domain}"
     return None
+
+
+def parse_email(text: str) -> str:
+    """The text, if it is an email address; ValueError with what is wrong with it."""
+    if fault := email_fault(text):
+        raise ValueError(fault)
+    return text

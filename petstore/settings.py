@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import iso4217
 
-from petstore.emails import email_fault
+from petstore.emails import parse_email
 
 Network: TypeAlias = IPv4Network | IPv6Network
 MIN_PASSWORD, MAX_PASSWORD = 8, 256  # characters
@@ -92,12 +92,6 @@ def _currency(text: str) -> str:
 def _name(text: str) -> str:
     if not text.isprintable() or len(text) > 200:
         raise ValueError("must be printable and at most 200 characters")
-    return text
-
-
-def _email(text: str) -> str:
-    if fault := email_fault(text):
-        raise ValueError(fault)
     return text
 
 
@@ -203,8 +197,11 @@ class Settings:
     read_seconds: int = _setting(
         10, _number(1, 600), "time that a client has to send a whole request, or to read a response, in seconds"
     )
+    keep_alive_seconds: int = _setting(
+        75, _number(1, 3600), "time without a request after which a connection is closed, in seconds"
+    )
     access_log: bool = _setting(True, _switch, "one line per request on standard error: on or off")
-    admin_email: str = _setting("admin@petstore.example", _email, "email of the admin that is made with the demo catalogue")
+    admin_email: str = _setting("admin@petstore.example", parse_email, "email of the admin that is made with the demo catalogue")
     admin_password: str | None = _setting(
         None, _password, f"that admin's password, {MIN_PASSWORD} to {MAX_PASSWORD} characters; unset: a random one, printed once"
     )

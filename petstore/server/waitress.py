@@ -25,7 +25,6 @@ from petstore.settings import Settings
 from petstore.web.middleware import WSGI, RequestMiddleware
 from petstore.web.validation import MAX_BODY
 
-_KEEP_ALIVE_SECONDS = 60  # a connection without a request is closed then
 _SWEEP_SECONDS = 0.5  # between two looks for connections to close
 _POLL_SECONDS = 0.2
 logger = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class Server:
     """
 
     def __init__(self, app: WSGI, settings: Settings, listener: socket.socket | None = None) -> None:
-        self._read_seconds = settings.read_seconds
+        self._read_seconds, self._keep_alive_seconds = settings.read_seconds, settings.keep_alive_seconds
         self._stopping = self._retiring = False
         self._server: BaseWSGIServer = create_server(
             app,
@@ -123,7 +122,9 @@ class Server:
 
     def _close_overdue_channels(self) -> None:
         """Close connections of clients that send or read too slowly (slowloris), and those that are idle for too long."""
-        idle = 0 if self._server.in_connection_overflow else _KEEP_ALIVE_SECONDS  # no time for them while others wait to connect
+        idle = (
+            0 if self._server.in_connection_overflow else self._keep_alive_seconds
+        )  # no time for them while others wait to connect
         limits: dict[Stage, float] = {
             "reading": self._read_seconds,
             "writing": self._read_seconds,

@@ -126,6 +126,21 @@ def test_who_is_idle_after_an_answer_may_ask_again_and_has_the_whole_time_for_it
 
 
 @pytest.mark.slow
+def test_a_connection_without_a_request_is_closed_after_the_time_of_the_setting():
+    with (
+        serving(hello, keep_alive_seconds=2, read_seconds=1) as server,
+        socket.create_connection(server.address, timeout=10) as kept,
+    ):
+        for _ in range(2):
+            kept.sendall(get())
+            assert kept.recv(1000).endswith(b"hello")
+            answered = time.monotonic()
+            time.sleep(1.2)  # longer than a request may take to arrive
+        assert kept.recv(1000) == b""
+        assert 1.9 < time.monotonic() - answered < 4
+
+
+@pytest.mark.slow
 def test_clients_that_ask_and_never_read_hold_no_thread_and_are_hung_up_on(complaints):
     large = b"x" * 200_000
 
