@@ -24,7 +24,10 @@ from petstore.web.validation import SCHEMAS
 
 def create_app(services: Services) -> RequestMiddleware:
     """The WSGI application."""
-    return RequestMiddleware(create_router(services), services.settings, services.request_rate, ResponseCache(services))
+    response_cache = ResponseCache(services)
+    return RequestMiddleware(
+        create_router(services), services.settings, services.request_rate, response_cache, services.db.suspect
+    )
 
 
 def paths_of(fact: str) -> frozenset[str]:

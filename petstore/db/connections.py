@@ -78,10 +78,14 @@ class Connections:
         self._breaker.stop()
         self._pool.close()
 
-    @property
-    def up(self) -> bool:
-        """Whether the database is asked. False after it was found down, until a probe succeeds."""
-        return self._breaker.closed
+    def check(self) -> None:
+        """DatabaseDown if the database is known to be down."""
+        if not self._breaker.closed:
+            raise DatabaseDown(str(self.fault))
+
+    def suspect(self) -> None:
+        """Look at once whether the database is there."""
+        self._breaker.suspect()
 
     def connect(self) -> Connection:
         """A connection that is not of the pool, made in the same way."""
@@ -103,8 +107,7 @@ class Connections:
 
         deadline: time.monotonic(), of every wait on the connection. writes: whether the block may wait for locks.
         """
-        if not self._breaker.closed:
-            raise DatabaseDown(str(self.fault))
+        self.check()
         wait_until = min(deadline, time.monotonic() + POOL_SECONDS)
         if writes and not self._writers.acquire(timeout=max(0.0, wait_until - time.monotonic())):
             raise PoolTimeout("every connection for writes is in use")
@@ -127,8 +130,7 @@ class Connections:
             try:
                 conn = self._pool.getconn(min(seconds, _TURN_SECONDS))
             except PoolTimeout:
-                if not self._breaker.closed:
-                    raise DatabaseDown(str(self.fault)) from None
+                self.check()
                 if seconds > _TURN_SECONDS:
                     continue
                 raise PoolTimeout("no connection was free in time") from None
@@ -171,7 +173,7 @@ class Connections:
     def _note(self, fault: ConnectFault) -> None:
         with self._lock:
             before, self.fault = self.fault, fault
-        if before is None or before[:2] != fault[:2]:
+        if before is None or before.kind != fault.kind:
             logger.error("the database cannot be used (%s): %s", fault.kind, fault)
 
     def _probe(self) -> None:

@@ -74,6 +74,17 @@ class Database:
         """Why no connection can be made; None if the last attempt succeeded."""
         return self._connections.fault
 
+    def suspect(self) -> None:
+        """Requests wait too long: look at once whether the database is there."""
+        self._connections.suspect()
+
+    def expect_writes(self) -> None:
+        """Unavailable if it is known that a write cannot be done now. It is meant for what comes before the write."""
+        about_to_wait()
+        with translated_errors():
+            self._connections.check()
+            self._writes.check()
+
     def read(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
         """Call `work(conn)` in autocommit mode and return its result. Retried on another connection if the first one breaks.
 
@@ -126,8 +137,6 @@ class Database:
         with translated_errors():
             for attempt in range(RETRIES + 1):
                 try:
-                    if writes:
-                        self._writes.check()
                     with self._connections.take(deadline, writes=writes) as conn:
                         self._verify_in_time(conn)
                         return work(conn)

@@ -7,12 +7,10 @@ from typing import TypeVar
 
 from petstore import errors
 from petstore.db import Connection
-from petstore.limits.lock_waits import HASTY_SECONDS
 from petstore.repository import audit
 from petstore.request import Request, Response
 
 T = TypeVar("T")
-_HASTY = f"SET LOCAL lock_timeout = {HASTY_SECONDS * 1000:.0f}"
 
 
 def transact(
@@ -32,9 +30,10 @@ def transact(
     products = [prefix for prefix in invalidates if prefix.startswith("product:")]
     rows = products or ([f"{request.route} {request.path}"] if request.path else [])
     kind = "" if products else request.route
-    with request.services.lock_waits.waiting_for(rows, kind) as patient, request.cache.writing(*invalidates) as writing:
+    request.db.expect_writes()  # before the cache is told: a write that is refused must not cost its entries
+    with request.services.lock_waits.waiting_for(rows, kind) as lock_seconds, request.cache.writing(*invalidates) as writing:
         try:
-            result = request.db.transact(lambda conn: _work_as_caller(request, conn, work, patient), request.deadline)
+            result = request.db.transact(lambda conn: _work_as_caller(request, conn, work, lock_seconds), request.deadline)
         except errors.OutcomeUnknown:
             if find_outcome is None:
                 writing.outcome_unknown()
@@ -45,9 +44,9 @@ def transact(
     return result
 
 
-def _work_as_caller(request: Request, conn: Connection, work: Callable[[Connection], T], patient: bool) -> T:
-    if not patient:
-        conn.queue_command(_HASTY)
+def _work_as_caller(request: Request, conn: Connection, work: Callable[[Connection], T], lock_seconds: float | None) -> T:
+    if lock_seconds is not None:
+        conn.queue_command(f"SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}")
     audit.begin_request(conn, actor_id=request.caller.id if request.caller else None, address=request.address)
     return work(conn)
 

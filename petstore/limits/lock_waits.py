@@ -11,14 +11,15 @@ from petstore import errors
 from petstore.db.errors import LOCK_NOT_AVAILABLE
 
 HASTY_SECONDS = 0.5  # the longest that most requests wait for a row that others of this process want as well
+TRY_SECONDS = 0.1  # the longest that a request waits for a row that is known to stay locked
 _KNOWN_SECONDS = 10.0  # a lock that was not given in time is remembered so long
 
 
 class LockWaits:
     """The writes in progress, by the rows that they lock.
 
-    patient: how many writes that want the same may wait as long as the database lets them; the others wait HASTY_SECONDS. A row
-    that was not given to somebody in time is asked for by one request at a time; the others are refused at once.
+    patient: how many writes that want the same may wait as long as the database lets them; the others wait HASTY_SECONDS. Of the
+    writes that want rows which somebody was not given in time, one at a time tries; the others are refused at once.
     """
 
     def __init__(self, patient: int) -> None:
@@ -26,17 +27,22 @@ class LockWaits:
         self._lock = threading.Lock()
         self._running: dict[str, int] = {}  # writes by row or kind
         self._timed_out: dict[str, float] = {}  # when, by row; time.monotonic()
+        self._trying = threading.Lock()
 
     @contextmanager
-    def waiting_for(self, rows: Collection[str], kind: str = "") -> Iterator[bool]:
-        """Around a transaction that locks these rows; gives whether it is patient. Unavailable if one is known to stay locked.
+    def waiting_for(self, rows: Collection[str], kind: str = "") -> Iterator[float | None]:
+        """Around a transaction that locks these rows; gives the seconds that it may wait for a lock, None for the database's own.
 
-        kind: of a write that may also lock rows not named here, which others of its kind want as well.
+        Unavailable if one of the rows is known to stay locked. kind: of a write that may also lock rows not named here, which
+        others of its kind want as well.
         """
         names = [*rows, kind] if kind else rows
-        patient = self._enter(names)
+        tries = self._stays_locked(rows)
+        if tries and not self._trying.acquire(blocking=False):
+            raise errors.Unavailable("What this changes is locked in the database by somebody else; try again.")
+        others = self._enter(names)
         try:
-            yield patient
+            yield TRY_SECONDS if tries else HASTY_SECONDS if others >= self._patient else None
             self._forget(rows)
         except errors.Problem as problem:
             if getattr(problem.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
@@ -44,15 +50,23 @@ class LockWaits:
             raise
         finally:
             self._leave(names)
+            if tries:
+                self._trying.release()
 
-    def _enter(self, names: Collection[str]) -> bool:
+    def _stays_locked(self, rows: Collection[str]) -> bool:
+        if not self._timed_out:
+            return False
         with self._lock:
-            if any(name in self._timed_out and name in self._running for name in names):
-                raise errors.Unavailable("What this changes is locked in the database by somebody else; try again.")
+            since = time.monotonic() - _KNOWN_SECONDS
+            return any(self._timed_out.get(row, since) > since for row in rows)
+
+    def _enter(self, names: Collection[str]) -> int:
+        """Note a write; how many others want the same."""
+        with self._lock:
             others = max((self._running.get(name, 0) for name in names), default=0)
             for name in names:
                 self._running[name] = self._running.get(name, 0) + 1
-        return others < self._patient
+        return others
 
     def _leave(self, names: Collection[str]) -> None:
         with self._lock:

@@ -6,7 +6,7 @@
     hashing   hashes a password
 
 Reads or writes stand still when none of their threads becomes free for a second: the database is frozen, rows are locked, the
-pool is used up. Then whatever waits for them is refused (503), and so is what comes, at once, until a thread is free.
+pool is used up. Then whatever waits for them is refused (503), and so is what comes, at once, until one request is served soon.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from petstore import errors
 from petstore.app import paths_of, sections_with_database
 from petstore.cache.waiting import WouldWait, may_not_wait
 from petstore.server.waitress_channel import Channel
-from petstore.web.response_cache import ResponseCache, is_cacheable
+from petstore.web.middleware import WSGI, RequestMiddleware
+from petstore.web.response_cache import is_cacheable
 
 QUICK_THREADS = 2
 STILL_SECONDS = 1.0
 _BUSY = "The service waits for its database and can take no more; try again."
 
 
-class _Queue(deque[Channel]):
+class _Queue(deque["_LaneTask"]):
     """A queue that knows when it last moved."""
 
-    moved_at = 0.0  # time.monotonic(): a channel was taken, or came when none was waiting
+    moved_at = 0.0  # time.monotonic(): a task was taken, or came when none was waiting
 
-    def append(self, channel: Channel) -> None:
+    def append(self, task: _LaneTask) -> None:
         if not self:
             self.moved_at = time.monotonic()
-        super().append(channel)
+        super().append(task)
 
-    def popleft(self) -> Channel:
+    def popleft(self) -> _LaneTask:
         self.moved_at = time.monotonic()
         return super().popleft()
 
@@ -46,40 +47,59 @@ class Lane:
     """Threads, and the channels whose next request waits for one of them."""
 
     def __init__(self, threads: int) -> None:
-        self._threads, self._still = threads, False
+        self.stands_still = False
         self.dispatcher = ThreadedTaskDispatcher()
         self._queue = self.dispatcher.queue = _Queue()
         self.dispatcher.set_thread_count(threads)
 
     def add(self, channel: Channel) -> bool:
-        """Serve a channel's next request; False if the lane stands still and no thread of it is free."""
-        if self._still:
-            free = self._threads - self.dispatcher.active_count - len(self._queue)
-            self._still = free * 2 < self._threads
-            if free <= 0:
-                return False
-        self.dispatcher.add_task(channel)
+        """Serve a channel's next request; False if the lane stands still: one request at a time tries whether it does."""
+        if self.stands_still and (self.dispatcher.active_count > 0 or self._queue):
+            return False
+        self.dispatcher.add_task(_LaneTask(self, channel))
         return True
+
+    def served(self, seconds: float) -> None:
+        """A request took so long."""
+        if seconds < STILL_SECONDS / 2:
+            self.stands_still = False
 
     def take_back(self) -> list[Channel]:
         """The channels that wait, if the lane stands still: they wait no longer."""
         with self.dispatcher.lock:
             if not self._queue or time.monotonic() < self._queue.moved_at + STILL_SECONDS:
                 return []
-            self._still = True
-            return [self._queue.popleft() for _ in range(len(self._queue))]
+            self.stands_still = True
+            return [self._queue.popleft().channel for _ in range(len(self._queue))]
+
+
+class _LaneTask:
+    """Serves a channel's next request in a lane."""
+
+    def __init__(self, lane: Lane, channel: Channel) -> None:
+        self._lane, self.channel = lane, channel
+
+    def service(self) -> None:
+        started = time.monotonic()
+        try:
+            self.channel.service()
+        finally:
+            self._lane.served(time.monotonic() - started)
+
+    def cancel(self) -> None:
+        self.channel.cancel()
 
 
 class Lanes:
     """All lanes of a server.
 
-    quick, hashing: the dispatchers of two. threads: of each of the others. response_cache: None if there is none to look into.
+    quick, hashing: the dispatchers of two. threads: of each of the others. app: is told when reads or writes stand still, and has
+    the cache to look into.
     """
 
-    def __init__(
-        self, quick: ThreadedTaskDispatcher, hashing: ThreadedTaskDispatcher, threads: int, response_cache: ResponseCache | None
-    ) -> None:
-        self._quick, self._hashing, self._response_cache = quick, hashing, response_cache
+    def __init__(self, quick: ThreadedTaskDispatcher, hashing: ThreadedTaskDispatcher, threads: int, app: WSGI) -> None:
+        self._quick, self._hashing = quick, hashing
+        self._app = app if isinstance(app, RequestMiddleware) else None
         self._reads, self._writes = Lane(threads), Lane(threads)
         self._hashing_paths, self._cached_paths = paths_of("hashes"), paths_of("cached")
         self._with_database = sections_with_database()
@@ -108,11 +128,15 @@ class Lanes:
     def refuse_overdue(self) -> None:
         """Once in each iteration of the loop: refuse whatever waits in a lane that stands still."""
         for lane in (self._reads, self._writes):
-            for channel in lane.take_back():
+            overdue = lane.take_back()
+            if overdue and self._app:
+                self._app.on_still()
+            for channel in overdue:
                 self._refuse(channel)
 
     def _may_be_cached(self, channel: Channel) -> bool:
-        has_cache = self._response_cache is not None and self._response_cache.cache.up
+        response_cache = self._app.response_cache if self._app else None
+        has_cache = response_cache is not None and response_cache.cache.up
         if channel.requests[0].path not in self._cached_paths or not has_cache:
             return False
         environ = channel.next_environ()

@@ -60,9 +60,7 @@ class Server:
         self._server.pull_trigger = self._wake
         response_cache = app.response_cache if isinstance(app, RequestMiddleware) else None
         self._hashing_lane = hashing_lane(partial(client_of, settings.trusted_proxies))
-        self._lanes = self._server.lanes = Lanes(
-            self._server.task_dispatcher, self._hashing_lane, settings.threads, response_cache
-        )
+        self._lanes = self._server.lanes = Lanes(self._server.task_dispatcher, self._hashing_lane, settings.threads, app)
         self._fast_path = FastPath(response_cache, self._server._map, self._lanes.add)
 
     @property

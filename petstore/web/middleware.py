@@ -25,13 +25,21 @@ access = logging.getLogger("petstore.access")
 
 
 class RequestMiddleware:
-    """The WSGI application. It answers from the response cache if it can, else it calls `app`, the route table."""
+    """The WSGI application. It answers from the response cache if it can, else it calls `app`, the route table.
+
+    on_still: the server calls it when requests wait too long for a thread; the database may be why.
+    """
 
     def __init__(
-        self, app: WSGI, settings: Settings, request_rate: RequestRate, response_cache: ResponseCache | None = None
+        self,
+        app: WSGI,
+        settings: Settings,
+        request_rate: RequestRate,
+        response_cache: ResponseCache | None = None,
+        on_still: Callable[[], None] = lambda: None,
     ) -> None:
         self._app, self._settings = app, settings
-        self._request_rate, self.response_cache = request_rate, response_cache
+        self._request_rate, self.response_cache, self.on_still = request_rate, response_cache, on_still
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         started = time.perf_counter()

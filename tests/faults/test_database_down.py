@@ -1,6 +1,7 @@
 """A database to which no connection can be made, or that takes no writes: known at once, told with its reason, found again."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -11,7 +12,7 @@ from tests.faults.conftest import timed, usual
 from tests.faults.links import with_options
 from tests.waiting import eventually
 
-AT_ONCE = 0.3  # no wait of ours is shorter than half a second
+AT_ONCE = 0.9  # a wait for the pool is 1 s, a silent server 2.7 s
 
 
 def faults_told(caplog):
@@ -46,6 +47,19 @@ def test_once_the_database_is_known_to_be_down_requests_are_refused_at_once_unti
     shop.proxy.refusing = shop.proxy.swallowing = False
     usual(shop)
     assert "the database can be reached again" in caplog.text
+
+
+def test_a_purchase_that_is_refused_leaves_the_cache_alone(shop):
+    path = f"/products?id={shop.first}"
+    assert [shop.client().get(path)["X-Cache"] for _ in range(3)] == ["MISS", "HIT", "HIT"]
+    cut_off(shop)
+    assert shop.client().get("/me").status == 503
+    with ThreadPoolExecutor(4) as pool:
+        buying = [pool.submit(shop.buy) for _ in range(40)]
+        seen = {shop.client().get(path)["X-Cache"] for _ in range(40)}
+        assert {answer.result()[0].status for answer in buying} == {503}
+    assert seen == {"HIT"}
+    shop.proxy.refusing = False
 
 
 def test_a_connection_that_cannot_be_made_is_no_outage_while_others_work(shop, caplog):
