@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import BoundedSemaphore
 
@@ -22,6 +22,13 @@ from petstore.repository.drift import DriftWatch
 from petstore.repository.startup_check import verify_database
 from petstore.repository.system import get_write_fault
 from petstore.settings import Settings, SettingsError
+
+
+@dataclass
+class Process:
+    """The process itself. stopping: it is about to stop; a plain value, as signal handlers set it."""
+
+    stopping: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Services:
     key_waiters: BoundedSemaphore
     exports: BoundedSemaphore
     drift: DriftWatch
+    process: Process = field(default_factory=Process)
 
     def close(self) -> None:
         """End the connections to Redis and PostgreSQL."""

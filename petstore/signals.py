@@ -26,9 +26,17 @@ def raise_interrupted() -> None:
     _handle(_interrupt)
 
 
-def call(handler: Callable[[], object], on_hangup: Callable[[], object] | None = None) -> None:
-    """From now on each of the signals calls `handler`, and nothing is interrupted. on_hangup: called for SIGHUP instead."""
-    _handle(lambda number, _: (on_hangup or handler)() if number == signal.SIGHUP else handler())
+def call(
+    handler: Callable[[], object],
+    on_hangup: Callable[[], object] | None = None,
+    on_interrupt: Callable[[], object] | None = None,
+) -> None:
+    """From now on each of the signals calls `handler`, and nothing is interrupted.
+
+    on_hangup: called for SIGHUP instead. on_interrupt: called for SIGINT instead.
+    """
+    others = {signal.SIGHUP: on_hangup, signal.SIGINT: on_interrupt}
+    _handle(lambda number, _: (others.get(number) or handler)())
 
 
 def has_terminal() -> bool:

@@ -62,7 +62,10 @@ class Child:
         return bool(told)
 
     def stop(self, number: int, seconds: float) -> None:
-        """Send the signal: SIGTERM drains a worker, SIGHUP lets it finish with its clients. It is killed after `seconds`."""
+        """Send the signal; it is killed after `seconds`.
+
+        To a worker, SIGTERM means to drain and stop, SIGINT to stop without the drain, SIGHUP to finish with its clients.
+        """
         self.stopping, self.deadline = True, time.monotonic() + seconds
         self.process.send_signal(number)
 

@@ -49,8 +49,8 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
             url = _url(listener)
             steps = first_steps(services, url) if reachable else ""
         count = options.workers or settings.workers or min(CORES, 64)
-        supervisor = Supervisor(listener, count, _environ(settings))
-        signals.call(supervisor.stop, _hangup_handler(supervisor))
+        supervisor = Supervisor(listener, count, _environ(settings), settings.drain_seconds)
+        signals.call(supervisor.stop, _hangup_handler(supervisor), supervisor.stop_now)
         supervisor.run(partial(_announce, f"{url}, with {count} worker{'s' * (count > 1)}", steps))
         signals.ignore()  # stopping the embedded servers must not be interrupted
     report("stopped")
@@ -82,7 +82,15 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
     ):
         _check_in_worker(services, options.supervisor)
         server = Server(create_app(services), settings, listener)
-        signals.call(server.stop, server.retire)
+
+        def drain() -> None:
+            if not settings.drain_seconds:
+                server.stop()
+            elif not services.process.stopping:  # systemd may send SIGTERM to each process, and the supervisor does so again
+                services.process.stopping = True
+                server.stop_later(settings.drain_seconds)
+
+        signals.call(drain, server.retire, server.stop)
 
         def stop_with_supervisor() -> None:
             pipe.recv(1)  # returns only when the supervisor exits
@@ -105,7 +113,7 @@ def _hangup_handler(supervisor: Supervisor) -> Callable[[], None]:
 
     def on_hangup() -> None:
         if started_on_terminal and not signals.has_terminal():
-            supervisor.stop()
+            supervisor.stop_now()
         else:
             supervisor.reload()
 

@@ -21,21 +21,26 @@ class Supervisor:
     A worker that joins others which serve has to reach the database first: it would answer 503 to its share of the requests. The
     first workers need not, and neither does one that is alone.
 
-    `stop()` and `reload()` may be called from signal handlers.
+    drain_seconds: for which the workers go on serving after `stop()`, and tell proxies that they will stop.
+    `stop()`, `stop_now()` and `reload()` may be called from signal handlers.
     """
 
-    def __init__(self, listener: socket.socket, count: int, environ: Mapping[str, str]) -> None:
-        self._listener, self._count, self._environ = listener, count, environ
+    def __init__(self, listener: socket.socket, count: int, environ: Mapping[str, str], drain_seconds: int = 0) -> None:
+        self._listener, self._count, self._environ, self._drain_seconds = listener, count, environ, drain_seconds
         self._workers: list[Child] = []  # oldest first
         self._housekeeping: Child | None = None
         self._selector = selectors.DefaultSelector()
-        self._stopping = self._announced = False
+        self._stopping = self._hurried = self._announced = False
         self._reload_asked = self._reloading = False
         self._worker_restarts, self._housekeeping_restarts = Restarts("worker"), Restarts("housekeeping")
 
     def stop(self) -> None:
-        """Make `run()` drain all workers and return."""
+        """Make `run()` stop all workers, which first go on for drain_seconds, and return."""
         self._stopping = True
+
+    def stop_now(self) -> None:
+        """As `stop()`, but the workers only finish the requests that they have. It shortens a `stop()` that is under way."""
+        self._stopping = self._hurried = True
 
     def reload(self) -> None:
         """Replace all workers, one after the other, and then the housekeeping."""
@@ -148,11 +153,19 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         self._listener.close()
-        for child in self._children():
-            child.stop(signal.SIGTERM, _STOP_SECONDS)
+        hurried = self._hurried
+        self._ask_to_stop(hurried)
         while self._children():
             self._poll()
+            if self._hurried and not hurried:
+                hurried = True
+                self._ask_to_stop(hurried)
         self._selector.close()
+
+    def _ask_to_stop(self, hurried: bool) -> None:
+        for child in self._children():  # one that is not ready may not handle its signals yet: SIGTERM ends it in silence
+            number = signal.SIGINT if hurried and child.ready and child is not self._housekeeping else signal.SIGTERM
+            child.stop(number, _STOP_SECONDS + (0 if hurried else self._drain_seconds))
 
 
 def _cannot_start(error: OSError) -> str:

@@ -23,6 +23,8 @@ def jwks(request: Request) -> Document:
 
 def readyz(request: Request) -> Document:
     """The database can be read and written, and is the right one. With anything else amiss, it is degraded, and ready."""
+    if request.services.process.stopping:
+        raise errors.Unavailable("Not ready: the service is about to stop.", service="stopping")
     cache = request.cache.check()
     try:
         request.db.check()

@@ -39,6 +39,7 @@ class Server:
     def __init__(self, app: WSGI, settings: Settings, listener: socket.socket | None = None) -> None:
         self._read_seconds, self._keep_alive_seconds = settings.read_seconds, settings.keep_alive_seconds
         self._stopping = self._retiring = False
+        self._stop_at = math.inf  # time.monotonic()
         self._server: BaseWSGIServer = create_server(
             app,
             sockets=[listener or listen(*settings.listen)],
@@ -68,6 +69,13 @@ class Server:
         """Host and port it listens on. The port is the real one if 0 was asked for."""
         return str(self._server.effective_host), int(self._server.effective_port)
 
+    def stop_later(self, seconds: float) -> None:
+        """`stop()` after so many seconds. Until then everything is served, but each answer ends its connection.
+
+        So no connection is left on which a proxy sends a request while it is closed. Safe in a signal handler.
+        """
+        self._stop_at, self._server.closing = time.monotonic() + seconds, True
+
     def stop(self) -> None:
         """Begin a graceful shutdown: finish requests that run or wait, accept no new ones. Safe in a signal handler."""
         self._stopping = self._server.closing = True
@@ -82,7 +90,7 @@ class Server:
     def run(self) -> None:
         """Serve, in this thread as the I/O thread, until stopped and drained."""
         self._io_thread = threading.get_ident()
-        while not self._stopping and not self._retiring:
+        while not self._stopping and not self._retiring and time.monotonic() < self._stop_at:
             self._iterate()
         if self._retiring:
             self._end_keep_alive()
