@@ -197,13 +197,9 @@ class Settings:
     read_seconds: int = _setting(
         10, _number(1, 600), "time that a client has to send a whole request, or to read a response, in seconds"
     )
-    keep_alive_seconds: int = _setting(
-        75, _number(1, 3600), "time without a request after which a connection is closed, in seconds"
-    )
+    keep_alive_seconds: int = _setting(75, _number(1, 3600), "seconds without a request after which a connection is closed")
     drain_seconds: int = _setting(
-        0,
-        _number(0, 3600),
-        "time after SIGTERM in which everything is still served and /readyz says that the service stops, in seconds",
+        0, _number(0, 3600), "seconds after SIGTERM in which all is still served, and /readyz says that the service stops"
     )
     access_log: bool = _setting(True, _switch, "one line per request on standard error: on or off")
     admin_email: str = _setting("admin@petstore.example", parse_email, "email of the admin that is made with the demo catalogue")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from petstore import errors
@@ -19,6 +20,7 @@ def transact(
     *,
     invalidates: Sequence[str] = (),
     find_outcome: Callable[[], T] | None = None,
+    locks: Callable[[Connection], object] | None = None,
 ) -> T:
     """Run `work` between BEGIN and COMMIT, and return its result; an exception rolls back.
 
@@ -26,14 +28,14 @@ def transact(
     invalidates: the cache prefixes whose entries show what `work` writes. They are invalid once `transact` returns.
     find_outcome: called when COMMIT was sent and the connection broke before its answer came. It returns the result, or raises.
     Without it, OutcomeUnknown is raised.
+    locks: takes locks of accounts that are stronger than what begin_request takes of the caller's; it runs before that, since
+    making a lock stronger can deadlock (docs/database.md, Locks).
     """
-    products = [prefix for prefix in invalidates if prefix.startswith("product:")]
-    rows = products or ([f"{request.route} {request.path}"] if request.path else [])
-    kind = "" if products else request.route
     request.db.expect_writes()  # before the cache is told: a write that is refused must not cost its entries
-    with request.services.lock_waits.waiting_for(rows, kind) as lock_seconds, request.cache.writing(*invalidates) as writing:
+    waiting = request.services.lock_waits.waiting_for(*_locked_rows(request, invalidates))
+    with waiting as lock_seconds, request.cache.writing(*invalidates) as writing:
         try:
-            result = request.db.transact(lambda conn: _work_as_caller(request, conn, work, lock_seconds), request.deadline)
+            result = request.db.transact(partial(_run_as_caller, request, work, locks, lock_seconds), request.deadline)
         except errors.OutcomeUnknown:
             if find_outcome is None:
                 writing.outcome_unknown()
@@ -44,9 +46,25 @@ def transact(
     return result
 
 
-def _work_as_caller(request: Request, conn: Connection, work: Callable[[Connection], T], lock_seconds: float | None) -> T:
+def _locked_rows(request: Request, invalidates: Sequence[str]) -> tuple[list[str], str]:
+    """What LockWaits.waiting_for takes: the rows, and the kind of a write that may lock others as well."""
+    products = [prefix for prefix in invalidates if prefix.startswith("product:")]
+    if products:
+        return products, ""
+    return [f"{request.route} {request.path}"] if request.path else [], request.route
+
+
+def _run_as_caller(
+    request: Request,
+    work: Callable[[Connection], T],
+    locks: Callable[[Connection], object] | None,
+    lock_seconds: float | None,
+    conn: Connection,
+) -> T:
     if lock_seconds is not None:
         conn.queue_command(f"SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}")
+    if locks is not None:
+        locks(conn)
     audit.begin_request(conn, actor_id=request.caller.id if request.caller else None, address=request.address)
     return work(conn)
 
