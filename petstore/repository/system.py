@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from petstore.db import Connection, one, scalar
+from petstore.db import Connection, execute, one, scalar
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ def get_write_fault(conn: Connection) -> str | None:
 def lock_housekeeping(conn: Connection) -> bool:
     """Take the lock of housekeeping until the transaction ends; False when another process has it."""
     return bool(scalar(conn, "system/lock_housekeeping"))
+
+
+def share_housekeeping(conn: Connection) -> None:
+    """Wait for the end of a batch of housekeeping, and keep the next one out until the transaction ends."""
+    execute(conn, "system/share_housekeeping")
 
 
 def is_housekeeping_late(conn: Connection) -> bool:

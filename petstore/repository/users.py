@@ -86,8 +86,14 @@ def erase_user(conn: Connection, *, user_id: int, old_password: str) -> int | No
     return found
 
 
+def lock_for_change(conn: Connection, *, user_id: int) -> int | None:
+    """Lock an account that is to be changed until the transaction ends; None when there is none."""
+    found: int | None = scalar(conn, "users/lock_for_change", user_id=user_id)
+    return found
+
+
 def lock_user(conn: Connection, *, user_id: int) -> int | None:
-    """Lock an account until the transaction ends, after all transactions that use it have ended."""
+    """Lock an account that is to be erased until the transaction ends, after all transactions that use it have ended."""
     found: int | None = scalar(conn, "users/lock_user", user_id=user_id)
     return found
 

@@ -11,7 +11,7 @@ from petstore.db import Connection
 from petstore.domain import credentials, logins
 from petstore.domain.invoices import full_invoices
 from petstore.domain.transactions import transact
-from petstore.repository import audit, idempotency, invoices, sessions, users
+from petstore.repository import audit, idempotency, invoices, sessions, system, users
 from petstore.repository.users import Credentials
 from petstore.request import Request, Response
 from petstore.web.pagination import page, position
@@ -51,7 +51,7 @@ def change_password(request: Request) -> Response:
             return users.change_password(conn, user_id=own.id, old_password=own.password, password=phc)
 
         with logins.invalidating(request, own.id):
-            changed = transact(request, change)
+            changed = transact(request, change, locks=lambda conn: users.lock_for_change(conn, user_id=own.id))
         if changed is None:
             raise errors.WrongCredentials()  # another request changed it meanwhile
     return Response(204, headers=attempt.fields())
@@ -83,21 +83,26 @@ def delete_account(request: Request) -> Response:
     """Erase what is personal of the caller; invoices remain, without it."""
     own = _own_credentials(request)
 
+    def lock(conn: Connection) -> None:
+        system.share_housekeeping(conn)
+        users.lock_admins(conn)
+        users.lock_user(conn, user_id=own.id)
+
     def erase(conn: Connection) -> Response:
         _keep_an_admin(conn, own.id)
-        users.lock_user(conn, user_id=own.id)
-        if users.erase_user(conn, user_id=own.id, old_password=own.password) is None:
-            raise errors.WrongCredentials()  # another request changed it meanwhile
         sessions.delete_sessions(conn, user_id=own.id)
         idempotency.delete_keys(conn, user_id=own.id)
-        audit.erase_addresses(conn, actor_id=own.id)
         invoices.erase_reasons(conn, user_id=own.id)
+        # Dated here, when nothing of the account runs any more. It adds an address of its own to the audit log.
+        if users.erase_user(conn, user_id=own.id, old_password=own.password) is None:
+            raise errors.WrongCredentials()  # another request changed it meanwhile
+        audit.erase_addresses(conn, actor_id=own.id)
         return Response(204)
 
     with credentials.password_attempt(request):
         credentials.check_password(request, own, request.body["current_password"])
         with logins.invalidating(request, own.id):
-            return transact(request, erase)
+            return transact(request, erase, locks=lock)
 
 
 def list_accounts(request: Request) -> Document:
@@ -119,6 +124,12 @@ def change_account(request: Request) -> Response:
     """Give an account another role, disable it, or let it in again."""
     user_id, role, active = request.path["user_id"], request.body.get("role"), request.body.get("active")
 
+    def lock(conn: Connection) -> None:
+        users.lock_admins(
+            conn
+        )  # also when nobody leaves: whoever changes other accounts waits here for the others, or for an erasure
+        users.lock_for_change(conn, user_id=user_id)
+
     def change(conn: Connection) -> Response:
         if role == "user" or active is False:
             _keep_an_admin(conn, user_id)
@@ -128,7 +139,7 @@ def change_account(request: Request) -> Response:
         return Response(200, account)
 
     with logins.invalidating(request, user_id):
-        return transact(request, change)
+        return transact(request, change, locks=lock)
 
 
 def _keep_an_admin(conn: Connection, leaving: int) -> None:

@@ -2,7 +2,7 @@
 --
 --   actor_id  bigint  the user
 --
--- Locks: the rows it deletes.
+-- Locks: audit_addresses, the rows that it deletes.
 -- psql -v actor_id=1 -f sql/queries/audit/erase_addresses.sql
 DELETE FROM audit_addresses AS a
 USING audit_log AS l

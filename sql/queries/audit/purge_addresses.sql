@@ -1,7 +1,7 @@
 -- Deletes client addresses older than 90 days from the audit log, at most 1,000 per run; the entries stay.
 --
 -- Parameters: none.
--- Locks: the rows it deletes.
+-- Locks: audit_addresses, the rows that it deletes.
 -- psql -f sql/queries/audit/purge_addresses.sql
 DELETE FROM audit_addresses
 WHERE audit_id = any(

@@ -8,7 +8,8 @@
 -- A key older than 24 hours counts as new. While another transaction has the key, pg_try_advisory_xact_lock fails at once, so
 -- that no connection waits here. The lock only avoids that wait; the primary key of the table decides.
 --
--- Locks: the row of the key; an advisory lock on the key until the transaction ends.
+-- Locks: an advisory lock on the key until the transaction ends, without waiting for it; idempotency_keys, the row, if it
+-- is there. Adds a row to idempotency_keys.
 -- psql -v user_id=1 -v route='POST /purchase_product' -v key=k1 -v fingerprint='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -f sql/queries/idempotency/claim_key.sql
 INSERT INTO idempotency_keys AS k (user_id, route, key, fingerprint)
 SELECT :'user_id'::bigint, :'route'::text, :'key'::text, :'fingerprint'::bytea

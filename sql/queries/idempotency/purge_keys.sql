@@ -1,7 +1,7 @@
 -- Deletes idempotency keys older than 24 hours, at most 1,000 per run, only to keep the table small.
 --
 -- Parameters: none.
--- Locks: the rows it deletes; skips rows that others have locked.
+-- Locks: idempotency_keys, the rows that it deletes; it skips those that others have locked.
 -- psql -f sql/queries/idempotency/purge_keys.sql
 WITH old AS MATERIALIZED ( -- inlined, it could run several times, find other rows each time, and delete more than the limit
     SELECT user_id, route, key

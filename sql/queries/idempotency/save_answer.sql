@@ -7,7 +7,7 @@
 --   location  text     Location header; NULL (empty in psql) for none
 --   body      bytea    body of the response
 --
--- Locks: the row of the key.
+-- Locks: idempotency_keys, the row.
 -- psql -v user_id=1 -v route='POST /purchase_product' -v key=k1 -v status=201 -v location=/invoices/1 -v body='{}' -f sql/queries/idempotency/save_answer.sql
 UPDATE idempotency_keys
 SET status = :'status'::integer, location = nullif(:'location'::text, ''), body = :'body'::bytea

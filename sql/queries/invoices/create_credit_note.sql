@@ -6,7 +6,8 @@
 --
 -- One step of a credit note: run it in one transaction with the other steps.
 --
--- Locks: the new row; the rows that it references, FOR KEY SHARE; the row of the year in number_series until the transaction ends, so run it late.
+-- Locks: users and invoices, the rows that it refers to, FOR KEY SHARE; number_series, the row of the year until the transaction ends,
+-- so run it late. Adds a row to credit_notes.
 -- psql -v invoice_id=1 -v actor_id=1 -v reason= -f sql/queries/invoices/create_credit_note.sql
 INSERT INTO credit_notes (invoice_id, actor_id, reason)
 VALUES (:'invoice_id'::bigint, :'actor_id'::bigint, nullif(:'reason'::text, ''))

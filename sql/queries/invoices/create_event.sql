@@ -9,7 +9,7 @@
 --
 -- One step of a change of status: run it in one transaction with the other steps.
 --
--- Locks: the new row; the rows that it references, FOR KEY SHARE.
+-- Locks: users and invoices, the rows that it refers to, FOR KEY SHARE. Adds a row to invoice_events.
 -- psql -v invoice_id=1 -v from_status=pending -v to_status=paid -v actor_id=1 -v restocked=false -v reason= -f sql/queries/invoices/create_event.sql
 INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked, reason)
 VALUES (

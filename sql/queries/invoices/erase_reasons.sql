@@ -2,7 +2,7 @@
 --
 --   user_id  bigint  the customer
 --
--- Locks: the rows of the events.
+-- Locks: invoice_events, the rows with a reason.
 -- psql -v user_id=1 -f sql/queries/invoices/erase_reasons.sql
 UPDATE invoice_events AS e
 SET reason = NULL

@@ -4,7 +4,7 @@
 --
 -- One step of a change of status or a credit note: run it in one transaction with the other steps.
 --
--- Locks: the row of the invoice, FOR UPDATE.
+-- Locks: invoices, the row, FOR UPDATE.
 -- psql -v invoice_id=1 -f sql/queries/invoices/lock_invoice.sql
 SELECT
     i.status,

@@ -4,7 +4,7 @@
 --
 -- One step of a cancellation or a credit note: run it in one transaction with the other steps.
 --
--- Locks: the rows of the products, FOR UPDATE, in id order as in a purchase.
+-- Locks: products, the rows in id order, FOR UPDATE.
 -- psql -v product_ids='{1,2}' -f sql/queries/invoices/lock_stock.sql
 SELECT id, stock
 FROM products

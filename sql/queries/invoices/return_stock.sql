@@ -9,7 +9,7 @@
 -- One step of a cancellation or a credit note: run it in one transaction with the other steps. The reason is in the event or the
 -- credit note, not in the ledger.
 --
--- Locks: the rows of the products; the lines of the invoice.
+-- Locks: invoice_details, the lines of the invoice; products, the rows. Adds rows to stock_movements.
 -- psql -v product_ids='{1,2}' -v quantities='{3,1}' -v kind=cancel_restock -v invoice_id=1 -v actor_id=1 -f sql/queries/invoices/return_stock.sql
 UPDATE products AS p
 SET stock = p.stock + w.quantity

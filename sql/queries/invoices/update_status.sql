@@ -6,7 +6,7 @@
 --
 -- One step of a change of status: run it in one transaction with the other steps.
 --
--- Locks: the row of the invoice; on payment, the row of the year in number_series until the transaction ends, so run it late.
+-- Locks: invoices, the row; on payment number_series, the row of the year until the transaction ends, so run it late.
 -- psql -v invoice_id=1 -v from_status=pending -v to_status=paid -f sql/queries/invoices/update_status.sql
 UPDATE invoices
 SET status = :'to_status'::text

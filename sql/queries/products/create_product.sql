@@ -5,7 +5,7 @@
 --   stock     integer  pieces that can be sold, 0 to 1,000,000,000
 --   actor_id  bigint   the user who adds it
 --
--- Locks: the new row.
+-- Locks: none. Adds rows to products and stock_movements.
 -- psql -v name='Cat tree, oak' -v price=89.90 -v stock=12 -v actor_id=1 -f sql/queries/products/create_product.sql
 \ir _columns.sql
 INSERT INTO products (name, price, stock)

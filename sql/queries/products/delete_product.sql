@@ -2,7 +2,7 @@
 --
 --   product_id  bigint  the product
 --
--- Locks: the row of the product.
+-- Locks: products, the row.
 -- psql -v product_id=4 -f sql/queries/products/delete_product.sql
 UPDATE products
 SET deleted_at = now(), version = version + 1, updated_at = now()

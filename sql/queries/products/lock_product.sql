@@ -4,7 +4,7 @@
 --
 -- One step of an edit: run it in one transaction with the other steps.
 --
--- Locks: the row of the product, FOR UPDATE.
+-- Locks: products, the row, FOR UPDATE.
 -- psql -v product_id=4 -f sql/queries/products/lock_product.sql
 SELECT stock, version
 FROM products

@@ -7,7 +7,7 @@
 --   actor_id    bigint   the user who changes it
 --   reason      text     why the stock changes, at most 500 characters; NULL (empty in psql) for none
 --
--- Locks: the row of the product.
+-- Locks: products, the row. Adds a row to stock_movements.
 -- psql -v product_id=4 -v name= -v price=12.50 -v stock= -v actor_id=1 -v reason= -f sql/queries/products/update_product.sql
 \ir _columns.sql
 UPDATE products

@@ -9,7 +9,8 @@
 -- Returns one row per product that is on sale, in id order, with its price and its stock before the purchase. If a product is not
 -- on sale, has too little stock or not the expected price, nothing is bought, and all columns of the invoice are NULL.
 --
--- Locks: the rows of the products, FOR UPDATE; the new rows; the row of the buyer, FOR KEY SHARE.
+-- Locks: users, the row of the buyer, FOR KEY SHARE; products, the rows in id order, FOR UPDATE. Adds rows to invoices, invoice_details
+-- and stock_movements.
 -- psql -v user_id=1 -v product_ids='{1,2}' -v quantities='{3,1}' -v expected_ids='{}' -v expected_prices='{}' -f sql/queries/purchases/buy_products.sql
 WITH wanted AS (
     SELECT w.product_id, w.quantity

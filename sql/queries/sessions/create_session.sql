@@ -6,7 +6,7 @@
 --   token_hash  bytea    SHA-256 of the refresh token
 --   seconds     integer  lifetime of the refresh token
 --
--- Locks: the row of the account, FOR SHARE; the new rows.
+-- Locks: users, the row of the account, FOR SHARE. Adds rows to sessions and refresh_tokens.
 -- psql -v user_id=1 -v password='$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA' -v address=192.0.2.7 -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -v seconds=2592000 -f sql/queries/sessions/create_session.sql
 WITH account AS (
     SELECT id, role, token_version

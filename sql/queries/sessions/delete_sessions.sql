@@ -2,7 +2,7 @@
 --
 --   user_id  bigint  the account
 --
--- Locks: the rows it deletes.
+-- Locks: sessions, the rows that it deletes; refresh_tokens, their rows.
 -- psql -v user_id=1 -f sql/queries/sessions/delete_sessions.sql
 DELETE FROM sessions
 WHERE user_id = :'user_id'::bigint;

@@ -4,7 +4,7 @@
 --
 -- Within the 10 seconds, the client probably lost the first response.
 --
--- Locks: the row of the session.
+-- Locks: sessions, the row.
 -- psql -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -f sql/queries/sessions/end_reused_session.sql
 UPDATE sessions AS s
 SET ended_at = now(), end_reason = 'reuse'

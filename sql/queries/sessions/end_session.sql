@@ -2,7 +2,7 @@
 --
 --   token_hash  bytea  SHA-256 of the token
 --
--- Locks: the row of the session.
+-- Locks: sessions, the row.
 -- psql -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -f sql/queries/sessions/end_session.sql
 WITH login AS (
     SELECT s.id, s.user_id

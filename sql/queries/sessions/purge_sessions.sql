@@ -1,7 +1,7 @@
 -- Deletes sessions that expired more than 30 days ago, at most 1,000 per run, only to keep the tables small.
 --
 -- Parameters: none.
--- Locks: the rows it deletes; skips rows that others have locked.
+-- Locks: sessions, the rows that it deletes, and skips those that others have locked; refresh_tokens, their rows.
 -- psql -f sql/queries/sessions/purge_sessions.sql
 DELETE FROM sessions
 WHERE id = any(

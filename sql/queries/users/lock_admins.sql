@@ -2,9 +2,9 @@
 --
 -- Parameters: none.
 --
--- One step of a demotion, disabling or erasure: run it in one transaction with the other steps.
+-- One step of the change of somebody's account, or of an erasure: run it before begin_request, in one transaction with the other steps.
 --
--- Locks: the rows of the admins, FOR NO KEY UPDATE, in id order.
+-- Locks: users, the rows of the active admins in id order, FOR NO KEY UPDATE.
 -- psql -f sql/queries/users/lock_admins.sql
 SELECT array(
     SELECT u.id FROM users AS u

@@ -2,9 +2,9 @@
 --
 --   user_id  bigint  the account
 --
--- One step of an erasure: run it in one transaction with erase_user and the other steps.
+-- One step of an erasure: run it before begin_request, in one transaction with erase_user and the other steps.
 --
--- Locks: the row of the account, FOR UPDATE, which also keeps out new rows that reference it.
+-- Locks: users, the row of the account, FOR UPDATE, which also keeps out new rows that refer to it.
 -- psql -v user_id=1 -f sql/queries/users/lock_user.sql
 SELECT id
 FROM users

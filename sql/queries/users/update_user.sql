@@ -4,7 +4,7 @@
 --   role     text     user or admin; NULL (empty in psql) leaves it
 --   active   boolean  whether it may log in; NULL (empty in psql) leaves it
 --
--- Locks: the row of the account.
+-- Locks: users, the row of the account.
 -- psql -v user_id=1 -v role=admin -v active= -f sql/queries/users/update_user.sql
 UPDATE users
 SET
