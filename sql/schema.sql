@@ -77,7 +77,8 @@ VALUES
 (6, 'record_migrations', true),
 (7, 'rewrite_email_check', true),
 (8, 'validate_email_check', true),
-(9, 'set_role_timeouts', true);
+(9, 'set_role_timeouts', true),
+(10, 'date_erasure', true);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,
@@ -175,7 +176,8 @@ COMMENT ON COLUMN users.active
 IS 'false: disabled by an admin, or erased. The account cannot log in, and its tokens are rejected.';
 COMMENT ON COLUMN users.token_version IS 'Increased to end all sessions of the account: on a new password, disabling or erasure.';
 COMMENT ON COLUMN users.created_at IS 'When the account was registered.';
-COMMENT ON COLUMN users.erased_at IS 'When the owner deleted the account; NULL if it was not deleted.';
+COMMENT ON COLUMN users.erased_at
+IS 'When the owner deleted the account; NULL if it was not deleted. Nothing that the account did is dated later.';
 COMMENT ON CONSTRAINT users_email_form ON users
 IS 'A minimal check; 254 characters is the limit of RFC 5321. The service checks the rest.';
 COMMENT ON CONSTRAINT users_password_is_a_hash ON users
@@ -292,7 +294,7 @@ CREATE TABLE audit_log (
 COMMENT ON TABLE audit_log
 IS 'Who changed what and when: ids and column names, never values. Append-only; written by triggers, whoever changes a row.';
 COMMENT ON COLUMN audit_log.id IS 'Increasing. For overlapping transactions, its order can differ from that of created_at.';
-COMMENT ON COLUMN audit_log.created_at IS 'Start of the transaction that made the change.';
+COMMENT ON COLUMN audit_log.created_at IS 'Start of the transaction that made the change; for an erasure, users.erased_at.';
 COMMENT ON COLUMN audit_log.actor_id IS 'The user who made the change; NULL for a change made in SQL or at the command line.';
 COMMENT ON COLUMN audit_log.action IS 'What was changed, and how: user.update, product.create, session.end.';
 COMMENT ON COLUMN audit_log.subject_id IS 'Id of the row that was changed.';
@@ -365,6 +367,7 @@ DECLARE
     actor bigint := request ->> 'actor_id';
     client inet := request ->> 'address';
     changed text[] := '{}';
+    at timestamptz := now();
     entry bigint;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
@@ -381,7 +384,11 @@ BEGIN
     IF request IS NOT NULL AND actor IS NULL THEN
         actor := CASE TG_TABLE_NAME WHEN 'users' THEN to_jsonb(new) ->> 'id' WHEN 'sessions' THEN to_jsonb(new) ->> 'user_id' END;
     END IF;
-    INSERT INTO audit_log (actor_id, action, subject_id, fields) VALUES (actor, TG_ARGV[0], new.id, changed)
+    -- An erasure is dated at its end, after all that the account did while it waited.
+    IF TG_ARGV[0] = 'user.erase' THEN
+        at := to_jsonb(new) ->> 'erased_at';
+    END IF;
+    INSERT INTO audit_log (created_at, actor_id, action, subject_id, fields) VALUES (at, actor, TG_ARGV[0], new.id, changed)
     RETURNING id INTO entry;
     IF client IS NOT NULL THEN
         INSERT INTO audit_addresses (audit_id, address) VALUES (entry, client);

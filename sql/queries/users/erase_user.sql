@@ -3,9 +3,11 @@
 --   user_id       bigint  the account
 --   old_password  text    the hash that was read before, which must still be stored
 --
--- One step of an erasure: run it in one transaction with delete_sessions, delete_keys, erase_addresses and erase_reasons.
+-- One step of an erasure: in one transaction, run lock_user; delete_sessions, delete_keys and erase_reasons; this; and erase_addresses.
+-- erased_at is the moment at which this runs. Whatever the account did before was committed by then, or waits for lock_user and is
+-- refused; a logout needs no lock of the account, but a session, and there is none any more.
 --
--- Locks: the row of the account.
+-- Locks: users, the row of the account.
 -- psql -v user_id=1 -v old_password='$argon2id$old' -f sql/queries/users/erase_user.sql
 UPDATE users
 SET
@@ -14,6 +16,6 @@ SET
     role = 'user',
     active = false,
     token_version = token_version + 1,
-    erased_at = now()
+    erased_at = clock_timestamp()
 WHERE id = :'user_id'::bigint AND password = :'old_password'::text
 RETURNING id;
