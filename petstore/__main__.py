@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(supervisor: Supervised, text: str, status: int = 2) -> NoReturn:
     if not supervisor.told(text):
         for line in text.splitlines():
-            report(line)
+            report(line, logging.ERROR if status == 2 else logging.WARNING)
     raise SystemExit(status)
 
 

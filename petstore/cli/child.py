@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -106,13 +107,13 @@ class Restarts:
     def died(self, pid: int, how: str) -> None:
         """One that was ready has died."""
         self._wait()
-        report(f"{self._name} {pid} died ({how}): starting another")
+        report(f"{self._name} {pid} died ({how}): starting another", logging.WARNING)
 
     def failed(self, why: str, told: bool = False) -> None:
         """One did not get ready. told: the operator knows why, or need not know."""
         self._wait()
         if why != self._told and not told:
-            report(f"a new {self._name} process does not get ready: {why}; it is tried again until it does")
+            report(f"a new {self._name} process does not get ready: {why}; it is tried again until it does", logging.ERROR)
         self._told = why
 
     def succeeded(self) -> None:

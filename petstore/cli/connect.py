@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -49,7 +50,7 @@ def clear_cache(settings: Settings, identity: str) -> None:
         try:
             report(f"cache cleared, {cache.clear()} keys")
         except CacheDown:
-            report("the cache could not be reached: cached answers may be up to 10 minutes old")
+            report("the cache could not be reached: cached answers may be up to 10 minutes old", logging.WARNING)
 
 
 def forget_logins(settings: Settings, identity: str, user_id: int) -> None:

@@ -1,16 +1,39 @@
-"""Messages of a command to its operator."""
+"""Messages of a command to its operator, and the form of all lines on standard error."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import time
 from contextlib import suppress
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 13: "\\r", 9: "\t"}
 
 
 class CommandError(Exception):
     """A command cannot be carried out. The text says why, and what to do."""
 
 
-def report(text: str) -> None:
-    """Print a message to standard error. A closed terminal or a full disk does not end the command."""
+class LineFormatter(logging.Formatter):
+    """One line per record, whatever is in it: time (UTC), level, logger, message; line breaks and control characters escaped."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if text.isprintable() else text.translate(_ESCAPES)
+
+
+_formatter = LineFormatter()
+
+
+def report(text: str, level: int = logging.INFO) -> None:
+    """Print a message to standard error, as a line of the log. A closed terminal or a full disk does not end the command."""
     with suppress(OSError):
-        print(f"petstore: {text}", file=sys.stderr, flush=True)
+        record = logging.LogRecord("petstore", level, "", 0, text, (), None)
+        print(_formatter.format(record), file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import selectors
 import signal
 import socket
@@ -149,7 +150,10 @@ class Supervisor:
             child.outdated = False
         left = f"{new} of {self._count} workers are new, the others go on serving" if new else "the old workers go on serving"
         then = "reload again (SIGHUP) when it is mended; settings are read at the start only, so restart if one has to change"
-        report(f"reload failed: a new worker does not get ready: {why}; {left if self._ready() else 'no worker is left'}; {then}")
+        report(
+            f"reload failed: a new worker does not get ready: {why}; {left if self._ready() else 'no worker is left'}; {then}",
+            logging.ERROR,
+        )
 
     def _stop_all(self) -> None:
         self._listener.close()

@@ -22,7 +22,7 @@ from tests.cli.drift import HARMLESS, MUTANTS, OWN, ROLES, SAME, SUPERUSER, TABL
 from tests.commands import petstore
 from tests.databases import first_release
 
-CLEAN = r"petstore: the database is as schema version (\d+) makes it: (\d+) facts compared\n"
+CLEAN = r"\S+Z INFO petstore: the database is as schema version (\d+) makes it: (\d+) facts compared\n"
 # What deletes data, or hides that it is gone.
 LIVE = r"^(?:CREATE TABLE|DROP (?:TABLE|MATERIALIZED|FOREIGN TABLE|SEQUENCE)|ALTER TABLE \S+ DROP COLUMN) .*"
 ADD = "INSERT INTO m2_be_project.products (name, price, stock) VALUES ('Ball', 1, 1)"

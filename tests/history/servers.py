@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import math
 import os
 import re
@@ -133,9 +134,9 @@ class Service:
 
     def cut_off(self) -> list[tuple[float, float]]:
         """From when to when it had no Redis (time.monotonic()), by what its log says: that it is gone, and that it is back."""
-        found = re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) WARNING petstore\.cache", self.log.read_text(), re.M)
+        found = re.findall(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{3})Z WARNING petstore\.cache", self.log.read_text(), re.M)
         since = time.time() - time.monotonic()
-        times = [time.mktime(time.strptime(whole, "%Y-%m-%d %H:%M:%S")) + int(part) / 1000 - since for whole, part in found]
+        times = [calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + int(part) / 1000 - since for whole, part in found]
         followed = zip(times, [*times[1:], math.inf], strict=False)
         return [(at - 0.25, after if after - at < 3 else at) for at, after in followed]  # it noticed by a time-out of 0.2 s
 
