@@ -17,7 +17,7 @@ from typing import Any
 from petstore import errors
 from petstore.app import create_app
 from petstore.auth import passwords
-from petstore.auth.signing_keys import KeyFault
+from petstore.auth.signing_keys import KeyFault, folder_fault
 from petstore.cli import logs
 from petstore.db.errors import WrongDatabase
 from petstore.db.queries import QueryFileError
@@ -72,6 +72,8 @@ def _open() -> WSGI:
     # Not as a context manager: in a forked child its garbage collection would close the parent's connections.
     services = start_services(settings)
     try:
+        if fault := folder_fault(settings.keys):
+            logger.warning(fault)
         _check(services)
         application = create_app(services)
     except BaseException:

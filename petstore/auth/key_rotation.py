@@ -12,18 +12,33 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
+from petstore.auth import signing_keys
 from petstore.auth.signing_keys import KEY_FILE, MINIMUM_BITS, NEXT_FILE, RETIRED_FILES, KeyFault, load_key, retired, thumbprint
 
 
 def generate_key(folder: Path, bits: int = MINIMUM_BITS, name: str = KEY_FILE) -> Path:
     """Write a new RSA key to `folder`, readable by its owner only. KeyFault when the file exists."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / name
     try:
         _write(path, _new_pem(bits), os.link)  # a link never overwrites: two services that start at once get the same key
     except FileExistsError:
         raise KeyFault(f"{path} exists already; --replace makes a new key and ends every access token") from None
     return path
+
+
+def close_folder(folder: Path) -> None:
+    """Make a folder that any user can enter its owner's alone, if it is for the keys only and who owns it has made them.
+
+    Others may need what else is in it; and a group, or a service that runs as another user, may need the key.
+    """
+    if signing_keys.folder_fault(folder) is None:
+        return
+    owner, key = folder.stat().st_uid, folder / KEY_FILE
+    ours = all(path.suffix == ".pem" or path.name.startswith((".", "README")) for path in folder.iterdir())
+    private = key.exists() and key.stat().st_uid == owner and not key.stat().st_mode & 0o077
+    if ours and private and os.geteuid() in (0, owner):
+        folder.chmod(0o700)
 
 
 def _new_pem(bits: int) -> bytes:

@@ -122,6 +122,13 @@ def _load_keys(folder: Path) -> Keys:
     return Keys(signing, thumbprint(signing.public_key()), {thumbprint(key): key for key in verifying})
 
 
+def folder_fault(folder: Path) -> str | None:
+    """What is wrong with the permissions of the folder, and what to do; None if only its owner, and a group, can enter it."""
+    if folder.is_dir() and folder.stat().st_mode & 0o007:
+        return f"any user of this machine can enter {folder}, where the signing keys are: chmod 700 {folder}"
+    return None
+
+
 def load_key(path: Path) -> RSAPrivateKey:
     """Load a private key; KeyFault when it is missing, unreadable, weak, or readable by any user."""
     key = _read(path, lambda pem: serialization.load_pem_private_key(pem, password=None), "an unencrypted private", 0o007)

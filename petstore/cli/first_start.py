@@ -36,9 +36,10 @@ def make_schema(settings: Settings, *, migrate: bool = False) -> None:
 
 
 def make_key(settings: Settings) -> None:
-    """Make the signing key if there is none."""
+    """Make the signing key if there is none, and let no other user enter its folder."""
     if not (settings.keys / signing_keys.KEY_FILE).exists():
         report(f"new signing key: {key_rotation.generate_key(settings.keys)}")
+    key_rotation.close_folder(settings.keys)
 
 
 def seed_if_empty(services: Services, asked: bool) -> None:

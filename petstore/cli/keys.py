@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,10 @@ def generate_keys(settings: Settings, options: argparse.Namespace) -> None:
             key_rotation.replace_key(settings.keys, options.bits)
     else:
         key_rotation.generate_key(settings.keys, options.bits)
+    key_rotation.close_folder(settings.keys)
     report(f"new signing key: {path}")
+    if fault := signing_keys.folder_fault(settings.keys):
+        report(fault, logging.WARNING)
 
 
 def rotate_keys(settings: Settings, options: argparse.Namespace) -> None:

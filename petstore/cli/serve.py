@@ -15,7 +15,7 @@ from functools import partial
 
 from petstore import __version__, embedded, errors, signals
 from petstore.app import create_app
-from petstore.auth import passwords
+from petstore.auth import passwords, signing_keys
 from petstore.cli.child import Supervised
 from petstore.cli.first_start import first_steps, make_key, make_schema, seed_if_empty
 from petstore.cli.output import CommandError, report
@@ -42,12 +42,14 @@ def serve(settings: Settings, options: argparse.Namespace) -> None:
             make_schema(settings, migrate=own_database)
         # Workers share nothing but the socket: pools and connections that are open here are closed before the first one starts.
         with open_services(settings) as services:
+            if fault := signing_keys.folder_fault(settings.keys):
+                report(fault, logging.WARNING)
             reachable = _check_at_start(services)
             listener = stack.enter_context(_listener(settings))  # before seeding: a start that fails prints no password
             if reachable and (options.demo or (options.setup and own_database)):
                 seed_if_empty(services, options.demo)
             url = _url(listener)
-            steps = first_steps(services, url) if reachable else ""
+            steps = first_steps(services, url) if options.setup and reachable else ""  # a log is no place for a password
         count = options.workers or settings.workers or min(CORES, 64)
         supervisor = Supervisor(listener, count, _environ(settings), settings.drain_seconds)
         signals.call(supervisor.stop, _hangup_handler(supervisor), supervisor.stop_now)
@@ -124,11 +126,11 @@ def _check_at_start(services: Services) -> bool:
     reachable = _check(services)
     if reachable:
         for sentence in services.drift.sentences(services.db.read) or ():
-            report(f"drift: {sentence}; `petstore check` shows how to mend it")
+            report(f"drift: {sentence}; `petstore check` shows how to mend it", logging.WARNING)
     else:
         fault = services.db.fault
         why = f" ({fault})" if fault else ""
-        report(f"the database cannot be used yet{why}; serving anyway, ready when it can")
+        report(f"the database cannot be used yet{why}; serving anyway, ready when it can", logging.WARNING)
     return reachable
 
 

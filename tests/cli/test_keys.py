@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import stat
 
 import pytest
 
-from petstore.auth import signing_keys
+from petstore.auth import key_rotation, signing_keys
 from tests.auth.key_files import key_pair, spoil
 from tests.commands import petstore
 
@@ -49,3 +50,49 @@ def test_a_key_that_cannot_be_used_stops_the_start(tmp_path, fault, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# ── the folder ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_folder_of_the_keys_is_made_for_its_owner_alone(tmp_path):
+    assert petstore("generate-keys", PETSTORE_KEYS=str(tmp_path / "new" / "keys")).returncode == 0
+    assert mode(tmp_path / "new" / "keys") == 0o700
+
+
+def test_a_folder_that_anybody_can_enter_is_closed_if_it_is_for_the_keys_alone(tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / ".gitignore").touch()
+    done = petstore("generate-keys", PETSTORE_KEYS=str(tmp_path))
+    assert (done.returncode, mode(tmp_path)) == (0, 0o700)
+    assert "chmod" not in done.stderr
+
+
+def test_what_a_group_may_enter_stays_open_to_it(tmp_path):
+    tmp_path.chmod(0o750)
+    done = petstore("generate-keys", PETSTORE_KEYS=str(tmp_path))
+    assert (done.returncode, mode(tmp_path)) == (0, 0o750)
+    assert "chmod" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["certificate.crt", "shared", "group"])
+def test_a_folder_that_others_need_is_left_and_told(tmp_path, name):
+    tmp_path.chmod(0o755)
+    if name == "group":
+        assert petstore("generate-keys", PETSTORE_KEYS=str(tmp_path)).returncode == 0
+        tmp_path.chmod(0o755)
+        (tmp_path / "private.pem").chmod(0o640)
+        key_rotation.close_folder(tmp_path)
+        assert signing_keys.folder_fault(tmp_path) is not None
+    else:
+        (tmp_path / name).touch()
+        done = petstore("generate-keys", PETSTORE_KEYS=str(tmp_path))
+        assert done.returncode == 0
+        assert re.search(
+            rf" WARNING petstore: any user of this machine can enter {tmp_path}.*: chmod 700 {tmp_path}$", done.stderr, re.M
+        )
+    assert mode(tmp_path) == 0o755

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -103,6 +105,27 @@ def test_a_database_url_alone_leaves_the_cache_embedded_and_the_demo_is_for_who_
     assert make.scalar("SELECT count(*) FROM products") == count
     assert shop.stop() == 0
     shop.leaves_nothing()
+
+
+@pytest.mark.slow
+def test_without_setup_nobody_is_told_to_try_it_with_a_password_and_every_line_is_one_of_the_log(folder, make, settings):
+    shop = Shop(folder)
+    shop.command = (sys.executable, "-m", "petstore", "serve")
+    keys = shutil.copytree(settings.keys, folder / "keys")
+    keys.chmod(0o755)
+    shop.start(PETSTORE_DATABASE_URL=settings.database_url, PETSTORE_REDIS_URL=settings.redis_url)
+    assert shop.stop() == 0
+    assert (folder / "stdout").read_text() == ""
+    lines = [
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING) (petstore\S*): (.*)", line)
+        for line in shop.said.splitlines()
+    ]
+    assert None not in lines, shop.said
+    said = [line.groups() for line in lines if line]
+    assert said[0][:2] == ("WARNING", "petstore")
+    assert said[0][2].endswith(f"chmod 700 {keys}")
+    assert ("INFO", "petstore", "stopped") in said
+    assert any(logger == "petstore.access" for _, logger, _ in said)
 
 
 @pytest.mark.slow
