@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import iso4217
 
+from petstore.cache.redis_url import redis_url_fault
 from petstore.emails import parse_email
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -131,13 +132,8 @@ def _setting(default: Any, parse: Callable[[str], Any], meaning: str) -> Any:
 
 def _redis_url(text: str) -> str:
     _url("redis", "rediss", "unix")(text)
-    if not re.fullmatch(r"unix://[^?]+(\?db=[0-9]{1,5})?|rediss?://[^/?]*(/[0-9]{0,5})?", text):
-        raise ValueError(
-            "must be redis://HOST:PORT/NUMBER or unix:///PATH?db=NUMBER; other options could undo the cache's deadlines"
-        )
-    port = re.search(r":([0-9]+)(/[0-9]*)?$", text)
-    if port and int(port[1]) > 65535:
-        raise ValueError("has a port above 65535")
+    if fault := redis_url_fault(text):
+        raise ValueError(fault)
     return text
 
 

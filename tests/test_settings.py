@@ -159,6 +159,20 @@ def test_a_redis_url_that_is_taken_is_one_for_redis(url):
 
 
 @pytest.mark.parametrize(
+    "url", ["redis://a:1,b:2", "redis://a,b", f"redis://:{SECRET}@a:1,b:2/3", "rediss://a,b:2/0", "redis://[::1]:1,[::2]:2"]
+)
+def test_a_redis_url_names_one_host_or_is_told_what_several_would_need(url):
+    (fault,) = faults(REDIS_URL=url)
+    assert "must name one host" in fault
+    assert "HAProxy" in fault
+    assert SECRET not in fault
+
+
+def test_a_comma_in_the_password_of_redis_is_no_second_host():
+    assert load_settings({"PETSTORE_REDIS_URL": "redis://:one,two@h"}).redis_url == "redis://:one,two@h"
+
+
+@pytest.mark.parametrize(
     "url",
     [
         f"redis://:{SECRET}#x@h:6379",
