@@ -22,7 +22,9 @@ from tests.side_by_side import WORKER
 
 # A throwaway database need not survive a power cut.
 # Its log names who has connected: the service, which calls itself petstore, or a test.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "log_line_prefix=%m [%p] <%a> ")
+# It tells all: what must not be in it is looked for there, too (tests/logs.py).
+TALKATIVE = ("log_error_verbosity=default", "log_min_error_statement=error", "log_line_prefix=%m [%p] <%a> ")
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", *TALKATIVE)
 # kill -9 of every process takes nothing from the system's page cache: fsync may be off, synchronous_commit may not.
 DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=on", "max_connections=60")
 

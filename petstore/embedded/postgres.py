@@ -23,6 +23,11 @@ from petstore.db.queries import sql_folder
 from petstore.embedded.processes import Command, EmbeddedError, Server, lines, run, stop_orphan
 
 DATABASE = "pet_ecommerce"
+# No value of a row or of a statement is in the log: emails, hashes of passwords. The message alone tells what was wrong.
+_LOGGING = (
+    "log_error_verbosity=terse", "log_min_error_statement=panic",
+    "log_parameter_max_length=0", "log_parameter_max_length_on_error=0",
+)  # fmt: skip
 ELSEWHERE = Path("/var/lib/petstore")
 
 
@@ -47,7 +52,7 @@ class Postgres:
         self._server.make_folder(self._set_owner)
         settings = (
             f"unix_socket_directories={self._server.folder}", "listen_addresses=", "port=5432", "timezone=UTC",
-            "shared_preload_libraries=pg_stat_statements", *self._options
+            "shared_preload_libraries=pg_stat_statements", *_LOGGING, *self._options
         )  # fmt: skip
         command: Command = [self._binaries / "postgres", "-D", self._data, *(f"--{setting}" for setting in settings)]
         self._server.start(command, **self._as_account())

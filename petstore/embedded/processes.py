@@ -13,8 +13,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from petstore import signals
 
@@ -80,11 +81,18 @@ class Server:
 
     def start(self, command: Command, **how: Any) -> None:
         """Start the program, in its own session: Ctrl-C in the terminal does not reach it."""
-        with self._log.open("ab") as log, signals.deferred():
+        with self._open_log() as log, signals.deferred():
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **how
             )
         threading.Thread(target=self._watch, args=(self._process,), name=f"{self._name}-watch", daemon=True).start()
+
+    def _open_log(self) -> BinaryIO:
+        """For its owner alone: what clients send may be in it."""
+        log = open(self._log, "ab", opener=partial(os.open, mode=0o600))  # noqa: SIM115 - the caller closes it
+        with contextlib.suppress(PermissionError):  # of somebody else, who lets us write
+            os.fchmod(log.fileno(), 0o600)  # an earlier release has made it readable by all
+        return log
 
     def wait_until(self, answers: Callable[[], bool]) -> None:
         """Wait until the server answers. EmbeddedError with the end of its log when it stops or takes too long."""

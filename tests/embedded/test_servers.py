@@ -6,11 +6,14 @@ import os
 import re
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from petstore import db, embedded
+from petstore.db import schema
+from tests.databases import open_folder
 
 # ── Redis ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -58,3 +61,30 @@ def test_the_embedded_servers_are_for_their_own_user_alone(cluster, redis_url):
         with db.connect(cluster.url("postgres", cluster.name)) as conn:
             rules = conn.execute("SELECT type, auth_method FROM pg_hba_file_rules").fetchall()
             assert rules == [("local", "peer")]
+
+
+def test_the_log_of_postgresql_is_its_owners_alone_and_quotes_no_row_and_no_statement():
+    phc = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
+    with open_folder() as folder:
+        log = folder / "postgres.log"
+        log.touch(mode=0o644)  # as an earlier release has left it
+        server = embedded.Postgres(folder)
+        server.start()
+        try:
+            server.prepare()
+            schema.create_schema(server.url("postgres"), currency="USD", minor_digits=2)
+            with db.connect(server.url("petstore_app")) as conn:
+                conn.execute("SET search_path = m2_be_project")
+                for values in (("ana@example.com", phc), ("ANA@example.com", phc), ("bob@example.com", "plain secret")):
+                    with suppress(db.Error):
+                        conn.execute("INSERT INTO users (email, password) VALUES (%s, %s)", values)
+                with suppress(db.Error):
+                    conn.execute("SELECT 'carl@example.com' FROM no_such_table")
+        finally:
+            server.stop()
+        said = log.read_text()
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert "duplicate key value violates unique constraint" in said
+    assert 'relation "no_such_table" does not exist' in said
+    assert 'violates check constraint "users_password_is_a_hash"' in said
+    assert re.findall("example.com|argon2id|plain secret|DETAIL|STATEMENT", said, re.IGNORECASE) == []
