@@ -10,6 +10,7 @@ from threading import BoundedSemaphore
 
 from petstore import db
 from petstore.auth import signing_keys
+from petstore.auth.key_agreement import KeyAgreement
 from petstore.auth.tokens import Tokens
 from petstore.cache.local import LocalCache
 from petstore.cache.redis_cache import Cache
@@ -50,6 +51,7 @@ class Services:
     key_waiters: BoundedSemaphore
     exports: BoundedSemaphore
     drift: DriftWatch
+    key_agreement: KeyAgreement
     process: Process = field(default_factory=Process)
 
     def close(self) -> None:
@@ -90,6 +92,7 @@ def start_services(settings: Settings) -> Services:
         key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
         exports=BoundedSemaphore(1),
         drift=DriftWatch(),
+        key_agreement=KeyAgreement(keyring, settings.keys, cache.connection),
     )
 
 

@@ -121,6 +121,11 @@ class RedisConnection:
         if counters:
             self._call("DEL", *map(self._counter, counters))
 
+    def announce(self, subject: str, node: str, text: str, seconds: int) -> list[str]:
+        """Tell the other nodes `text`, which counts for `seconds`; what each of them has told lately, this one too."""
+        found: list[bytes] = self._run_script("announce", [f"{self._this_run}{subject}"], node, text, seconds)
+        return [one.decode() for one in found]
+
     def clear(self) -> int:
         """Remove every key of the database, also those of earlier runs of the server; how many."""
         count, cursor = 0, b"0"
