@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from petstore import errors
+from petstore.auth import key_agreement
 from petstore.cache.document import Document
 from petstore.db import Connection, Error
 from petstore.db.errors import LOCK_NOT_AVAILABLE, WrongDatabase, WrongVersion
@@ -38,17 +39,17 @@ def readyz(request: Request) -> Document:
         raise _unreachable(request, cache) from problem
     if fault == "read-only":
         raise errors.Unavailable("Not ready: the database is read-only.", database=fault, cache=cache)
-    drift = request.services.drift.sentences(request.read)
-    return request.document(
-        {
-            "status": "degraded" if cache == "down" or fault or late or drift else "ready",
-            "database": fault or "ok",
-            "schema": _schema(shop.version),
-            "drift": drift,
-            "cache": cache,
-            "housekeeping": "unknown" if late is None else "late" if late else "ok",
-        }
-    )
+    drift, keys = request.services.drift.sentences(request.read), request.services.key_agreement.check()
+    amiss = cache == "down" or fault or late or drift or keys == key_agreement.DIFFER
+    parts = {
+        "database": fault or "ok",
+        "schema": _schema(shop.version),
+        "drift": drift,
+        "cache": cache,
+        "housekeeping": "unknown" if late is None else "late" if late else "ok",
+        "keys": keys,
+    }
+    return request.document({"status": "degraded" if amiss else "ready", **parts})
 
 
 def _is_housekeeping_late(conn: Connection) -> bool | None:

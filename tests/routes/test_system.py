@@ -1,5 +1,6 @@
 import pytest
 
+from petstore.auth import key_rotation
 from petstore.cli.housekeep import Housekeeping
 from petstore.db.migrations import OLDEST_VERSION, newest_version
 from tests.aged import LIMITS, age
@@ -13,7 +14,7 @@ def test_livez_and_readyz_say_yes(anyone):
     ready = anyone.get("/readyz")
     assert (ready.status, ready.json()) == (
         200,
-        {"status": "ready", "database": "ok", "schema": SCHEMA, "drift": [], "cache": "ok", "housekeeping": "ok"},
+        {"status": "ready", "database": "ok", "schema": SCHEMA, "drift": [], "cache": "ok", "housekeeping": "ok", "keys": "ok"},
     )
 
 
@@ -34,7 +35,15 @@ def test_another_schema_version_is_not_ready_until_it_is_back(make, anyone):
 @pytest.mark.parametrize("kind", LIMITS)
 def test_readyz_says_degraded_when_housekeeping_is_more_than_an_hour_late(make, ana, anyone, settings, kind):
     age(make, ana.id, kind, LIMITS[kind] + 0.98)
-    expected = {"status": "ready", "database": "ok", "schema": SCHEMA, "drift": [], "cache": "ok", "housekeeping": "ok"}
+    expected = {
+        "status": "ready",
+        "database": "ok",
+        "schema": SCHEMA,
+        "drift": [],
+        "cache": "ok",
+        "housekeeping": "ok",
+        "keys": "ok",
+    }
     assert anyone.get("/readyz").json() == expected
     age(make, ana.id, kind, LIMITS[kind] + 1.02)
     late = anyone.get("/readyz")
@@ -63,5 +72,16 @@ def test_without_redis_and_late_readyz_says_both(make, ana, own_redis, with_sett
             "drift": [],
             "cache": "down",
             "housekeeping": "late",
+            "keys": "unknown",
         }
         assert client.get("/readyz").json() == expected
+
+
+def test_readyz_says_degraded_while_another_node_has_another_signing_key(make, anyone, with_settings, tmp_path):
+    keys = key_rotation.generate_key(tmp_path / "other").parent
+    with with_settings(keys=keys) as (_, server), Client(server.address) as client:
+        assert anyone.get("/readyz").json()["keys"] == "ok"
+        answers = [client.get("/readyz"), anyone.get("/readyz")]
+        assert [(answer.status, answer.json()["status"], answer.json()["keys"]) for answer in answers] == [
+            (200, "degraded", "differ")
+        ] * 2
