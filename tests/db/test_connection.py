@@ -31,16 +31,16 @@ def as_values(_names, values):
 
 
 def test_a_transaction_without_a_query_never_reaches_the_server(alone):
-    alone.begin("BEGIN AND NOTHING THAT COULD BE RUN")
+    alone.queue_command("BEGIN AND NOTHING THAT COULD BE RUN")
     assert alone.end("COMMIT") is None
-    alone.begin(BEGIN)
+    alone.queue_command(BEGIN)
     assert alone.end("ROLLBACK") is None
     assert system.get_shop(alone).currency == "USD"
 
 
 def test_what_waits_is_sent_before_the_query_and_in_its_transaction(alone, make):
     account = make.user()
-    alone.begin(BEGIN)
+    alone.queue_command(BEGIN)
     audit.begin_request(alone, actor_id=account.id, address="192.0.2.7")
     assert users.get_user(alone, user_id=account.id).id == account.id
     assert alone.pgconn.transaction_status == psycopg.pq.TransactionStatus.INTRANS
@@ -51,13 +51,13 @@ def test_what_waits_is_sent_before_the_query_and_in_its_transaction(alone, make)
 
 
 def test_what_waits_is_sent_before_what_psycopg_itself_sends(alone):
-    alone.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    alone.queue_command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     assert alone.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
     assert alone.end("ROLLBACK") == "ROLLBACK"
 
 
 def test_an_error_in_what_waited_is_the_querys_and_the_connection_stays_good(alone):
-    alone.begin(BEGIN)
+    alone.queue_command(BEGIN)
     audit.begin_request(alone, actor_id=2**40, address=None)
     with pytest.raises(psycopg.errors.CheckViolation) as error:
         system.get_shop(alone)
@@ -68,7 +68,7 @@ def test_an_error_in_what_waited_is_the_querys_and_the_connection_stays_good(alo
 
 def test_a_query_is_prepared_once_also_by_a_transaction_that_fails(alone):
     for _ in range(2):
-        alone.begin(BEGIN)
+        alone.queue_command(BEGIN)
         audit.begin_request(alone, actor_id=2**40, address=None)
         with pytest.raises(psycopg.errors.CheckViolation):
             system.get_shop(alone)
@@ -107,7 +107,7 @@ def test_a_parameter_that_the_query_does_not_take_or_that_is_missing_is_an_error
 def test_what_waits_last_is_done_when_it_is_flushed_and_not_at_all_when_not(alone):
     settle = parse_query("shop/settle", "-- Settles.\nSELECT set_config('petstore.settled', 'yes', false)")
     for command, settled in (("ROLLBACK", ""), ("COMMIT", "yes")):
-        alone.begin(BEGIN)
+        alone.queue_command(BEGIN)
         system.get_shop(alone)
         alone.queue(settle, {})
         if command == "COMMIT":
@@ -146,7 +146,7 @@ def test_a_write_whose_beginning_fails_leaves_nothing_on_the_connection(service)
 
 
 def test_a_transaction_of_psycopg_is_a_savepoint_of_the_one_that_waits(alone):
-    alone.begin(BEGIN)
+    alone.queue_command(BEGIN)
     with alone.transaction():
         system.get_shop(alone)
     assert alone.pgconn.transaction_status == psycopg.pq.TransactionStatus.INTRANS
@@ -154,7 +154,7 @@ def test_a_transaction_of_psycopg_is_a_savepoint_of_the_one_that_waits(alone):
 
 
 def test_the_same_query_twice_in_one_round_trip_is_prepared_once(alone):
-    alone.begin(BEGIN)
+    alone.queue_command(BEGIN)
     for _ in range(2):
         audit.begin_request(alone, actor_id=None, address=None)
     system.get_shop(alone)
@@ -162,7 +162,7 @@ def test_the_same_query_twice_in_one_round_trip_is_prepared_once(alone):
 
 
 def test_a_value_that_cannot_be_sent_leaves_nothing_behind(alone):
-    alone.begin(BEGIN)
+    alone.queue_command(BEGIN)
     system.get_shop(alone)
     with pytest.raises(psycopg.DataError):
         users.get_credentials(alone, email="a\0b")
