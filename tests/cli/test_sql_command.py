@@ -15,7 +15,7 @@ import pytest
 
 from petstore import db
 from petstore.cli import sql as sql_command
-from petstore.db.queries import load_queries, load_reports, load_tools
+from petstore.db.queries import load_queries, load_reports, load_tools, parse_query
 from tests.client import Client
 from tests.commands import environment, of, petstore, run
 from tests.databases import FAST, open_folder, own_postgres
@@ -265,3 +265,15 @@ def test_statements_of_the_service_have_their_names_in_the_log_of_postgresql(set
             assert client.get("/products").status == 200
         logged = (folder / "postgres.log").read_text()
     assert re.search(r"duration: .*SELECT /\* products/list_products \*/", logged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["petstore_app", "petstore_report"])
+def test_what_people_run_has_more_time_than_a_request(sql, cluster, database, monkeypatch, role):
+    slow = parse_query(
+        "reports/slow", "-- Takes longer than a request may.\n--\n-- Parameters: none.\nSELECT pg_sleep(2.7), 'at last'"
+    )
+    monkeypatch.setattr(sql_command, "_files", lambda: {slow.name: slow})
+    monkeypatch.setattr(sql_command, "load_reports", lambda: {slow.name: slow})
+    done = sql("reports/slow", report_url=cluster.url(role, database))
+    assert (done.returncode, "at last" in done.stdout) == (0, True), done.stderr
