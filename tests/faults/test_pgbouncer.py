@@ -152,7 +152,7 @@ def test_a_transaction_that_fails_harms_no_prepared_query(folder, server):
         connect_as_service(pooler.url()) as another,
     ):
         for conn in (one, another, one):
-            conn.begin("BEGIN")
+            conn.queue_command("BEGIN")
             audit.begin_request(conn, actor_id=2**40, address=None)
             with pytest.raises(db.Error, match="is not active"):
                 system.get_shop(conn)
