@@ -78,7 +78,9 @@ VALUES
 (7, 'rewrite_email_check', true),
 (8, 'validate_email_check', true),
 (9, 'set_role_timeouts', true),
-(10, 'date_erasure', true);
+(10, 'date_erasure', true),
+(11, 'add_session_uuid', true),
+(12, 'fill_session_uuid', true);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,
@@ -218,6 +220,7 @@ CREATE TABLE sessions (
     expires_at timestamptz NOT NULL,
     ended_at timestamptz,
     end_reason text,
+    session_uuid uuid DEFAULT gen_random_uuid(),
     CONSTRAINT sessions_pkey PRIMARY KEY (id),
     CONSTRAINT sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES users,
     CONSTRAINT sessions_ends_later CHECK (expires_at > created_at),
@@ -227,7 +230,7 @@ CREATE TABLE sessions (
 COMMENT ON TABLE sessions
 IS 'Login sessions. A session is live if it has not ended or expired, its user is active and its token_version is still '
 'that of the user.';
-COMMENT ON COLUMN sessions.id IS 'Never reused. The sid claim of access tokens.';
+COMMENT ON COLUMN sessions.id IS 'The sid claim of access tokens.';
 COMMENT ON COLUMN sessions.user_id IS 'The account that logged in.';
 COMMENT ON COLUMN sessions.token_version IS 'token_version of the user at login.';
 COMMENT ON COLUMN sessions.address IS 'Client address at login; NULL if unknown.';
@@ -236,6 +239,8 @@ COMMENT ON COLUMN sessions.expires_at
 IS 'When its refresh token expires. Each refresh extends it, up to 365 days after the login.';
 COMMENT ON COLUMN sessions.ended_at IS 'When the session was ended early; NULL while it is live, and if it simply expired.';
 COMMENT ON COLUMN sessions.end_reason IS 'logout; or reuse: a refresh token was used twice, so it may be stolen.';
+COMMENT ON COLUMN sessions.session_uuid
+IS 'Random; the session_uuid claim of access tokens. A database that lost its newest rows gives an id again, but never this.';
 COMMENT ON CONSTRAINT sessions_ended_whole ON sessions IS 'An ended session has a reason; any other has none.';
 
 CREATE INDEX sessions_of_user ON sessions (user_id);

@@ -20,6 +20,7 @@ class Person(User):
     """A user with a login: what a token can be issued for."""
 
     session_id: int
+    session_uuid: str
     token_version: int = 1
 
 
@@ -40,8 +41,9 @@ class Factory:
         self.made += 1
         row = self.conn.execute(
             "WITH u AS (INSERT INTO users (email, password, role) VALUES (%s, %s, %s) RETURNING id, email, role, created_at),"
-            " s AS (INSERT INTO sessions (user_id, token_version, expires_at) SELECT id, 1, now() + '30 days' FROM u RETURNING id)"
-            " SELECT u.*, s.id FROM u, s",
+            " s AS (INSERT INTO sessions (user_id, token_version, expires_at) SELECT id, 1, now() + '30 days' FROM u"
+            " RETURNING id, to_jsonb(sessions) ->> 'session_uuid' AS session_uuid)"
+            " SELECT u.*, s.id, s.session_uuid FROM u, s",
             (email or f"user{self.made}@example.com", password, role),
         ).fetchone()
         return Person(*row)

@@ -25,17 +25,24 @@ _MAX_LENGTH = 4096  # characters; the tokens issued here have about 750
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # compact serialization, unpadded (RFC 7515, 2 and 7.1)
 _MAX_VERIFIED = 4096  # verified tokens kept in memory
 _ID = re.compile("[1-9][0-9]{0,18}")
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as PostgreSQL writes it (RFC 9562, 4)
 _HEADER = {"alg", "typ", "kid"}  # a token with any other, such as jku, jwk, x5u or crit, is refused
 
 
 @dataclass(frozen=True)
 class Caller:
-    """The user that a token speaks for. session_id: the login; token_version: grows when all tokens of the user are revoked."""
+    """The user that a token speaks for.
+
+    session_id: the login; token_version: grows when all tokens of the user are revoked
+    session_uuid: random, of the login. A database that has lost its newest rows gives a session_id again, but never this. None
+    if the token was issued by a release that did not know it, or on a schema version before 9.
+    """
 
     id: int
     role: str
     session_id: int
     token_version: int
+    session_uuid: str | None = None
 
 
 class _Verified(NamedTuple):
@@ -58,7 +65,7 @@ class Tokens:
     def issue(self, caller: Caller) -> str:
         """Sign a token that speaks for the caller for `seconds` from now."""
         keys, now = self.keyring.now(), int(time.time())
-        claims = {
+        claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": str(caller.id),
             "aud": self._audience,
@@ -69,6 +76,8 @@ class Tokens:
             "sid": str(caller.session_id),
             "token_version": caller.token_version,
         }
+        if caller.session_uuid is not None:
+            claims["session_uuid"] = caller.session_uuid
         return jwt.encode(claims, keys.signing, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": keys.kid})
 
     def verify(self, token: str) -> Caller:
@@ -111,7 +120,8 @@ class Tokens:
             )
             if not _has_valid_claims(claims):
                 raise jwt.InvalidTokenError("never issued here")
-            caller = Caller(int(claims["sub"]), claims["role"], int(claims["sid"]), claims["token_version"])
+            session = int(claims["sid"]), claims["token_version"], claims.get("session_uuid")
+            caller = Caller(int(claims["sub"]), claims["role"], *session)
             self._remember(token, _Verified(caller, claims["exp"], keys))
             return caller
         except jwt.ExpiredSignatureError:
@@ -134,6 +144,8 @@ def _has_valid_claims(claims: Mapping[str, Any]) -> bool:
         isinstance(claims[name], str) and _ID.fullmatch(claims[name]) and int(claims[name]) < 2**63 for name in ("sub", "sid")
     )
     if not (numbers and ids and isinstance(claims["role"], str)):
+        return False
+    if "session_uuid" in claims and not (isinstance(claims["session_uuid"], str) and _UUID.fullmatch(claims["session_uuid"])):
         return False
     in_time = claims["iat"] <= time.time() + CLOCK_SECONDS and claims["exp"] - claims["iat"] <= LONGEST_SECONDS
     return bool(in_time and 0 < claims["token_version"] < 2**31)

@@ -16,6 +16,7 @@ from petstore.auth.tokens import Caller
 from petstore.cache.document import Validity
 from petstore.cache.local import Entry
 from petstore.cache.prefixes import LOGINS
+from petstore.db import Connection
 from petstore.domain.transactions import transact
 from petstore.repository import sessions
 from petstore.request import Request, Response
@@ -45,14 +46,23 @@ def authenticate(services: Services, token: str, deadline: float, generations: M
     if entry is not None and entry.generation == generation:
         return replace(claimed, role=entry.value)
     asked_at = time.monotonic()
-    login = {"user_id": claimed.id, "session_id": claimed.session_id, "token_version": claimed.token_version}
-    role = services.db.read(lambda conn: sessions.get_caller(conn, **login), deadline)
+    role = services.db.read(lambda conn: _present_role(conn, claimed), deadline)
     if role is None:
         raise errors.LoginEnded()
     if generation is not None:
         seconds = asked_at + CACHED_SECONDS - time.monotonic()
         services.local_cache.keep(claimed, role, Validity(prefix, generation, seconds), _ENTRY_BYTES)
     return replace(claimed, role=role)
+
+
+def _present_role(conn: Connection, claimed: Caller) -> str | None:
+    return sessions.get_caller(
+        conn,
+        user_id=claimed.id,
+        session_id=claimed.session_id,
+        token_version=claimed.token_version,
+        session_uuid=claimed.session_uuid,
+    )
 
 
 def cached_caller(services: Services, header: str | None) -> tuple[Caller, Entry] | tuple[None, None]:

@@ -38,10 +38,10 @@ def create_session(
     )
 
 
-def get_caller(conn: Connection, *, user_id: int, session_id: int, token_version: int) -> str | None:
-    """The present role of the user; None when the login has ended."""
-    ids = {"user_id": user_id, "session_id": session_id}
-    found: str | None = scalar(conn, "sessions/get_caller", **ids, token_version=token_version)
+def get_caller(conn: Connection, *, user_id: int, session_id: int, token_version: int, session_uuid: str | None) -> str | None:
+    """The present role of the user; None when the login has ended. session_uuid: None is not compared."""
+    login = {"user_id": user_id, "session_id": session_id, "token_version": token_version, "session_uuid": session_uuid}
+    found: str | None = scalar(conn, "sessions/get_caller", **login)
     return found
 
 

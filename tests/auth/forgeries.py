@@ -21,6 +21,7 @@ from petstore.auth.signing_keys import KEY_FILE, thumbprint
 from petstore.auth.tokens import Caller
 
 SOMEBODY = Caller(id=7, role="user", session_id=3, token_version=1)
+UUID = "6f1c1ed5-9c5d-4e0e-8f6c-0d9e0a3f3b11"
 
 
 def b64(data: bytes) -> str:
@@ -239,6 +240,7 @@ CLAIMS: dict[str, Callable[[Good], str]] = {
         "sub": (7, "x", "", "-7", "+7", " 7", "7.0", "٧", "7 OR 1=1", "9" * 30, str(2**63), True, [7], {}),
         "sid": (3, "x", "", "-3", "+3", "3.0", "٣", "' OR 1=1 --", "9" * 30, str(2**63), True, [3], {}),
         "jti": (7, [], {}),
+        "session_uuid": ("", "1", 7, True, [], {}, UUID.upper(), UUID.replace("-", ""), f"{UUID}\n", f"{UUID} "),
         "token_version": ("1", "", True, False, 0, -1, 1.0, 2**31, 2**40, 1e400, [1], {}),
     }.items()
     for value in values

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ from tests.factories import PASSWORD, Person
 from tests.raw_http import talk
 
 INVALID = 'Bearer realm="petstore", error="invalid_token"'
+CLAIMS = {"iss", "sub", "aud", "iat", "exp", "jti", "role", "sid", "token_version", "session_uuid"}
 ROUTES = {"user": "/me", "admin": "/admin/users"}
 
 
@@ -101,13 +103,13 @@ def test_the_watch_sees_files_and_sockets(tmp_path):
 
 
 def test_a_token_says_who_from_whom_for_whom_and_for_how_long(issuer, key):
-    whom = Caller(id=7, role="admin", session_id=3, token_version=5)
+    whom = Caller(id=7, role="admin", session_id=3, token_version=5, session_uuid=str(uuid.uuid4()))
     token = issuer.issue(whom)
     assert jwt.get_unverified_header(token) == {"alg": "RS256", "typ": "at+jwt", "kid": thumbprint(key.public_key())}
     claims = jwt.decode(token, key.public_key(), algorithms=["RS256"], audience="petstore")
-    assert set(claims) == {"iss", "sub", "aud", "iat", "exp", "jti", "role", "sid", "token_version"}
+    assert set(claims) == CLAIMS
     assert (claims["iss"], claims["sub"], claims["aud"], claims["role"]) == ("petstore", "7", "petstore", "admin")
-    assert (claims["sid"], claims["token_version"]) == ("3", 5)
+    assert (claims["sid"], claims["token_version"], claims["session_uuid"]) == ("3", 5, whom.session_uuid)
     assert claims["exp"] - claims["iat"] == 900
     assert abs(claims["iat"] - time.time()) < 5
     assert issuer.verify(token) == whom
@@ -121,11 +123,11 @@ def test_a_token_tells_nothing_about_the_person(anyone, make):
     make.user("ana@example.com")
     answer = anyone.post("/login", {"email": "ana@example.com", "password": PASSWORD}).json()
     claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
-    assert set(claims) == {"iss", "sub", "aud", "iat", "exp", "jti", "role", "sid", "token_version"}
+    assert set(claims) == CLAIMS
     assert answer["refresh_token"] not in str(claims)
     assert claims["exp"] - claims["iat"] == answer["expires_in"]
-    row = make.rows("SELECT user_id::text, id::text, token_version FROM sessions ORDER BY id DESC LIMIT 1")
-    assert row == [(claims["sub"], claims["sid"], claims["token_version"])]
+    row = make.rows("SELECT user_id::text, id::text, token_version, session_uuid::text FROM sessions ORDER BY id DESC LIMIT 1")
+    assert row == [tuple(claims[name] for name in ("sub", "sid", "token_version", "session_uuid"))]
 
 
 # ── forged ones ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,13 +205,15 @@ def test_a_refresh_token_is_no_access_token_nor_the_other_way_round(anyone, make
 
 def token_of(service, person: Caller, **changes: Any) -> str:
     """A token of ours that says something else than the rows do."""
-    facts = {name: getattr(person, name) for name in ("id", "role", "session_id", "token_version")}
+    facts = {name: getattr(person, name) for name in ("id", "role", "session_id", "token_version", "session_uuid")}
     return service[0].tokens.issue(Caller(**facts | changes))
 
 
 STOLEN: dict[str, Callable[[Person, Person], dict[str, Any]]] = {
     "another user, own session": lambda own, other: {"id": other.id},
     "own user, another's session": lambda own, other: {"session_id": other.session_id},
+    "own session, another's uuid": lambda own, other: {"session_uuid": other.session_uuid},
+    "own session, as it was on a lost timeline": lambda own, other: {"session_uuid": str(uuid.uuid4())},
     "unknown session": lambda own, other: {"session_id": 10**6},
     "session 0": lambda own, other: {"session_id": 0},
     "the largest session": lambda own, other: {"session_id": 2**63 - 1},
@@ -234,6 +238,13 @@ def test_a_token_whose_user_login_and_version_do_not_belong_together_is_401(make
         for person in (own, other):  # each with what belongs to them
             client.token = token_of(service, person, token_version=2)
             assert client.get(path).status == 200
+
+
+def test_a_token_of_the_release_before_says_nothing_of_the_uuid_and_is_good(make, clients, service):
+    ana, client = make.user(), clients()
+    client.token = token_of(service, ana, session_uuid=None)
+    assert "session_uuid" not in jwt.decode(client.token, options={"verify_signature": False})
+    assert client.get("/me").status == 200
 
 
 ENDINGS = {

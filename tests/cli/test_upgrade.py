@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import jwt
 import pytest
 
 from petstore import db
@@ -185,6 +186,35 @@ def test_two_nodes_in_use_are_upgraded_without_a_refused_request(shop, replace):
     assert (None, ()) not in told or replace is restart
     assert [shop.old_invoices(node) for node in range(2)] == [kept, kept]
     shop.check_books(buyers.bought)
+
+
+def test_nobody_is_logged_out_by_an_upgrade_under_way_or_by_the_migration(shop):
+    new, old = shop.nodes
+    restart(new)
+    for issuing, asked in ((new, old), (old, new)):
+        with Client(issuing.address) as client, Client(asked.address) as other:
+            tokens = client.post("/login", {"email": "boss@example.com", "password": PASSWORD}).json()
+            traded = other.post("/refresh", {"refresh_token": tokens["refresh_token"]}).json()
+            other.token, client.token = tokens["access_token"], traded["access_token"]
+            assert (other.get("/me").status, client.get("/me").status) == (200, 200)
+    assert "session_uuid" not in claims(traded)
+    restart(old)
+    run(ROOT, shop.environ, "migrate")
+    assert shop.sql("SELECT count(*) FROM sessions WHERE session_uuid IS NULL") == [(0,)]
+    for node in shop.nodes:
+        with Client(node.address) as client:
+            for token in (shop.boss, tokens["access_token"], traded["access_token"]):
+                client.token = token
+                assert client.get("/me").status == 200
+            again = client.post("/refresh", {"refresh_token": traded["refresh_token"]}).json()
+            client.token = again["access_token"]
+            assert client.get("/me").status == 200
+            assert "session_uuid" in claims(again)
+            traded = again
+
+
+def claims(tokens):
+    return jwt.decode(tokens["access_token"], options={"verify_signature": False})
 
 
 def test_scripts_serve_migrates_the_embedded_database_of_the_release_before_and_keeps_all_data(before, folder):

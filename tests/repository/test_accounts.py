@@ -154,6 +154,10 @@ def test_an_email_is_the_same_however_its_letters_are_composed(conn, find):
     assert find(conn, email="ZOE\u0308@example.com").id == zoe.id
 
 
+def uuid_of(conn, session_id):
+    return conn.execute("SELECT session_uuid::text FROM sessions WHERE id = %s", (session_id,)).fetchone()[0]
+
+
 # ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -163,7 +167,8 @@ def test_a_login_begins_for_an_active_account_whose_hash_is_the_one_that_was_che
     assert (login(conn, ana, password=PHC + "2"), login(conn, bob)) == (None, None)
     assert tokens(conn) == []
     first, second = login(conn, ana), login(conn, ana, SECOND, address=None, seconds=7)
-    assert first == Caller(ana.id, "user", first.session_id, 1)
+    assert first == Caller(ana.id, "user", first.session_id, 1, uuid_of(conn, first.session_id))
+    assert second.session_uuid == uuid_of(conn, second.session_id) != first.session_uuid
     assert tokens(conn) == [(FIRST, first.session_id, False), (SECOND, second.session_id, False)]
     shown = sessions.list_sessions(conn, user_id=ana.id)
     assert [(one.id, one.address, one.expires_at - one.created_at, one.ended_at, one.end_reason, one.live) for one in shown] == [
@@ -177,10 +182,13 @@ def test_a_caller_has_the_role_of_this_moment_while_the_login_lives(conn):
     ana, bob = two(conn)
     mine, other, bobs = login(conn, ana), login(conn, ana, SECOND), login(conn, bob, THIRD)
 
-    def role(user=ana, session=mine, version=1):
-        return sessions.get_caller(conn, user_id=user.id, session_id=session.session_id, token_version=version)
+    def role(user=ana, session=mine, version=1, uuid=None):
+        ids = {"user_id": user.id, "session_id": session.session_id}
+        return sessions.get_caller(conn, **ids, token_version=version, session_uuid=uuid)
 
     assert (role(), role(session=other), role(bob, bobs)) == ("user", "user", "user")
+    assert (role(uuid=mine.session_uuid), role(session=other, uuid=other.session_uuid)) == ("user", "user")
+    assert (role(uuid=other.session_uuid), role(uuid=bobs.session_uuid)) == (None, None)
     assert (role(user=bob), role(session=bobs), role(version=2)) == (None, None, None)
     users.update_user(conn, user_id=ana.id, role="admin", active=None)
     assert (role(), role(bob, bobs)) == ("admin", "user")
@@ -211,7 +219,7 @@ def test_a_refresh_token_is_traded_once_for_the_next_one_of_its_login(conn, make
     ana, session_id = logins[FIRST]
     make.conn.execute("UPDATE users SET role = 'admin' WHERE id = %s", (ana.id,))
     before = sessions.list_sessions(conn, user_id=ana.id)
-    assert trade(conn, FIRST) == Caller(ana.id, "admin", session_id, 1)
+    assert trade(conn, FIRST) == Caller(ana.id, "admin", session_id, 1, uuid_of(conn, session_id))
     assert trade(conn, FIRST, OTHER) is None
     assert trade(conn, OTHER) is None
     waiting, (bobs,) = [(SECOND, logins[SECOND][1], False)], [(THIRD, logins[THIRD][1], False)]
@@ -237,7 +245,7 @@ def test_a_login_that_is_over_lets_nobody_in_and_is_shown_as_over(conn, make, lo
 
     def role(token_hash):
         user, of_token = logins[token_hash]
-        return sessions.get_caller(conn, user_id=user.id, session_id=of_token, token_version=1)
+        return sessions.get_caller(conn, user_id=user.id, session_id=of_token, token_version=1, session_uuid=None)
 
     both = over.startswith("UPDATE users")
     assert [role(token_hash) for token_hash in (FIRST, SECOND, THIRD)] == [None, None if both else "user", "user"]

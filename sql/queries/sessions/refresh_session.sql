@@ -4,11 +4,13 @@
 --   new_hash    bytea    SHA-256 of the next token
 --   seconds     integer  lifetime of the next token, which ends at the latest 365 days after the login
 --
+-- session_uuid by way of JSON, because version 8 does not have it: NULL then.
+--
 -- Locks: sessions, the row, FOR NO KEY UPDATE, so that of two concurrent requests the second finds the token used; refresh_tokens, the
 -- row. Adds a row to refresh_tokens.
 -- psql -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -v new_hash='\xa7ffc6f8bf1ed76651c14756a061d662f580ff4de43b49fa82d80a4b80f8434a' -v seconds=2592000 -f sql/queries/sessions/refresh_session.sql
 WITH login AS (
-    SELECT u.id, u.role, s.id AS session_id, u.token_version
+    SELECT u.id, u.role, s.id AS session_id, u.token_version, to_jsonb(s) ->> 'session_uuid' AS session_uuid
     FROM refresh_tokens AS t
     INNER JOIN sessions AS s ON t.session_id = s.id
     INNER JOIN users AS u ON s.user_id = u.id AND s.token_version = u.token_version
@@ -27,7 +29,7 @@ used AS (
     SET used_at = now()
     FROM login
     WHERE t.token_hash = :'token_hash'::bytea AND t.used_at IS NULL  -- checked again: it may have been used meanwhile
-    RETURNING login.id, login.role, login.session_id, login.token_version
+    RETURNING login.id, login.role, login.session_id, login.token_version, login.session_uuid
 ),
 
 prolonged AS (
@@ -42,5 +44,5 @@ next_token AS (
     SELECT :'new_hash'::bytea, session_id FROM used
 )
 
-SELECT id, role, session_id, token_version
+SELECT id, role, session_id, token_version, session_uuid
 FROM used;
