@@ -33,7 +33,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _COMMAND = re.compile(
-    r"ir (?P<file>_[a-z_]+\.sql)|set (?P<variable>[a-z_][a-z0-9_]*)(?P<words>( ('[^'\\]*'|:[a-z_][a-z0-9_]*))+)"
+    r"ir (?P<file>(?:\.\./[a-z_]+/)?_[a-z_]+\.sql)|set (?P<variable>[a-z_][a-z0-9_]*)(?P<words>( ('[^'\\]*'|:[a-z_][a-z0-9_]*))+)"
 )
 _WORD = re.compile(r"'(?P<text>[^'\\]*)'|:(?P<variable>[a-z_][a-z0-9_]*)")
 # In a header: `--   product_id  bigint  the product`.
@@ -142,7 +142,7 @@ def split_statements(text: str) -> list[str]:
 
 
 def _expand(text: str, folder: Path, variables: dict[str, str]) -> str:
-    r"""Do what psql does with `\ir FILE` (beside this one), `\set NAME TEXT` and `:NAME`."""
+    r"""Do what psql does with `\ir FILE` (beside this one, or in a folder beside), `\set NAME TEXT` and `:NAME`."""
 
     def value(name: str) -> str:
         if name not in variables:

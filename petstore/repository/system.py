@@ -11,7 +11,7 @@ from petstore.db import Connection, execute, one, scalar
 class Shop:
     """The schema version, and what is fixed when the schema is made.
 
-    unsafe_versions: those that a release must know to serve. identity: unique for each database.
+    unsafe_versions: those that a release must know to serve. identity: what the database is, see get_identity.
     """
 
     version: int
@@ -30,6 +30,14 @@ def get_write_fault(conn: Connection) -> str | None:
     """Why writes cannot be done now: `read-only`, `commits-wait`; None if they can."""
     found: str | None = scalar(conn, "system/get_write_fault")
     return found
+
+
+def get_identity(conn: Connection) -> str:
+    """What this database is: `<instance_id>/<oid>@<file>/<timeline>/<start of the server>`. See sql/queries/system/_identity.sql.
+
+    The part before the @ stays the same when the history changes: after a fail-over, a promotion, a recovery.
+    """
+    return str(scalar(conn, "system/get_identity"))
 
 
 def lock_housekeeping(conn: Connection) -> bool:

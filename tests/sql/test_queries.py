@@ -72,6 +72,8 @@ def test_the_name_goes_with_the_statement():
         (b"SELECT :some_columns;", "there is no variable some_columns"),
         (b"\\ir _missing.sql\nSELECT 1;", "there is no _missing.sql beside it"),
         (b"\\ir ../_columns.sql\nSELECT 1;", r"\\ir ../_columns.sql is not understood here"),
+        (b"\\ir ../products/_missing.sql\nSELECT 1;", "there is no ../products/_missing.sql beside it"),
+        (b"\\ir ../../products/_columns.sql\nSELECT 1;", r"\\ir ../../products/_columns.sql is not understood here"),
         (b"\\set a 'it''s'\nSELECT 1;", r"\\set a 'it''s' is not understood here"),
         (b"\\gset\nSELECT 1;", r"\\gset is not understood here"),
     ],
@@ -107,16 +109,16 @@ def test_what_a_file_includes_is_put_in_as_psql_does(tmp_path, conn, cluster, da
     assert done.stdout == "a,b,c :two,d,e\n1,%:x,3,:two,{5}\n"
 
 
+def included_by(query):
+    """The files that a query includes."""
+    found = re.findall(r"^\\ir (.+)\n", query.path.read_text("utf-8"), re.MULTILINE)
+    return {(query.path.parent / name).resolve() for name in found}
+
+
 def test_what_is_included_is_included_by_several():
     for path in INCLUDED:
-        assert (
-            sum(
-                f"\\ir {path.name}\n" in query.path.read_text("utf-8")
-                for query in FILES.values()
-                if query.path.parent == path.parent
-            )
-            > 1
-        )
+        including = [query for query in FILES.values() if path in included_by(query)]
+        assert len(including) > 1
         lines = path.read_text("utf-8").splitlines()
         assert lines[0].startswith("-- ")
         assert all(line.startswith(("--", "\\set ")) for line in lines)
@@ -142,7 +144,7 @@ def test_a_file_begins_with_its_contract(query):
     assert lines[-1].startswith("psql ")
     assert lines[-1].endswith(f"-f {query.path.relative_to(sql_folder().parent)}")
     assert set(re.findall(r"-v ([a-z0-9_]+)=", lines[-1])) == set(query.parameters)
-    assert re.match(r"(?:\\ir _columns\.sql\n)?[A-Z]+\s", text.removeprefix(header))
+    assert re.match(r"(?:\\ir (?:_columns|_identity|\.\./system/_identity)\.sql\n)?[A-Z]+\s", text.removeprefix(header))
     assert text.rstrip().endswith(";")
     assert re.sub("'[^']*'", "", query.sql).count(";") == 0
     assert not re.search(r"select\s+\*", text, re.IGNORECASE)
