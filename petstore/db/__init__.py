@@ -2,7 +2,7 @@
 
 from petstore.db.connection import Connection, Error, connect
 from petstore.db.pool import REQUEST_SECONDS, Database
-from petstore.db.run import enqueue, execute, many, one, one_or_none, rows, scalar
+from petstore.db.run import enqueue, enqueue_identity, execute, many, one, one_or_none, rows, scalar
 from petstore.db.session_settings import connect_as_service
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "connect",
     "connect_as_service",
     "enqueue",
+    "enqueue_identity",
     "execute",
     "many",
     "one",

@@ -33,10 +33,11 @@ class NoReply(psycopg.OperationalError):
 
 
 class _Command(NamedTuple):
-    """A command to send. prepares: the name of the query that it prepares."""
+    """A command to send. prepares: the name of the query that it prepares; on_result: gets its result."""
 
     send: Callable[[], None]
     prepares: str = ""
+    on_result: Callable[[pq.abc.PGresult], None] | None = None
 
 
 class Connection(psycopg.Connection[Any]):
@@ -56,13 +57,17 @@ class Connection(psycopg.Connection[Any]):
         self.queued: list[_Command] = []  # sent with the next query
         self.warnings = 0  # that the server has sent
         self.add_notice_handler(self._count_warning)
+        self.identity: str | None = None  # what the database is, as it said last (sql/queries/system/_identity.sql)
+        self.opened_at = time.monotonic()
 
     def queue_command(self, command: str) -> None:
         """Queue a statement without parameters, such as BEGIN. It is sent with the next query, and not at all without one."""
         self.queued.append(_Command(partial(self.pgconn.send_query_params, command.encode(), None)))
 
-    def queue(self, query: Query, parameters: Mapping[str, Any]) -> None:
-        """Queue a query: it is sent with the next one. Its result is dropped, its error is raised then."""
+    def queue(
+        self, query: Query, parameters: Mapping[str, Any], on_result: Callable[[pq.abc.PGresult], None] | None = None
+    ) -> None:
+        """Queue a query: it is sent with the next one, and its error is raised then. on_result: gets its result."""
         if len(parameters) != len(query.names):  # a column that the query does not write would be lost in silence
             raise TypeError(f"{query.name} takes {', '.join(query.names)}; given: {', '.join(parameters)}")
         # PgBouncer takes a name for used from the moment it is sent, also if an error before it made PostgreSQL skip it.
@@ -71,7 +76,11 @@ class Connection(psycopg.Connection[Any]):
         values = Transformer(self).dump_sequence([parameters[each] for each in query.names], formats)
         if query.name not in self.prepared_queries and all(query.name != command.prepares for command in self.queued):
             self.queued.append(_Command(partial(self.pgconn.send_prepare, name, query.numbered().encode()), query.name))
-        self.queued.append(_Command(partial(self.pgconn.send_query_prepared, name, values)))
+        self.queued.append(_Command(partial(self.pgconn.send_query_prepared, name, values), on_result=on_result))
+
+    def learn_identity(self, result: pq.abc.PGresult) -> None:
+        """An `on_result` for a query whose only value is the identity of the database."""
+        self.identity = (result.get_value(0, 0) or b"").decode()
 
     def run(self, query: Query, parameters: Mapping[str, Any], make: Callable[[list[str], Sequence[Any]], Any]) -> list[Any]:
         """Run a query after those queued; a list of what `make(column names, values)` gives for each row."""
@@ -155,6 +164,9 @@ class Connection(psycopg.Connection[Any]):
             elif command.prepares:
                 self._unprepared[command.prepares] += 1
         _raise_error(results)
+        for command, result in zip(commands, results, strict=True):
+            if command.on_result:
+                command.on_result(result)
         return list(results)
 
 

@@ -46,3 +46,8 @@ def execute(conn: Connection, name: str, /, **parameters: Any) -> int:
 def enqueue(conn: Connection, name: str, /, **parameters: Any) -> None:
     """Queue a query: it is sent in one round trip with the next one. Its error is raised then, its result is dropped."""
     conn.queue(load_queries()[name], parameters)
+
+
+def enqueue_identity(conn: Connection, name: str, /, **parameters: Any) -> None:
+    """As `enqueue`, for a query whose only value is the identity of the database: it becomes `conn.identity`."""
+    conn.queue(load_queries()[name], parameters, conn.learn_identity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from petstore.db import Connection, enqueue, execute, many
+from petstore.db import Connection, enqueue_identity, execute, many
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,11 @@ class OwnEntry(Entry):
 
 
 def begin_request(conn: Connection, *, actor_id: int | None, address: str | None) -> None:
-    """Tell the audit log who makes the request, and from where. It is sent in one round trip with the next query."""
-    enqueue(conn, "audit/begin_request", actor_id=actor_id, address=address)
+    """Tell the audit log who makes the request, and from where. It is sent in one round trip with the next query.
+
+    It also asks the database what it is: `conn.identity`.
+    """
+    enqueue_identity(conn, "audit/begin_request", actor_id=actor_id, address=address)
 
 
 def list_entries(conn: Connection, *, since: datetime | None, until: datetime | None, before: int, limit: int) -> list[Entry]:
