@@ -78,7 +78,7 @@ def start_services(settings: Settings) -> Services:
     verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
     url = settings.database_url or ""
     database = db.Database(url, pool_size=settings.pool_size, verify=verify, find_write_fault=get_write_fault)
-    cache = open_cache(settings, lambda: database.identity)
+    cache = open_cache(settings, lambda: database.known.text)
     database.open()
     return Services(
         settings=settings,

@@ -19,6 +19,7 @@ from petstore.cache.circuit_breaker import CircuitBreaker
 from petstore.db.connect_faults import ConnectFault, connect_fault
 from petstore.db.connection import CONNECT_OPTIONS, REPLY_SECONDS, Connection, NoReply, is_connected, is_open
 from petstore.db.errors import DatabaseDown
+from petstore.db.identity import KnownIdentity
 from petstore.db.migrations import OLDEST_VERSION, newest_version
 from petstore.db.session_settings import configure_session, wanted_settings
 
@@ -38,13 +39,16 @@ def probe_pause() -> float:
 class Connections:
     """Gives out connections, at most `size`. A part of them is never lent to writes: these may wait for locks, reads do not.
 
+    known: hears what the database is from each connection that is given back. A connection from before it became another one may
+    lead to a server that was replaced, and is dropped.
     fault: why the last attempt to connect failed; None once one succeeds. It is logged when it changes, not for each request.
 
     The circuit breaker opens when no connection can be made and none is left, and when the server is silent on all. Then requests
     are refused at once, and a thread tries to connect.
     """
 
-    def __init__(self, url: str, size: int) -> None:
+    def __init__(self, url: str, size: int, known: KnownIdentity) -> None:
+        self._known = known
         self.fault: ConnectFault | None = None
         self._replied_at = self._renewed_at = 0.0  # time.monotonic()
         self._lock = threading.Lock()
@@ -114,11 +118,14 @@ class Connections:
         try:
             conn = self._get_open(wait_until)
             try:
-                conn.deadline = deadline
+                conn.deadline, asked_at = deadline, time.monotonic()
                 with self._watching():
                     yield conn
             finally:
+                said, conn.identity = conn.identity, None
+                conn.queued.clear()  # left by work that asked nothing
                 self._pool.putconn(conn)
+                self._known.hear(said, asked_at)
         finally:
             if writes:
                 self._writers.release()
@@ -134,7 +141,9 @@ class Connections:
                 if seconds > _TURN_SECONDS:
                     continue
                 raise PoolTimeout("no connection was free in time") from None
-            if is_open(conn):
+            if conn.opened_at < self._known.changed_at:
+                conn.close()
+            elif is_open(conn):
                 return conn
             self._pool.putconn(conn)  # the pool replaces a closed one
 

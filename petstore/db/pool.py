@@ -25,6 +25,8 @@ from petstore.db.errors import (
     refusal,
     translated_errors,
 )
+from petstore.db.identity import KnownIdentity
+from petstore.db.run import enqueue_identity
 from petstore.db.write_guard import WriteGuard
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ class Database:
 
     verify(conn, whole): gives the database's identity, the same for all workers and different for every other database, or raises
     WrongDatabase. whole: every query is checked, too; that is done once, with the first connection.
+    leave(identity): called when the database is another one now, with what it was before.
     find_write_fault(conn): why the database takes no writes now, None if it does.
     """
 
@@ -52,13 +55,14 @@ class Database:
         pool_size: int,
         verify: Callable[[Connection, bool], str],
         find_write_fault: Callable[[Connection], str | None],
+        leave: Callable[[str], None] = lambda identity: None,
     ) -> None:
-        self._verify = verify
+        self._verify, self._leave = verify, leave
+        self.known = KnownIdentity(self._changed)  # kept if a later check fails: a write in progress still invalidates
         self._verify_at = 0.0  # time.monotonic()
         self._verified = False
         self._wrong: WrongDatabase | None = None  # what the last verification found
-        self.identity: str | None = None  # kept if a later check fails: a write in progress still invalidates its cache entries
-        self._connections = Connections(url, pool_size)
+        self._connections = Connections(url, pool_size, self.known)
         self._writes = WriteGuard(self._connections.connect, find_write_fault)
 
     def open(self) -> None:
@@ -90,19 +94,25 @@ class Database:
 
         deadline: time.monotonic(), by default REQUEST_SECONDS from now. Errors of psycopg become those of petstore.errors.
         """
-        return self._with_retries(work, deadline or time.monotonic() + REQUEST_SECONDS)
+
+        def asking(conn: Connection) -> T:
+            enqueue_identity(conn, "system/get_identity")
+            return work(conn)
+
+        return self._with_retries(asking, deadline or time.monotonic() + REQUEST_SECONDS)
 
     def snapshot(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
         """As `read`, in one snapshot of the database (REPEATABLE READ): for work that runs several queries."""
 
         def in_snapshot(conn: Connection) -> T:
             conn.queue_command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            enqueue_identity(conn, "system/get_identity")
             try:
                 return work(conn)
             finally:
                 conn.end("ROLLBACK")  # there is nothing to commit
 
-        return self.read(in_snapshot, deadline)
+        return self._with_retries(in_snapshot, deadline or time.monotonic() + REQUEST_SECONDS)
 
     def transact(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
         """Call `work(conn)` in a transaction (READ COMMITTED) and return its result: COMMIT at its end, ROLLBACK if it raises.
@@ -153,6 +163,10 @@ class Database:
                     time.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # so that two transactions do not deadlock again
             raise AssertionError("the last attempt returns or raises")
 
+    def _changed(self, before: str) -> None:
+        self._leave(before)
+        self._verify_at = 0.0  # another one may be of another version or currency
+
     def _verify_in_time(self, conn: Connection) -> None:
         """Verify before the first use, and every _VERIFY_SECONDS. Raises the last fault again until _REFUSE_SECONDS later."""
         now, wrong = time.monotonic(), self._wrong
@@ -170,12 +184,13 @@ class Database:
             logger.info("the database could not be verified again: %s", error)
 
     def _verify_identity(self, conn: Connection) -> None:
-        self._verify_at = time.monotonic() + _VERIFY_SECONDS  # first: one thread verifies, the others go on
+        now = time.monotonic()
+        self._verify_at = now + _VERIFY_SECONDS  # first: one thread verifies, the others go on
         try:
             if conn.fault:
                 conn.close()  # the pool replaces it by one that may have what this one lacks
                 raise WrongDatabase(conn.fault)
-            self.identity = self._verify(conn, not self._verified)
+            self.known.hear(self._verify(conn, not self._verified), now)
             self._verified, self._wrong = True, None
         except WrongDatabase as error:
             self._verify_at = time.monotonic() + _REFUSE_SECONDS

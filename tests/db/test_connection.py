@@ -141,8 +141,10 @@ def test_a_write_whose_beginning_fails_leaves_nothing_on_the_connection(service)
     for _ in range(5):  # more than there are connections
         with pytest.raises(errors.Problem):
             service[0].db.transact(work)
-        seen = service[0].db.read(lambda conn: ([*conn.queued], system.get_shop(conn).currency, conn.pgconn.transaction_status))
-        assert seen == ([], "USD", psycopg.pq.TransactionStatus.IDLE)
+        seen = service[0].db.transact(
+            lambda conn: (len(conn.queued), conn.pgconn.transaction_status, system.get_shop(conn).currency)
+        )
+        assert seen == (1, psycopg.pq.TransactionStatus.IDLE, "USD")  # its own BEGIN
 
 
 def test_a_transaction_of_psycopg_is_a_savepoint_of_the_one_that_waits(alone):
