@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import BoundedSemaphore
@@ -16,12 +16,14 @@ from petstore.cache.local import LocalCache
 from petstore.cache.redis_cache import Cache
 from petstore.cache.shared_generations import SharedGenerations
 from petstore.db import Database
+from petstore.db.identity import IdentityWatch
+from petstore.errors import Problem
 from petstore.limits.failed_attempts import FailedAttempts
 from petstore.limits.lock_waits import LockWaits
 from petstore.limits.request_rate import RequestRate
+from petstore.repository import system
 from petstore.repository.drift import DriftWatch
 from petstore.repository.startup_check import verify_database
-from petstore.repository.system import get_write_fault
 from petstore.settings import Settings, SettingsError
 
 
@@ -37,7 +39,8 @@ class Services:
     """The services of one process.
 
     local_cache: the cache in this process's memory. key_waiters: bounds how many requests wait at the same time for the first one
-    with their Idempotency-Key. exports: bounds how many exports of an account are made at the same time.
+    with their Idempotency-Key. exports: bounds how many exports of an account are made at the same time. watch: asks what the
+    database is while no request does.
     """
 
     settings: Settings
@@ -51,17 +54,22 @@ class Services:
     key_waiters: BoundedSemaphore
     exports: BoundedSemaphore
     drift: DriftWatch
+    watch: IdentityWatch
     key_agreement: KeyAgreement
     process: Process = field(default_factory=Process)
 
     def close(self) -> None:
         """End the connections to Redis and PostgreSQL."""
+        self.watch.stop()
         self.cache.close()
         self.db.close()
 
 
-def open_cache(settings: Settings, namespace: Callable[[], str | None]) -> Cache:
-    """The cache that the settings name. SettingsError when the file of SharedGenerations cannot be used."""
+def open_cache(settings: Settings, identity: Callable[[], str | None]) -> Cache:
+    """The cache that the settings name. SettingsError when the file of SharedGenerations cannot be used.
+
+    identity: gives that of the database (system.get_identity), None while it is not known.
+    """
     shared = None
     if settings.cache_scope == "machine":
         try:
@@ -69,17 +77,25 @@ def open_cache(settings: Settings, namespace: Callable[[], str | None]) -> Cache
             shared = SharedGenerations(settings.home / "generations")
         except OSError as error:
             raise SettingsError(f"PETSTORE_CACHE_SCOPE=machine needs a file of this user's: {error}") from None
-    return Cache(settings.redis_url, namespace, shared)
+    return Cache(settings.redis_url, identity, shared)
 
 
 def start_services(settings: Settings) -> Services:
     """Open the services, until `close()`. KeyFault when the signing key cannot be used."""
     keyring = signing_keys.Keyring(settings.keys)
     verify = partial(verify_database, currency=settings.currency, minor_digits=settings.minor_digits)
-    url = settings.database_url or ""
-    database = db.Database(url, pool_size=settings.pool_size, verify=verify, find_write_fault=get_write_fault)
+    database = db.Database(
+        settings.database_url or "",
+        pool_size=settings.pool_size,
+        verify=verify,
+        find_write_fault=system.get_write_fault,
+        leave=lambda identity: cache.leave(identity),
+    )
     cache = open_cache(settings, lambda: database.known.text)
     database.open()
+    watch = IdentityWatch(database.known, partial(_ask_identity, database))
+    if settings.redis_url:
+        watch.start()
     return Services(
         settings=settings,
         db=database,
@@ -93,7 +109,13 @@ def start_services(settings: Settings) -> Services:
         exports=BoundedSemaphore(1),
         drift=DriftWatch(),
         key_agreement=KeyAgreement(keyring, settings.keys, cache.connection),
+        watch=watch,
     )
+
+
+def _ask_identity(database: Database) -> None:
+    with suppress(Problem):  # it is down, which requests find themselves
+        database.read(system.get_identity)
 
 
 @contextmanager

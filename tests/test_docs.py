@@ -168,6 +168,7 @@ def test_the_architecture_page_names_the_modules_that_a_request_passes_through(m
         def read(product_id: int, cache: str) -> None:
             assert anyone.get(f"/products?id={product_id}")["X-Cache"] == cache
 
+        services.watch.stop()  # a thread of its own, which asks while no request does
         services.db.check()
         for cache in ("MISS", "HIT", "HIT"):
             read(first, cache)

@@ -15,6 +15,9 @@ A hit may be kept in this process's memory as well (Document.validity, petstore.
 asked for (`generations`). With PETSTORE_CACHE_SCOPE=machine Redis is not asked at all: each prefix has a second generation in
 memory that all processes of the machine share. A write renews it twice: before BEGIN, once its mark is set, and after COMMIT.
 
+When the database has another history (a fail-over that lost rows, a restored dump; petstore.cache.namespace), nothing that was
+cached under the one before is served: a generation names its history. Whoever learns it first tells the others (`leave`).
+
 While Redis is down, a circuit breaker sends every read to the database. The first call that notices waits 0.2 s at most, the next
 ones do not ask Redis. Before the breaker closes, the invalidations that Redis missed are done.
 """
@@ -29,6 +32,7 @@ from dataclasses import dataclass
 
 from petstore.cache.circuit_breaker import CircuitBreaker
 from petstore.cache.document import Document, Validity
+from petstore.cache.namespace import Namespace, namespace_of
 from petstore.cache.redis_connection import FAULTS, CacheDown, Mark, NotConnected, RedisConnection, RedisPool
 from petstore.cache.shared_generations import SharedGenerations
 from petstore.cache.single_flight import SingleFlight
@@ -59,17 +63,18 @@ class ReadResult:
 class Cache:
     """The entries of one database in one Redis.
 
-    url: None for no cache. namespace: gives the database's identity, or None while it is not known; the cache is unused then.
+    url: None for no cache. identity: gives that of the database, or None while it is not known; the cache is unused then.
     shared: the generations of this machine, if no other machine uses the database.
     """
 
-    def __init__(self, url: str | None, namespace: Callable[[], str | None], shared: SharedGenerations | None = None) -> None:
+    def __init__(self, url: str | None, identity: Callable[[], str | None], shared: SharedGenerations | None = None) -> None:
         self.single_flight: SingleFlight[Document] = SingleFlight()
         self.shared = shared
-        self._namespace = namespace
+        self._identity = identity
         self._lock = threading.Lock()
         self._missed: set[str] = set()  # prefixes whose invalidation did not reach Redis
         self._lost_marks: list[Mark] = []  # marks that Redis may still hold
+        self._left: set[Namespace] = set()  # those that Redis does not know were left
         self._pool = RedisPool(url) if url is not None else None
         self._breaker = CircuitBreaker("cache", self._catch_up, (*FAULTS, CacheDown)) if url is not None else None
 
@@ -92,14 +97,14 @@ class Cache:
     def close(self) -> None:
         if self._breaker is not None and self._pool is not None:
             self._breaker.stop()
-            if self._missed or self._lost_marks:
+            if self._missed or self._lost_marks or self._left:
                 self._breaker.probe()  # the last chance to tell Redis, and so the other processes, of our writes
             self._pool.close()
 
     def read(self, prefix: str, key: str) -> ReadResult:
         """The entry, if it may be served, and the generation to store under if not."""
         # Before Redis is asked: a write that starts in between renews this one, or its mark is seen in Redis.
-        shared_generation = self.shared and self.shared.current(self._shared_name(prefix))
+        shared_generation = self._shared_generation(prefix) if self.shared else None
         try:
             with self.connection() as connection:
                 redis_generation, marks, entry, seconds = connection.read(prefix, key)
@@ -115,7 +120,7 @@ class Cache:
     def generations(self, prefixes: Collection[str]) -> Mapping[str, str | None]:
         """The current generation of each prefix, to compare with that of an entry in memory; None: do not use the entry."""
         if self.shared:
-            return {prefix: self.shared.current(self._shared_name(prefix)) for prefix in prefixes}
+            return {prefix: self._shared_generation(prefix) for prefix in prefixes}
         try:
             with self.connection() as connection:
                 return decode_generations(prefixes, connection.generations(prefixes))
@@ -156,8 +161,25 @@ class Cache:
 
     def renew_shared(self, prefixes: Collection[str]) -> None:
         """Give these prefixes new generations in the machine's shared memory, if there is one."""
-        if self.shared:
-            self.shared.renew(map(self._shared_name, prefixes))
+        if self.shared and (namespace := self._namespace()):
+            self.shared.renew(f"{namespace.database}:{prefix}" for prefix in prefixes)
+
+    def leave(self, identity: str) -> None:
+        """The database is no longer what it said: no process serves anything from then, once it has asked Redis or shared memory.
+
+        If Redis is down, this process tells it before it uses it again.
+        """
+        left = namespace_of(identity)
+        try:
+            with self.connection(namespace=left) as connection:
+                connection.leave(left.history)
+        except CacheDown:
+            if self._breaker is not None:
+                with self._lock:
+                    self._left.add(left)
+                self._breaker.trip()
+        if self.shared:  # after Redis was told: who sees the new generation asks Redis
+            self.shared.renew_all()
 
     def clear(self) -> int:
         """Remove everything of this database; the number of keys. For tools: it walks over all keys of the Redis."""
@@ -169,12 +191,15 @@ class Cache:
                 self.shared.renew_all()
 
     @contextmanager
-    def connection(self, ignore_breaker: bool = False, only_open: bool = False) -> Iterator[RedisConnection]:
+    def connection(
+        self, ignore_breaker: bool = False, only_open: bool = False, namespace: Namespace | None = None
+    ) -> Iterator[RedisConnection]:
         """A connection to Redis for the block. CacheDown if a call fails, or at once while Redis is known to be down.
 
-        only_open: CacheDown instead of connecting, which may take long; it says nothing about Redis then.
+        only_open: CacheDown instead of connecting, which may take long; it says nothing about Redis then. namespace: by default
+        that of the database.
         """
-        namespace = self._namespace()
+        namespace = namespace or self._namespace()
         if self._pool is None or self._breaker is None or namespace is None or not (self.up or ignore_breaker):
             raise CacheDown
         try:
@@ -197,7 +222,11 @@ class Cache:
             with self._lock:  # taken out, so that what is noted from now on is not lost
                 missed, self._missed = self._missed, set()
                 marks, self._lost_marks = self._lost_marks, []
+                left, self._left = self._left, set()
             try:
+                for one in left:
+                    with self._pool.connection(one) as connection_of_left:
+                        connection_of_left.leave(one.history)
                 if missed:
                     connection.invalidate(tuple(missed))
                     self.renew_shared(missed)
@@ -207,9 +236,15 @@ class Cache:
                 with self._lock:
                     self._missed |= missed
                     self._lost_marks += marks
+                    self._left |= left
                 raise
         logger.warning("Redis is up again, %d missed invalidations are done", len(missed))
 
-    def _shared_name(self, prefix: str) -> str:
-        """The name of a prefix among those of all databases of the machine."""
-        return f"{self._namespace()}:{prefix}"
+    def _namespace(self) -> Namespace | None:
+        return None if (identity := self._identity()) is None else namespace_of(identity)
+
+    def _shared_generation(self, prefix: str) -> str | None:
+        """The machine's generation of a prefix, under the present history; None while the database is not known."""
+        if self.shared is None or (namespace := self._namespace()) is None:
+            return None
+        return f"{self.shared.current(f'{namespace.database}:{prefix}')}/{namespace.history}"

@@ -1,7 +1,8 @@
 """Redis: a pool of connections, the names of the keys, and the commands that are sent. Only this module imports redis.
 
 Every key is `petstore:<database>:<run_id of the Redis server>:...`. A server that was restarted has a new run_id, so old data
-that it loaded from disk is never read.
+that it loaded from disk is never read. Every generation given here ends with the history of the database: a reader whose database
+has another one, after a fail-over say, finds that no entry is of the current generation.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from petstore.cache.namespace import Namespace
 from petstore.cache.redis_scripts import load_script, load_scripts
 
 TIMEOUT_SECONDS = 0.2  # of one call to Redis
 MARK_SECONDS = 10  # a mark expires then if its writer has died: longer than any request may run
 UNKNOWN_OUTCOME_SECONDS = 60  # a mark expires then if its writer does not know whether COMMIT happened
+LEFT_SECONDS = 1_200  # that Redis knows which history was left: longer than any entry lives
 KEY_TTL_SECONDS = 86_400  # of generations and marks: their entries live for minutes, and are gone long before
 # What redis-py raises: its own errors, and others for a host name or a reply that it cannot read.
 FAULTS = (redis.RedisError, OSError, ValueError, TypeError)
@@ -53,9 +56,9 @@ class Mark:
 class RedisConnection:
     """A connection to Redis. It sees the keys of one database only, in this run of the Redis server."""
 
-    def __init__(self, connection: Any, namespace: str) -> None:
-        self._connection = connection
-        self._all_runs = f"petstore:{namespace}:"
+    def __init__(self, connection: Any, namespace: Namespace) -> None:
+        self._connection, self._history = connection, namespace.history
+        self._all_runs = f"petstore:{namespace.database}:"
         self._this_run = f"{self._all_runs}{connection.petstore_run_id}:"
 
     def ping(self) -> None:
@@ -66,9 +69,9 @@ class RedisConnection:
 
         The entry is None if there is none, or while there is a mark.
         """
-        keys = self._generation(prefix), self._marks(prefix), self._entry(prefix, key)
+        keys = self._left(self._history), self._generation(prefix), self._marks(prefix), self._entry(prefix, key)
         generation, marks, entry, milliseconds = self._run_script("read", keys, secrets.token_hex(8), KEY_TTL_SECONDS)
-        return generation, marks, entry, milliseconds / 1000
+        return self._of_history(generation), marks, entry, milliseconds / 1000
 
     def generations(self, prefixes: Collection[str]) -> list[bytes | None]:
         """The generation of each prefix (a new one if it had none); None while the prefix is being written."""
@@ -78,12 +81,11 @@ class RedisConnection:
     def send_generations(self, prefixes: Collection[str]) -> None:
         """Send the request of `generations` only. When `fileno` is readable, `receive_generations` reads the reply."""
         keys = [key for prefix in prefixes for key in (self._generation(prefix), self._marks(prefix))]
-        self._send_script("generations", keys, secrets.token_hex(8), KEY_TTL_SECONDS)
+        self._send_script("generations", [self._left(self._history), *keys], secrets.token_hex(8), KEY_TTL_SECONDS)
 
     def receive_generations(self) -> list[bytes | None]:
         """The reply to `send_generations`."""
-        found: list[bytes | None] = self._connection.read_response()
-        return found
+        return [found and self._of_history(found) for found in self._connection.read_response()]
 
     def fileno(self) -> int:
         """The file descriptor of the connection's socket."""
@@ -104,6 +106,10 @@ class RedisConnection:
         marks = list(map(self._marks, mark.prefixes)) if mark else []
         keys = [*map(self._generation, prefixes), *marks]
         self._run_script("invalidate", keys, len(prefixes), mark.id if mark else "")
+
+    def leave(self, history: str) -> None:
+        """Give every prefix another generation, for readers whose database has this history."""
+        self._call("SET", self._left(history), secrets.token_hex(8), "EX", LEFT_SECONDS)
 
     def charge(self, counters: Sequence[str], numbers: Sequence[tuple[int, int]], longest: int) -> list[Charge]:
         """Charge an attempt to every counter, or to none. numbers: of each, attempts without a delay and sink seconds."""
@@ -134,6 +140,12 @@ class RedisConnection:
             count += self._call("UNLINK", *keys) if keys else 0
             if cursor == b"0":
                 return count
+
+    def _of_history(self, generation: bytes) -> bytes:
+        return b"%b/%b" % (generation, self._history.encode())
+
+    def _left(self, history: str) -> str:
+        return f"{self._this_run}left:{history}"
 
     def _generation(self, prefix: str) -> str:
         return f"{self._this_run}generation:{prefix}"
@@ -184,7 +196,7 @@ class RedisPool:
         self._idle: deque[Any] = deque()
 
     @contextmanager
-    def connection(self, namespace: str, only_open: bool = False) -> Iterator[RedisConnection]:
+    def connection(self, namespace: Namespace, only_open: bool = False) -> Iterator[RedisConnection]:
         """A connection for the block. only_open: raise NotConnected instead of connecting, which may take long."""
         # Not by the pool's own get_connection and release, which take longer than Redis itself.
         try:

@@ -13,11 +13,13 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from petstore.cache.namespace import namespace_of
 from petstore.cache.redis_connection import CacheDown, RedisPool
 from petstore.limits import failed_attempts
 from petstore.limits.failed_attempts import ACCOUNT_HERE, ADDRESS, LONGEST_DELAY, REGISTER, FailedAttempts, Policy
 
 SPACE = "throttle-tests"
+NAMESPACE = namespace_of(SPACE)
 NEVER_LEAKS = Policy("account", 3, 10**8)
 
 
@@ -55,10 +57,10 @@ def client(redis_url):
 def links(redis_url, client):
     """Ways to an empty Redis."""
     made = RedisPool(redis_url)
-    with made.connection(SPACE) as link:
+    with made.connection(NAMESPACE) as link:
         link.clear()
     yield made
-    with made.connection(SPACE) as link:
+    with made.connection(NAMESPACE) as link:
         link.clear()
     made.close()
 
@@ -74,7 +76,7 @@ def clock(client, monkeypatch):
 def store(request, links, clock):
     """One of the two."""
     return (
-        failed_attempts._RedisStore(lambda: links.connection(SPACE))
+        failed_attempts._RedisStore(lambda: links.connection(NAMESPACE))
         if request.param == "redis"
         else failed_attempts._LocalStore()
     )
@@ -102,7 +104,7 @@ class Twins:
 
     def __init__(self, links, client) -> None:
         self.client, self.slept, self.now = client, 0.0, 0.0
-        self.shared, self.local = failed_attempts._RedisStore(lambda: links.connection(SPACE)), failed_attempts._LocalStore()
+        self.shared, self.local = failed_attempts._RedisStore(lambda: links.connection(NAMESPACE)), failed_attempts._LocalStore()
         self.charged = []  # what both gave, and how long they had slept by then
         self.outcomes = Counter()
 
@@ -148,7 +150,7 @@ def test_redis_and_the_process_count_by_the_same_rules(links, client, monkeypatc
     @settings(max_examples=40, deadline=None, derandomize=True, database=None)
     @given(st.lists(STEPS, min_size=5, max_size=40))
     def compare(steps):
-        with links.connection(SPACE) as link:
+        with links.connection(NAMESPACE) as link:
             link.clear()
         twins = Twins(links, client)
         monkeypatch.setattr(failed_attempts, "time", SimpleNamespace(monotonic=lambda: twins.now))
@@ -266,7 +268,7 @@ def test_the_process_remembers_only_so_many_and_first_forgets_whom_it_has_not_se
 
 
 def test_redis_forgets_a_counter_when_it_no_longer_matters_and_no_sooner(links, client):
-    shared = failed_attempts._RedisStore(lambda: links.connection(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.connection(NAMESPACE))
     for policy, times in ((ACCOUNT_HERE, 1), (ACCOUNT_HERE, 5), (ADDRESS, 20), (REGISTER, 100)):
         name = f"{policy.name}{times}"
         for _ in range(times):
@@ -278,7 +280,7 @@ def test_redis_forgets_a_counter_when_it_no_longer_matters_and_no_sooner(links, 
 
 
 def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, client):
-    shared = failed_attempts._RedisStore(lambda: links.connection(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.connection(NAMESPACE))
     for name, times in (("once", 1), ("blocked", ACCOUNT_HERE.free)):
         for _ in range(times):
             charge(shared, name, ACCOUNT_HERE)
@@ -291,7 +293,7 @@ def test_a_clock_of_redis_that_is_set_back_makes_nobody_wait_longer(links, clien
 
 
 def test_a_refund_of_what_redis_has_forgotten_makes_no_counter(links, client):
-    shared = failed_attempts._RedisStore(lambda: links.connection(SPACE))
+    shared = failed_attempts._RedisStore(lambda: links.connection(NAMESPACE))
     shared.refund({"never seen": failed_attempts.Charge(0, 1, 0)})
     assert client.keys(f"petstore:{SPACE}:*") == []
 
@@ -302,7 +304,7 @@ def test_a_refund_of_what_redis_has_forgotten_makes_no_counter(links, client):
 @pytest.fixture(params=["with redis", "without"])
 def guard(request, links, clock):
     """A throttle of one service."""
-    return FailedAttempts((lambda: links.connection(SPACE)) if request.param == "with redis" else unreachable)
+    return FailedAttempts((lambda: links.connection(NAMESPACE)) if request.param == "with redis" else unreachable)
 
 
 WHO = {ACCOUNT_HERE: "ana@example.com", ADDRESS: "192.0.2.7"}
@@ -361,17 +363,17 @@ def test_other_accounts_and_other_addresses_are_counted_apart(guard):
 
 
 def test_two_services_count_together_in_redis(links):
-    one, two = (FailedAttempts(lambda: links.connection(SPACE)) for _ in range(2))
+    one, two = (FailedAttempts(lambda: links.connection(NAMESPACE)) for _ in range(2))
     assert [bool((one, two)[number % 2].attempt(WHO).blocked_by) for number in range(6)] == [False] * 5 + [True]
 
 
 def test_who_waits_at_redis_is_not_charged_in_the_process(links):
-    one, two = (FailedAttempts(lambda: links.connection(SPACE)) for _ in range(2))
+    one, two = (FailedAttempts(lambda: links.connection(NAMESPACE)) for _ in range(2))
     for _ in range(5):
         one.attempt(WHO)
     for _ in range(10):
         assert two.attempt(WHO).blocked_by == {ACCOUNT_HERE}
-    with links.connection(SPACE) as link:
+    with links.connection(NAMESPACE) as link:
         link.clear()
     assert two.attempt(WHO).fields()["RateLimit"] == '"account-here";r=4;t=300, "address";r=19;t=60'
 
@@ -383,7 +385,7 @@ def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links
     def reach():
         if not state["up"]:
             raise CacheDown
-        with links.connection(SPACE) as link:
+        with links.connection(NAMESPACE) as link:
             yield link
 
     guard = FailedAttempts(reach)
@@ -401,7 +403,7 @@ def test_when_redis_goes_and_when_it_has_forgotten_the_process_still_knows(links
 
 
 def test_redis_is_told_neither_emails_nor_addresses(links, client):
-    guard = FailedAttempts(lambda: links.connection(SPACE))
+    guard = FailedAttempts(lambda: links.connection(NAMESPACE))
     guard.attempt({**WHO, REGISTER: "2001:db8::/64"})
     keys = client.keys(f"petstore:{SPACE}:*")
     assert len(keys) == 3

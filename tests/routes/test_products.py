@@ -134,7 +134,9 @@ def test_products_are_kept_five_minutes_lists_ten(make, buyer, redis_url, servic
     for path in (f"/products?id={product_id}", "/products", "/invoices"):
         buyer.get(path)
     with redis.Redis.from_url(redis_url) as client:
-        lives = sorted(round(client.ttl(key) / 60) for key in client.keys(f"petstore:{service[0].db.identity}:*:entry:*"))
+        lives = sorted(
+            round(client.ttl(key) / 60) for key in client.keys(f"petstore:{service[0].db.known.text.partition('@')[0]}:*:entry:*")
+        )
     assert lives == [5, 10, 10]
 
 
