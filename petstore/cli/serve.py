@@ -19,6 +19,7 @@ from petstore.auth import passwords, signing_keys
 from petstore.cli.child import Supervised
 from petstore.cli.first_start import first_steps, make_key, make_schema, seed_if_empty
 from petstore.cli.output import CommandError, report
+from petstore.cli.socket_activation import inherited_listener
 from petstore.cli.supervisor import Supervisor
 from petstore.db.errors import WrongDatabase
 from petstore.limits.hashing import CORES
@@ -84,15 +85,7 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
     ):
         _check_in_worker(services, options.supervisor)
         server = Server(create_app(services), settings, listener)
-
-        def drain() -> None:
-            if not settings.drain_seconds:
-                server.stop()
-            elif not services.process.stopping:  # systemd may send SIGTERM to each process, and the supervisor does so again
-                services.process.stopping = True
-                server.stop_later(settings.drain_seconds)
-
-        signals.call(drain, server.retire, server.stop)
+        signals.call(_stop_handler(services, server), server.retire, server.stop)
 
         def stop_with_supervisor() -> None:
             pipe.recv(1)  # returns only when the supervisor exits
@@ -101,6 +94,20 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
         threading.Thread(target=stop_with_supervisor, name="supervisor-watch", daemon=True).start()
         options.supervisor.ready()
         server.run()
+
+
+def _stop_handler(services: Services, server: Server) -> Callable[[], None]:
+    """SIGTERM means for a worker: stop, after the drain if there is one."""
+
+    def on_stop() -> None:
+        seconds = services.settings.drain_seconds
+        if not seconds:
+            server.stop()
+        elif not services.process.stopping:  # systemd may send SIGTERM to each process, and the supervisor does so again
+            services.process.stopping = True
+            server.stop_later(seconds)
+
+    return on_stop
 
 
 def _environ(settings: Settings) -> dict[str, str]:
@@ -161,6 +168,8 @@ def _check_in_worker(services: Services, supervisor: Supervised) -> None:
 
 
 def _listener(settings: Settings) -> socket.socket:
+    if (inherited := inherited_listener()) is not None:
+        return inherited
     host, port = settings.listen
     try:
         return listen(host, port)
