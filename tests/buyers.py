@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
-SECONDS = 10  # that a buyer waits for an answer: more than the service may take for any
+SECONDS = 10.0  # that a buyer waits for an answer: more than the service may take for any
 
 
 class Answer(NamedTuple):
@@ -37,12 +37,17 @@ class Answer(NamedTuple):
 
 
 class Balancer:
-    """One client's connections, at most one to each node. keep_alive: whether they are used again; resent: requests sent twice."""
+    """One client's connections, at most one to each node. keep_alive: whether they are used again; resent: requests sent twice.
+
+    patience: seconds that it waits for an answer.
+    """
 
     resent = 0
 
-    def __init__(self, addresses: Sequence[tuple[str, int]], *, keep_alive: bool, chance: random.Random) -> None:
-        self._addresses, self._keep_alive, self._chance = addresses, keep_alive, chance
+    def __init__(
+        self, addresses: Sequence[tuple[str, int]], *, keep_alive: bool, chance: random.Random, patience: float = SECONDS
+    ) -> None:
+        self._addresses, self._keep_alive, self._chance, self._patience = addresses, keep_alive, chance, patience
         self._connections: dict[int, http.client.HTTPConnection] = {}
 
     def send(self, kind: str, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
@@ -83,7 +88,7 @@ class Balancer:
             if connection is not None and not select.select([connection.sock], [], [], 0)[0]:
                 return node, connection
             self._close(node)  # the node has closed it
-            connection = http.client.HTTPConnection(*self._addresses[node], timeout=SECONDS)
+            connection = http.client.HTTPConnection(*self._addresses[node], timeout=self._patience)
             try:
                 connection.connect()
             except ConnectionRefusedError:
@@ -103,15 +108,24 @@ class Buyers:
     """Buys with each token, from a thread of its own, for the block.
 
     products: what is bought, one or two of each time, with enough in stock. pause: seconds between two requests, on average.
+    patience: seconds that a buyer waits for an answer. keyed: whether purchases have an Idempotency-Key; without one, none may be sent again, so `resent` has to be 0.
     """
 
     def __init__(
-        self, addresses: Sequence[tuple[str, int]], tokens: Sequence[str], products: Sequence[int], *, pause: float = 0.1
+        self,
+        addresses: Sequence[tuple[str, int]],
+        tokens: Sequence[str],
+        products: Sequence[int],
+        *,
+        pause: float = 0.1,
+        keyed: bool = True,
+        patience: float = SECONDS,
     ) -> None:
         self.answers: list[Answer] = []
-        self.bought: dict[str, Any] = {}  # Idempotency-Key: the invoice, as answered
+        self.bought: dict[str, Any] = {}  # Idempotency-Key, or what would be: the invoice, as answered
         self.resent = 0  # requests
-        self._addresses, self._products, self._pause = addresses, products, pause
+        self._addresses, self._products, self._pause, self._keyed = addresses, products, pause, keyed
+        self._patience = patience
         self._over, self._run = threading.Event(), uuid.uuid4().hex
         self._threads = [threading.Thread(target=self._buy, args=each, name=f"buyer-{each[0]}") for each in enumerate(tokens)]
         self._errors: list[BaseException] = []
@@ -142,12 +156,14 @@ class Buyers:
 
     def _buy(self, number: int, token: str) -> None:
         chance = random.Random(number)
-        balancer = Balancer(self._addresses, keep_alive=number % 2 == 0, chance=chance)
+        balancer = Balancer(self._addresses, keep_alive=number % 2 == 0, chance=chance, patience=self._patience)
 
         def send(kind: str, method: str, path: str, body: Any = None, key: str | None = None) -> Answer:
             headers = {"Authorization": f"Bearer {token}"}
             if body is not None:
-                headers |= {"Content-Type": "application/json", "Idempotency-Key": key or ""}
+                headers["Content-Type"] = "application/json"
+            if key is not None and self._keyed:
+                headers["Idempotency-Key"] = key
             answer = balancer.send(kind, method, path, json.dumps(body).encode() if body else None, headers)
             self.answers.append(answer)
             return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests import activation
 from tests.commands import environment
 from tests.processes import end, free_port
 
@@ -20,12 +22,17 @@ ROOT = Path(__file__).parents[1]
 
 
 class Node:
-    """A node in a folder of its own. environ: its settings; release: the checkout whose code it runs."""
+    """A node in a folder of its own. environ: its settings; release: the checkout whose code it runs.
 
-    def __init__(self, folder: Path, environ: dict[str, str], release: Path = ROOT) -> None:
+    listener: the socket that it gets by socket activation; None: it listens on a port itself.
+    """
+
+    def __init__(
+        self, folder: Path, environ: dict[str, str], release: Path = ROOT, listener: socket.socket | None = None
+    ) -> None:
         folder.mkdir(exist_ok=True)
-        self.address, self.release = ("127.0.0.1", free_port()), release
-        self._folder = folder
+        self.address = listener.getsockname() if listener else ("127.0.0.1", free_port())
+        self.release, self._folder, self._listener = release, folder, listener
         listen = "{}:{}".format(*self.address)
         self._environ = environment(
             **environ, PETSTORE_LISTEN=listen, PETSTORE_HOME=str(folder), PETSTORE_WORKERS="2", PETSTORE_ACCESS_LOG="off"
@@ -34,9 +41,13 @@ class Node:
 
     def start(self) -> Node:
         """Start it; returns when it is ready."""
-        command = [sys.executable, "-m", "petstore", "serve"]
+        command, files, environ = [sys.executable, "-m", "petstore", "serve"], [], dict(self._environ)
+        if self._listener:
+            command, files = [*activation.launcher(self._listener), *command], [self._listener.fileno()]
+            environ["LISTEN_FDS"] = "1"
         with (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.release, env=self._environ, stdout=log, stderr=log)
+            how: dict[str, Any] = {"cwd": self.release, "env": environ, "pass_fds": files, "stdout": log, "stderr": log}
+            self.process = subprocess.Popen(command, **how)
         deadline = time.monotonic() + 60
         while self.ready().get("status") != "ready":
             assert self.process.poll() is None, f"it has ended: {self.log[-2000:]}"
