@@ -9,8 +9,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ _NOT_INHERITED = ("DATABASE_URL", "OWNER_URL", "REPORT_URL", "REDIS_URL", "HOME"
 
 @dataclass(frozen=True)
 class How:
-    """How a service is started. None: its default; scope: PETSTORE_CACHE_SCOPE."""
+    """How a service is started. None: its default; scope: PETSTORE_CACHE_SCOPE; environ: settings, over all others."""
 
     workers: int | None = None
     scope: str | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def make_shop(checkout: Checkout, servers: Servers, name: str) -> Path:
 def start_service(stack: ExitStack, checkout: Checkout, servers: Servers, name: str, how: How) -> Program:
     """Start `petstore serve` of a checkout on a database that make_shop() has made."""
     port = free_port()
-    environ = _environment(checkout, servers, name) | {"PETSTORE_LISTEN": f"127.0.0.1:{port}"}
+    environ = _environment(checkout, servers, name) | {"PETSTORE_LISTEN": f"127.0.0.1:{port}", **how.environ}
     command: list[str | Path] = [checkout.python, "-m", "petstore", "serve"]
     for option, value in (("--workers", how.workers),):
         if value is not None and checkout.takes(option):

@@ -26,8 +26,12 @@ class Servers:
     folder: Path
     keys: Path
     postgres: Postgres
-    redis_url: str
+    redis: Redis
     redis_port: int
+
+    @property
+    def redis_url(self) -> str:
+        return self.redis.url
 
     def versions(self) -> str:
         """Their versions, as text."""
@@ -55,7 +59,7 @@ def running(folder: Path) -> Iterator[Servers]:
         postgres.start()
         cache.start()
         redis.Redis.from_url(cache.url).config_set("port", port)
-        yield Servers(folder, keys, postgres, cache.url, port)
+        yield Servers(folder, keys, postgres, cache, port)
     finally:
         cache.stop()
         postgres.stop()
