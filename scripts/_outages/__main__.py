@@ -20,6 +20,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "_bench"))
 import checkouts
 import redis
 import servers as servers_module
+from connected import connected
 from faults import FAULTS, Place
 from figures import SUMMARY, Outage, is_served, summary, table
 from http_client import Answer
@@ -85,6 +86,8 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
     checkout = checkouts.revision(options.revision, folder / "revision") if options.revision else checkouts.this_checkout()
     report("making a shop")
     make_shop(checkout, servers, "shop")
+    if options.log:
+        stack.callback(shutil.copy, folder / "shop.log", options.log)
     (folder / "way").mkdir()
     proxy = stack.enter_context(Proxy(folder / "way" / ".s.PGSQL.5432", _socket(servers)))
     way = {"PETSTORE_DATABASE_URL": f"postgresql://petstore_app@/shop?host={folder / 'way'}&port=5432"}
@@ -105,8 +108,6 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
     print("\n".join([SUMMARY, *lines]))
     if options.json:
         options.json.write_text(json.dumps(outages))
-    if options.log:
-        shutil.copy(folder / "shop.log", options.log)
 
 
 def _socket(servers: servers_module.Servers) -> Path:
@@ -133,9 +134,11 @@ def _outage(options: argparse.Namespace, place: Place, program: Program, fault: 
         with FAULTS[fault][1](place):
             time.sleep(options.seconds)
             ended = time.monotonic()
+        workers = connected(program)
         time.sleep(4)
+        workers |= connected(program)
     late = answers.pop().seconds
-    return Outage(fault, _title(load), answers, began, ended, late)
+    return Outage(fault, _title(load), answers, began, ended, workers, late)
 
 
 def _capacity(program: Program, folder: Path) -> float:

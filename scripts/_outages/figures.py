@@ -4,50 +4,55 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 from http_client import Answer
 
 KNOWN_SECONDS = 0.02  # a refusal that comes sooner was no attempt to reach the database
-ASKING = ("uncached", "purchase", "hot")  # kinds that need the database
-CACHED = ("livez", "jwks", "page", "product", "invoices", "list", "bought")  # those that need not, as long as they are cached
-
-
-class Row(NamedTuple):
-    """Times in ms. statuses: how many answers had which; 0 is no answer."""
-
-    kind: str
-    phase: str
-    p50: float
-    p99: float
-    longest: float
-    statuses: Counter[int]
+WRITES = ("purchase", "hot")
+WITHOUT_DATABASE = ("livez", "jwks", "page")
+PHASES = ("well", "unknown", "known", "over")
+GOAL_MS, REFUSAL_GOAL_MS = 50, 20
 
 
 @dataclass(frozen=True)
 class Outage:
-    """A run: the answers, and when the fault began and ended (time.monotonic()). late: as `Traffic` tells."""
+    """A run: the answers, and when the fault began and ended (time.monotonic()).
+
+    workers: the process that served a connection, by the client's port. late: seconds that the load sent a request too late.
+    """
 
     fault: str
     load: str
     answers: Sequence[Answer]
     began: float
     ended: float
+    workers: Mapping[int, int]
     late: float
 
-    @property
-    def known(self) -> float:
-        """Seconds from the beginning to the first refusal that cost no attempt; infinite if none did."""
-        quick = (one.sent + one.seconds for one in self._during() if is_refusal(one) and one.seconds < KNOWN_SECONDS)
-        return min(quick, default=math.inf) - self.began
+    @cached_property
+    def known(self) -> dict[tuple[int, bool], float]:
+        """When a worker first refused a request without an attempt: by process, and whether it was a write."""
+        found: dict[tuple[int, bool], float] = {}
+        for one in self.during(lambda one: is_refusal(one) and one.seconds < KNOWN_SECONDS):
+            place = self.workers.get(one.port, 0), one.kind in WRITES
+            found[place] = min(one.sent + one.seconds, found.get(place, math.inf))
+        return found
 
-    @property
-    def settled(self) -> float:
-        """Seconds from the beginning to the last request whose refusal took longer; so each worker knows by then."""
-        slow = (one.sent for one in self._during() if is_refusal(one) and one.seconds >= KNOWN_SECONDS)
-        return max(slow, default=self.began) - self.began
+    def known_seconds(self, writes: bool) -> float:
+        """From the beginning until all workers that ever did so refuse without an attempt; NaN if none did."""
+        return max((at for (_, of_writes), at in self.known.items() if of_writes == writes), default=math.nan) - self.began
+
+    def phase(self, one: Answer) -> str:
+        """When an answer was asked for: well, unknown, known (by its worker), over."""
+        if not self.began <= one.sent < self.ended:
+            return "well" if one.sent < self.began else "over"
+        if one.kind in WITHOUT_DATABASE or one.hit:
+            return "known" if one.sent >= min(self.known.values(), default=math.inf) else "unknown"
+        known = self.known.get((self.workers.get(one.port, 0), one.kind in WRITES), math.inf)
+        return "known" if one.sent >= known else "unknown"
 
     @property
     def served_again(self) -> float:
@@ -55,33 +60,9 @@ class Outage:
         missed = (one.sent for one in self.answers if one.sent >= self.ended and not is_served(one))
         return max(missed, default=self.ended) - self.ended
 
-    def rows(self) -> list[Row]:
-        """By kind: before the fault, until it was known, from then on, and after its end."""
-        known = min(self.began + self.known, self.ended)
-        edges = {
-            "well": (0.0, self.began),
-            "unknown": (self.began, known),
-            "known": (known, self.ended),
-            "over": (self.ended, math.inf),
-        }
-        return [
-            row(kind, phase, found)
-            for kind in (*CACHED, *ASKING)
-            for phase, (first, last) in edges.items()
-            if (found := [one for one in self.answers if one.kind == kind and first <= one.sent < last])
-        ]
-
-    def p99(self, kinds: Sequence[str], phase: str, only: str = "") -> float:
-        """ms, of all answers of some kinds in a phase, or only of those `refused` or `served`. NaN: there are none."""
-        known = min(self.began + self.known, self.ended)
-        first, last = {"unknown": (self.began, known), "known": (known, self.ended)}[phase]
-        chosen = [one for one in self.answers if one.kind in kinds and first <= one.sent < last]
-        if only:
-            chosen = [one for one in chosen if (is_refusal if only == "refused" else is_served)(one)]
-        return percentile([one.seconds for one in chosen], 0.99) * 1000 if chosen else math.nan
-
-    def _during(self) -> Iterable[Answer]:
-        return (one for one in self.answers if one.kind in ASKING and self.began <= one.sent < self.ended)
+    def during(self, chosen: Callable[[Answer], bool]) -> Iterable[Answer]:
+        """The answers to requests that were sent while the fault lasted."""
+        return (one for one in self.answers if self.began <= one.sent < self.ended and chosen(one))
 
 
 def is_refusal(answer: Answer) -> bool:
@@ -92,58 +73,68 @@ def is_served(answer: Answer) -> bool:
     return 200 <= answer.status < 300
 
 
-def row(kind: str, phase: str, answers: Sequence[Answer]) -> Row:
-    seconds = [one.seconds * 1000 for one in answers]
-    statuses = Counter(one.status for one in answers)
-    return Row(kind, phase, percentile(seconds, 0.5), percentile(seconds, 0.99), max(seconds), statuses)
-
-
 def percentile(numbers: Sequence[float], part: float) -> float:
-    """The nearest rank."""
-    return sorted(numbers)[max(0, math.ceil(part * len(numbers)) - 1)]
+    """The nearest rank; NaN of nothing."""
+    return sorted(numbers)[max(0, math.ceil(part * len(numbers)) - 1)] if numbers else math.nan
 
 
 def table(outage: Outage) -> str:
-    """Every row, in Markdown."""
-    head = "| kind | phase | answers | p50 ms | p99 ms | max ms | statuses |\n| --- | --- | ---: | ---: | ---: | ---: | --- |"
-    return "\n".join([head, *map(_line, outage.rows())])
+    """Times by kind and phase, in Markdown; what came from the cache is a kind of its own."""
+    lines = [
+        "| kind | phase | answers | p50 ms | p99 ms | max ms | statuses |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    groups: dict[tuple[str, str], list[Answer]] = {}
+    for one in outage.answers:
+        groups.setdefault((one.kind + ", cached" * one.hit, outage.phase(one)), []).append(one)
+    for (kind, phase), found in sorted(groups.items(), key=lambda item: (item[0][0], PHASES.index(item[0][1]))):
+        times = [one.seconds * 1000 for one in found]
+        figures = f"{percentile(times, 0.5):.1f} | {percentile(times, 0.99):.1f} | {max(times):.0f}"
+        lines.append(f"| {kind} | {phase} | {len(found)} | {figures} | {statuses(found)} |")
+    return "\n".join(lines)
 
 
-def _line(one: Row) -> str:
-    statuses = ", ".join(f"{count} × {status or 'none'}" for status, count in sorted(one.statuses.items()))
-    return (
-        f"| {one.kind} | {one.phase} | {one.statuses.total()} | {one.p50:.1f} | {one.p99:.1f} | {one.longest:.0f} | {statuses} |"
-    )
+def statuses(answers: Iterable[Answer]) -> str:
+    """How often each was answered."""
+    counts = Counter(one.status for one in answers)
+    return ", ".join(f"{count} × {status or 'no answer'}" for status, count in sorted(counts.items()))
 
 
 SUMMARY = (
-    "| fault | load | /livez p99 until known, then | cached p99 until known, then | refusals p99 | known after s, everywhere"
-    " | served again after s | load late ms |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    "| fault | load | /livez p99, max ms | cached p99, max ms | refusals, once known: p99 ms | of 20 ms and more"
+    " | reads known after s | writes | all served again after s | load late ms |\n"
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
 
 def summary(outage: Outage) -> str:
-    """One line of the table of all runs. Cached are answers that were served; what misses the goal is bold."""
-    cached = [kind for kind in CACHED if kind != "livez"]
-    limit = 250 if "redis" in outage.fault else 50
+    """One line of the table of all runs: while the fault lasted. What misses the goal is bold."""
+    refusals = [one.seconds * 1000 for one in outage.during(lambda one: is_refusal(one) and outage.phase(one) == "known")]
+    slow = sum(one >= REFUSAL_GOAL_MS for one in refusals)
     cells = [
         outage.fault,
         outage.load,
-        _pair(outage.p99(["livez"], "unknown"), outage.p99(["livez"], "known"), limit),
-        _pair(outage.p99(cached, "unknown", "served"), outage.p99(cached, "known", "served"), limit),
-        _bold(outage.p99(CACHED + ASKING, "known", "refused"), 20),
-        f"{outage.known:.2f}, {outage.settled:.2f}" if outage.known < math.inf else f"never, {outage.settled:.2f}",
+        _times(outage, lambda one: one.kind == "livez"),
+        _times(outage, lambda one: one.hit or one.kind in WITHOUT_DATABASE),
+        _bold(percentile(refusals, 0.99), REFUSAL_GOAL_MS),
+        f"{slow} of {len(refusals)}",
+        _number(outage.known_seconds(writes=False), 2),
+        _number(outage.known_seconds(writes=True), 2),
         f"{outage.served_again:.2f}",
         f"{outage.late * 1000:.0f}",
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def _pair(first: float, second: float, limit: float) -> str:
-    return f"{_bold(first, limit)}, {_bold(second, 50)}"
+def _times(outage: Outage, chosen: Callable[[Answer], bool]) -> str:
+    times = [one.seconds * 1000 for one in outage.during(chosen)]
+    return f"{_bold(percentile(times, 0.99), GOAL_MS)}, {max(times, default=math.nan):.0f}"
 
 
 def _bold(milliseconds: float, limit: float) -> str:
-    if math.isnan(milliseconds):
-        return "–"
-    return f"**{milliseconds:.1f}**" if milliseconds >= limit else f"{milliseconds:.1f}"
+    text = _number(milliseconds, 1)
+    return f"**{text}**" if milliseconds >= limit else text
+
+
+def _number(number: float, digits: int) -> str:
+    return "–" if math.isnan(number) else f"{number:.{digits}f}"

@@ -10,13 +10,17 @@ TIMEOUT_SECONDS = 10.0  # more than the service may take for any answer
 
 
 class Answer(NamedTuple):
-    """A request and what came of it. sent: time.monotonic(); status: 0 if there was no answer; key: of a purchase, or empty."""
+    """A request and what came of it.
+
+    sent: time.monotonic(); status: 0 if there was none; port: the client's; hit: from the cache (X-Cache); key: of a purchase.
+    """
 
     kind: str
     sent: float
     seconds: float
     status: int
     port: int
+    hit: bool = False
     key: str = ""
     invoice: int = 0
 
@@ -26,7 +30,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._received, self._waiting = b"", asyncio.get_running_loop().create_future()
-        self.port, self.open, self.answered_at = 0, False, 0.0
+        self.port, self.open, self.hit, self.answered_at = 0, False, False, 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -52,6 +56,7 @@ class _Connection(asyncio.Protocol):
         length = int(lower.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if len(body) >= length:
             self.answered_at = time.monotonic()
+            self.hit = b"x-cache: hit" in lower
             self.open = b"connection: close" not in lower
             self._waiting.set_result((int(head[9:12]), body))
 
@@ -68,8 +73,8 @@ class Client:
     def __init__(self, host: str, port: int) -> None:
         self._address, self._idle = (host, port), list[_Connection]()
 
-    async def send(self, data: bytes) -> tuple[int, bytes, float, float, int]:
-        """Status (0: no answer), body, when it was sent and answered, the client's port.
+    async def send(self, kind: str, data: bytes) -> tuple[Answer, bytes]:
+        """The answer and its body.
 
         If the service closes a connection that was used before without a byte of an answer, the request is sent once more.
         """
@@ -87,8 +92,8 @@ class Client:
                 break
             if connection.open:
                 self._idle.append(connection)
-            return status, body, sent, connection.answered_at, port
-        return 0, b"", sent, time.monotonic(), port
+            return Answer(kind, sent, connection.answered_at - sent, status, port, connection.hit), body
+        return Answer(kind, sent, time.monotonic() - sent, 0, port), b""
 
     async def _connect(self) -> tuple[_Connection, bool]:
         """A connection, and whether it was used before."""

@@ -76,13 +76,13 @@ class Traffic:
         self._over = True
         await asyncio.gather(*running)
 
-    async def send(self, kind: str, token: str = "") -> int:
-        """A request of a kind; the status."""
+    async def send(self, kind: str, token: str = "") -> None:
+        """A request of a kind."""
         key = f"{self._run}-{next(self._numbers)}" if kind in ("purchase", "hot") else ""
-        status, body, sent, answered, port = await self._client.send(self._request(kind, token or next(self._readers), key))
-        invoice = json.loads(body)["id"] if key and status == 201 else 0
-        self.answers.append(Answer(kind, sent, answered - sent, status, port, key, invoice))
-        return status
+        answer, body = await self._client.send(kind, self._request(kind, token or next(self._readers), key))
+        if key:
+            answer = answer._replace(key=key, invoice=json.loads(body)["id"] if answer.status == 201 else 0)
+        self.answers.append(answer)
 
     def _request(self, kind: str, token: str, key: str) -> bytes:
         if key:
@@ -109,7 +109,7 @@ class Traffic:
 
     async def _at_rate(self, kind: str, rate: float) -> None:
         """Requests at random times, as clients who know nothing of each other send them."""
-        due, sent = time.monotonic(), set[asyncio.Future[int]]()
+        due, sent = time.monotonic(), set[asyncio.Future[None]]()
         buyers = itertools.cycle(self._plan.tokens[READERS:])
         while not self._over:
             due += random.expovariate(rate)
