@@ -168,7 +168,9 @@ def test_a_begin_that_is_forgotten_in_psql_ends_by_itself_and_sets_the_rows_free
         locked = "SELECT count(*) FROM pg_locks WHERE mode = 'RowShareLock' AND relation = 'products'::regclass"
         eventually(lambda: make.scalar(locked) == 1)
         started = time.monotonic()
-        make.conn.execute("UPDATE products SET stock = 3 WHERE id = %s", (product_id,))  # waits for it
+        with make.conn.transaction():
+            make.conn.execute("SET LOCAL lock_timeout = '8s'")
+            make.conn.execute("UPDATE products SET stock = 3 WHERE id = %s", (product_id,))  # waits for it
         assert 3 < time.monotonic() - started < 8
         said, _ = psql.communicate("COMMIT;\n")
     assert "terminating connection due to idle-in-transaction timeout" in said
