@@ -30,6 +30,7 @@ def meeting(cluster, database, make):
 
     def meet(wanted, change, meanwhile=lambda: None):
         with db.connect(url) as buyer, ThreadPoolExecutor(1) as thread:
+            buyer.execute("SET statement_timeout = 0; SET lock_timeout = 0")  # it waits as long as this test takes
             with make.conn.transaction():
                 make.conn.execute(change)
                 found = thread.submit(buy, buyer, wanted)
