@@ -97,7 +97,7 @@ def reload(service):
 
 def told(service, reason):
     """How often its supervisor has told it. Housekeeping tells it for itself, in the log."""
-    return len(re.findall(f"^petstore: .*{reason}", service.said, re.MULTILINE))
+    return len(re.findall(f"petstore: .*{reason}", service.said))
 
 
 def new_workers(service, before):
