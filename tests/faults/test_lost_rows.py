@@ -137,7 +137,7 @@ def two_services(settings, stack, **changes):
 
 
 ASKING = {
-    "a write": lambda client, other: client.patch(f"/modify_product?id={other}", {"stock": 3}),
+    "a write, which is all that the request does": lambda client, other: client.post("/logout", {"refresh_token": "x" * 43}),
     "a read that is not cached": lambda client, other: client.get("/admin/users"),
     "a miss": lambda client, other: client.get(f"/products?id={other}"),
     "the check of a login": lambda client, other: client.get("/me"),
@@ -162,7 +162,7 @@ def test_one_request_on_the_new_timeline_is_enough_for_all_others_to_know(
             conn.execute("UPDATE products SET price = 20 WHERE id = %s", (product_id,))  # by somebody who tells no cache
         assert [price(client, product_id) for _, client in (first, second)] == ["10.00"] * 2  # nobody has asked the database
         first[1].token = first[0].tokens.issue(boss)
-        assert ask(first[1], other).status == 200
+        assert ask(first[1], other).status in (200, 204)
         assert [price(client, product_id) for _, client in (second, first)] == ["20.00"] * 2
         is_cached([first[1], second[1]], product_id)
         assert first[0].db.known.text == second[0].db.known.text
