@@ -93,9 +93,6 @@ def start_services(settings: Settings) -> Services:
     )
     cache = open_cache(settings, lambda: database.known.text)
     database.open()
-    watch = IdentityWatch(database.known, partial(_ask_identity, database))
-    if settings.redis_url:
-        watch.start()
     return Services(
         settings=settings,
         db=database,
@@ -109,13 +106,19 @@ def start_services(settings: Settings) -> Services:
         exports=BoundedSemaphore(1),
         drift=DriftWatch(),
         key_agreement=KeyAgreement(keyring, settings.keys, cache.connection),
-        watch=watch,
+        watch=_watch_identity(database, settings),
     )
 
 
-def _ask_identity(database: Database) -> None:
-    with suppress(Problem):  # it is down, which requests find themselves
-        database.read(system.get_identity)
+def _watch_identity(database: Database, settings: Settings) -> IdentityWatch:
+    def ask() -> None:
+        with suppress(Problem):  # it is down, which requests find themselves
+            database.read(system.get_identity)
+
+    watch = IdentityWatch(database.known, ask)
+    if settings.redis_url:
+        watch.start()
+    return watch
 
 
 @contextmanager

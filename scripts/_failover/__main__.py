@@ -38,7 +38,7 @@ HEAD = (
 class Outcome:
     """seconds: the longest time in which no purchase succeeded. lost: acknowledged keys that the database does not have.
 
-    unanswered: keys of purchases that were done and not acknowledged. proved: whether ledger, stock, sums and states fit each other.
+    unanswered: keys of purchases that were done and not acknowledged. proved: whether ledger, stock, sums and states fit.
     """
 
     case: Case

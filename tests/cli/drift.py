@@ -457,7 +457,7 @@ ROLES = {
     ),
     "the service has other deadlines": Mutant(
         "ALTER ROLE petstore_app RESET lock_timeout; ALTER ROLE petstore_app SET statement_timeout = '1min'",
-        ["role setting petstore_app statement_timeout differs", "role setting petstore_app lock_timeout is missing"],
+        ["role setting petstore_app lock_timeout is missing", "role setting petstore_app statement_timeout differs"],
         False,
     ),
 }
