@@ -14,6 +14,7 @@ from petstore import errors
 from petstore.errors import Problem
 
 LOCK_NOT_AVAILABLE = "55P03"  # lock_timeout
+QUERY_CANCELED = "57014"  # statement_timeout, also after two waits for locks in one statement
 READ_ONLY = "25006"
 logger = logging.getLogger(__name__)
 

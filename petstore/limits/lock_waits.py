@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from petstore import errors
-from petstore.db.errors import LOCK_NOT_AVAILABLE
+from petstore.db.errors import LOCK_NOT_AVAILABLE, QUERY_CANCELED
 
 HASTY_SECONDS = 0.5  # the longest that most requests wait for a row that others of this process want as well
 TRY_SECONDS = 0.1  # the longest that a request waits for a row that is known to stay locked
@@ -45,7 +45,7 @@ class LockWaits:
             yield TRY_SECONDS if tries else HASTY_SECONDS if others >= self._patient else None
             self._forget(rows)
         except errors.Problem as problem:
-            if getattr(problem.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            if getattr(problem.__cause__, "sqlstate", None) in (LOCK_NOT_AVAILABLE, QUERY_CANCELED):
                 self._remember(rows)
             raise
         finally:
