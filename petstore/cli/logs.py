@@ -20,8 +20,15 @@ from petstore.cli.output import LineFormatter
 REPEAT_SECONDS = 10.0  # in which the same fault is one line, and a count of the others
 _MOST_FAULTS = 500  # that are remembered at the same time; further ones are not limited
 # Never limited: requests; what is about security (each line tells of another address or login, and failed_attempts limits them);
-# and that Redis is gone or back, which is told once for each time.
-_UNLIMITED = ("petstore.access", "petstore.domain.credentials", "petstore.domain.logins", "petstore.cache.redis_cache")
+# and that Redis or the database is gone or back, which is told once for each time.
+_UNLIMITED = (
+    "petstore.access",
+    "petstore.domain.credentials",
+    "petstore.domain.logins",
+    "petstore.cache.redis_cache",
+    "petstore.db.connections",
+    "petstore.db.write_guard",
+)
 _OURS = logging.getLogger("petstore")
 
 
