@@ -52,9 +52,9 @@ class Process:
         issuer = tokens.Tokens(Keyring(settings.keys), issuer="petstore", audience="petstore", seconds=900)
         self.token = issuer.issue(shop.ana)
 
-    def buy(self, key=None, client=None):
+    def buy(self, key=None, client=None, product_id=None):
         headers = {"Idempotency-Key": key} if key else {}
-        wish = {"products": [{"product_id": self.shop.first, "quantity": 1}]}
+        wish = {"products": [{"product_id": product_id or self.shop.first, "quantity": 1}]}
         if client is not None:
             return client.post("/purchase_product", wish, headers=headers)
         with Client(self.address, self.token) as one:
@@ -89,21 +89,25 @@ def held(shop):
     """Nobody can buy until the end of the block."""
     shop.make.conn.execute("UPDATE products SET stock = 1000")
     with shop.make.conn.transaction():
-        shop.make.conn.execute("SELECT FROM products WHERE id = %s FOR UPDATE", (shop.first,))
+        shop.make.conn.execute("SELECT FROM products FOR UPDATE")
         yield
 
 
 @pytest.mark.parametrize("keyed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_stop_answers_every_purchase_that_runs_or_waits(serve, shop, meanwhile, keyed):
     service = serve()
+    wanted = [shop.make.product() for _ in range(BUYERS)]  # each another one: of many who wait for one, some wait 0.5 s only
     with held(shop):
-        answers = [meanwhile(lambda number=number: service.buy(f"k{number}" if keyed else None)) for number in range(BUYERS)]
+        answers = [
+            meanwhile(lambda number=number, one=one: service.buy(f"k{number}" if keyed else None, product_id=one))
+            for number, one in enumerate(wanted)
+        ]
         # The threads of one worker at least: how many connections each of the two gets is chance.
         eventually(lambda: shop.make.scalar("SELECT count(*) FROM pg_locks WHERE NOT granted") >= 4)
-        time.sleep(0.3)  # all the others have been sent, and wait in a thread or in the queue
+        time.sleep(0.2)  # all the others have been sent, and wait in a thread or in the queue, which they may for a second
         started = time.monotonic()
         service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        time.sleep(0.2)
         assert service.process.poll() is None
     assert service.process.wait(20) == 0
     assert time.monotonic() - started < 10

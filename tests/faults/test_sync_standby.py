@@ -89,7 +89,7 @@ def test_writes_are_refused_early_and_reads_go_on_until_the_standby_is_back(pair
     assert sorted(refused)[int(len(refused) * 0.9)] < 0.5
     assert max(backends) < BACKENDS
     assert refusals(buyers.answers) == []
-    assert [one for one in buyers.faults() if one.started > served] == []
+    assert [one for one in buyers.faults() if one.started > served + 1] == []  # each worker finds out by itself
     shop.check(buyers.bought, len(buyers.faults()))
 
 
