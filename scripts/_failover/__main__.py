@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 import tempfile
 import time
@@ -62,7 +63,7 @@ def main() -> int:
     logging.getLogger("petstore.embedded").setLevel(logging.CRITICAL)  # that a server has stopped is no news here
     print(HEAD, flush=True)
     try:
-        return 1 if [name for name in options.cases if not _print(name)] else 0
+        return 1 if [name for name in options.cases if not _print(name, options.logs)] else 0
     except (CommandError, EmbeddedError) as error:
         report(str(error))
         return 2
@@ -74,6 +75,7 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/failover", description=__doc__, allow_abbrev=False)
     parser.add_argument("--only", default=",".join(CASES), metavar="A,B", help=f"fail-overs, of {', '.join(CASES)}")
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the log of the service in each of them")
     options = parser.parse_args()
     options.cases = options.only.split(",")
     if unknown := set(options.cases) - set(CASES):
@@ -81,7 +83,7 @@ def _parse() -> argparse.Namespace:
     return options
 
 
-def _print(name: str) -> bool:
+def _print(name: str, logs: Path | None) -> bool:
     """Let it happen and print its row; whether nothing was lost that must not be."""
     case = CASES[name]
     if missing := case.missing():
@@ -91,6 +93,9 @@ def _print(name: str) -> bool:
     with tempfile.TemporaryDirectory(prefix="petstore-failover-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL refuses to run as root, and runs as another account
         outcome = _happen(case, Path(folder))
+        if logs:
+            logs.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(folder) / "shop" / "node" / "log", logs / f"{name}.log")
     print(_row(outcome), flush=True)
     return outcome.good
 

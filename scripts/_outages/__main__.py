@@ -103,8 +103,7 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
             if not options.summary:
                 print(f"## {fault}, {_title(load)}\n\n{table(outage)}\n", flush=True)
             lines.append(summary(outage))
-            outages.append(asdict(outage))
-            print(f"{SUMMARY}\n{lines[-1]}\n", file=sys.stderr, flush=True)
+            outages += [asdict(outage)] if options.json else []
     print("\n".join([SUMMARY, *lines]))
     if options.json:
         options.json.write_text(json.dumps(outages))

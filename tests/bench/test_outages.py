@@ -33,6 +33,7 @@ def outage(outages):
     """A fault from second 10 to 20. Worker 1 knows it from 11 on, worker 2 from 14 on, as their first quick refusals tell."""
     answers = [
         ("uncached", 9.0, 0.005, 200, 501),
+        ("livez", 9.5, 0.2, 200, 501),
         ("uncached", 10.0, 1.0, 503, 501),
         ("uncached", 10.995, 0.005, 503, 501),
         ("uncached", 13.995, 0.005, 503, 502),
@@ -60,7 +61,13 @@ def test_a_fault_is_known_to_each_worker_by_itself(outages, outage):
         "known": 2,
         "over": 1,
     }
-    assert [outage.phase(one) for one in outage.answers if one.kind in ("livez", "product")] == ["unknown", "known", "known"]
+    assert [outage.phase(one) for one in outage.answers if one.kind in ("livez", "product")] == [
+        "well",
+        "unknown",
+        "known",
+        "unknown",
+        "known",
+    ]
     assert outage.served_again == pytest.approx(0.5)
 
 
@@ -72,6 +79,7 @@ def test_what_misses_the_goal_is_bold(outages, outage):
 def test_a_table_has_a_row_for_each_kind_and_phase(outages, outage):
     rows = outages.figures.table(outage).splitlines()[2:]
     assert rows == [
+        "| livez | well | 1 | 200.0 | 200.0 | 200 | 1 × 200 |",
         "| livez | unknown | 2 | 1.0 | 1.0 | 1 | 2 × 200 |",
         "| livez | known | 1 | 60.0 | 60.0 | 60 | 1 × 200 |",
         "| product, cached | known | 1 | 2.0 | 2.0 | 2 | 1 × 200 |",
