@@ -11,7 +11,8 @@ from petstore import errors
 from petstore.db.errors import LOCK_NOT_AVAILABLE, QUERY_CANCELED
 
 HASTY_SECONDS = 0.5  # the longest that most requests wait for a row that others of this process want as well
-TRY_SECONDS = 0.1  # the longest that a request waits for a row that is known to stay locked
+TRY_SECONDS = 0.015  # the longest that a request waits for a row that is known to stay locked
+TRY_PAUSE_SECONDS = 0.1  # between two such tries
 _KNOWN_SECONDS = 10.0  # a lock that was not given in time is remembered so long
 
 
@@ -28,6 +29,7 @@ class LockWaits:
         self._running: dict[str, int] = {}  # writes by row or kind
         self._timed_out: dict[str, float] = {}  # when, by row; time.monotonic()
         self._trying = threading.Lock()
+        self._try_at = 0.0  # time.monotonic()
 
     @contextmanager
     def waiting_for(self, rows: Collection[str], kind: str = "") -> Iterator[float | None]:
@@ -38,7 +40,7 @@ class LockWaits:
         """
         names = [*rows, kind] if kind else rows
         tries = self._stays_locked(rows)
-        if tries and not self._trying.acquire(blocking=False):
+        if tries and not self._may_try():
             raise errors.Unavailable("What this changes is locked in the database by somebody else; try again.")
         others = self._enter(names)
         try:
@@ -52,6 +54,9 @@ class LockWaits:
             self._leave(names)
             if tries:
                 self._trying.release()
+
+    def _may_try(self) -> bool:
+        return time.monotonic() >= self._try_at and self._trying.acquire(blocking=False)
 
     def _stays_locked(self, rows: Collection[str]) -> bool:
         if not self._timed_out:
@@ -77,6 +82,7 @@ class LockWaits:
 
     def _remember(self, rows: Collection[str]) -> None:
         now = time.monotonic()
+        self._try_at = now + TRY_PAUSE_SECONDS
         with self._lock:
             self._timed_out = {row: at for row, at in self._timed_out.items() if now < at + _KNOWN_SECONDS}
             self._timed_out.update(dict.fromkeys(rows, now))
