@@ -35,6 +35,11 @@ def paths_of(fact: str) -> frozenset[str]:
     return frozenset(route.rule for route in _routes() if route.config.get(fact))
 
 
+def cached_paths() -> dict[str, bool]:
+    """The paths of the cached reads, and whether the caller has to be logged in."""
+    return {route.rule: route.config["auth"] != "anyone" for route in _routes() if route.config.get("cached")}
+
+
 def sections_with_database() -> frozenset[str]:
     """The first segments of the paths of all routes that need the database: those of `/products` and `/admin/users/<user_id>`."""
     return frozenset(route.rule.split("/")[1] for route in _routes() if route.config.get("database", True))

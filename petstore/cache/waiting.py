@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,27 @@ def may_not_wait(error: BaseException) -> Iterator[None]:
         yield
     finally:
         _this_thread.error = None
+
+
+class _Resting:
+    """How many threads of the process sleep on purpose."""
+
+    def __init__(self) -> None:
+        self.threads = 0
+        self._lock = threading.Lock()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, so that a server does not take it for a wait of its database."""
+        with self._lock:
+            self.threads += 1
+        try:
+            time.sleep(seconds)
+        finally:
+            with self._lock:
+                self.threads -= 1
+
+
+resting = _Resting()
 
 
 def about_to_wait() -> None:

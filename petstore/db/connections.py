@@ -27,6 +27,7 @@ POOL_SECONDS = 1.0  # that a request waits for a free connection
 _LIFETIME_SECONDS = 600  # of a connection: after a switchover behind one name or address, none stays on the old server for longer
 _TURN_SECONDS = 0.1  # between two looks at the breaker while a request waits for a connection
 _RENEW_SECONDS = 1.0
+_IDLE_SECONDS = 0.01  # a connection of the pool that is idle is there at once
 _PROBE_SECONDS = 2.0  # the longest that a probe waits for a reply
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,6 @@ class Connections:
             max_lifetime=_LIFETIME_SECONDS,
             reconnect_timeout=1,  # a back-off would grow to minutes: the breaker's probes take over
             kwargs=self._options,
-            configure=self._configure,
         )
         self._breaker = CircuitBreaker("database", self._probe, (psycopg.Error,), probe_pause)
 
@@ -94,7 +94,6 @@ class Connections:
     def connect(self) -> Connection:
         """A connection that is not of the pool, made in the same way."""
         conn: Connection = self._class.connect(self._url, **self._options)
-        self._configure(conn)
         return conn
 
     def renew(self) -> None:
@@ -155,8 +154,8 @@ class Connections:
             yield
             self._replied_at = time.monotonic()
         except NoReply as error:
-            self._note(connect_fault(error))
             if self._replied_at < since and time.monotonic() - since >= REPLY_SECONDS:
+                self._note(connect_fault(error))
                 self._breaker.trip()
             else:  # another connection was answered meanwhile, or the request had no time left to wait
                 self._breaker.suspect()
@@ -174,10 +173,13 @@ class Connections:
 
     def _refused(self, error: psycopg.Error) -> None:
         self._note(connect_fault(error))
+        if not self._has_connected():
+            self._breaker.trip()
+
+    def _has_connected(self) -> bool:
         with self._lock:
             made = list(self._made)
-        if not any(map(is_connected, made)):
-            self._breaker.trip()
+        return any(map(is_connected, made))
 
     def _note(self, fault: ConnectFault) -> None:
         with self._lock:
@@ -185,10 +187,32 @@ class Connections:
         if before is None or before.kind != fault.kind:
             logger.error("the database cannot be used (%s): %s", fault.kind, fault)
 
-    def _probe(self) -> None:
-        with closing(self.connect()) as conn:
+    @contextmanager
+    def probing(self, anew: bool = False) -> Iterator[Connection]:
+        """A connection for a question of our own: an idle one of the pool, else, or if it has to be `anew`, a new one."""
+        try:
+            if anew:
+                raise PoolTimeout
+            conn = self._pool.getconn(_IDLE_SECONDS)
+        except PoolTimeout:
+            with closing(self.connect()) as new:
+                new.deadline = time.monotonic() + _PROBE_SECONDS
+                yield new
+            return
+        try:
             conn.deadline = time.monotonic() + _PROBE_SECONDS
-            conn.execute("SELECT")
+            yield conn
+        finally:
+            self._pool.putconn(conn)
+
+    def _probe(self) -> None:
+        try:
+            with self.probing() as conn:
+                conn.execute("SELECT")
+        except psycopg.Error:
+            # All slots of the server are taken: whoever has one goes on.
+            if not (self.fault and self.fault.kind == "too-many-connections" and self._has_connected()):
+                raise
 
 
 def _watched(connections: Connections) -> type[Connection]:
@@ -199,6 +223,7 @@ def _watched(connections: Connections) -> type[Connection]:
         def connect(cls, *arguments: Any, **options: Any) -> Any:
             try:
                 conn = super().connect(*arguments, **options)
+                connections._configure(conn)  # it asks the server, which a pooler may not reach
             except psycopg.Error as error:
                 connections._refused(error)
                 raise

@@ -63,7 +63,7 @@ class Database:
         self._verified = False
         self._wrong: WrongDatabase | None = None  # what the last verification found
         self._connections = Connections(url, pool_size, self.known)
-        self._writes = WriteGuard(self._connections.connect, find_write_fault)
+        self._writes = WriteGuard(self._connections.probing, find_write_fault)
 
     def open(self) -> None:
         """Connect in the background. A database that is down does not keep the service from starting."""

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 
@@ -20,19 +20,20 @@ from petstore.db.connections import probe_pause
 from petstore.db.errors import WritesRefused
 
 _SLOW_SECONDS = 0.5  # a COMMIT without an answer for so long is suspicious
-_PROBE_SECONDS = 2.0
 logger = logging.getLogger(__name__)
 
 
 class WriteGuard:
     """A circuit breaker for writes. fault: `read-only`, `commits-wait`, or None while writes are taken.
 
-    connect: makes a connection, as the pool does. find_fault(conn): asks the database for the fault.
+    probing(anew): gives a connection for a block. find_fault(conn): asks the database for the fault.
     """
 
-    def __init__(self, connect: Callable[[], Connection], find_fault: Callable[[Connection], str | None]) -> None:
+    def __init__(
+        self, probing: Callable[[bool], AbstractContextManager[Connection]], find_fault: Callable[[Connection], str | None]
+    ) -> None:
         self.fault: str | None = None
-        self._connect, self._find_fault = connect, find_fault
+        self._probing, self._find_fault = probing, find_fault
         self._commits: dict[int, float] = {}  # by thread: when its COMMIT was sent
         self._breaker = CircuitBreaker("database-writes", self._probe, (psycopg.Error,), probe_pause)
 
@@ -66,9 +67,13 @@ class WriteGuard:
             del self._commits[thread]
 
     def _probe(self) -> None:
-        with closing(self._connect()) as conn:
-            conn.deadline = time.monotonic() + _PROBE_SECONDS
-            fault = self._find_fault(conn)
+        try:
+            with self._probing(not self._breaker.closed) as conn:  # one of the pool may lead to the old primary for ever
+                fault = self._find_fault(conn)
+        except psycopg.Error:
+            if self._breaker.closed:
+                return  # nothing was learnt about writes
+            raise
         before, self.fault = self.fault, fault
         if fault != before:
             if fault:

@@ -16,6 +16,7 @@ from petstore.auth.tokens import Caller
 from petstore.cache.document import Validity
 from petstore.cache.local import Entry
 from petstore.cache.prefixes import LOGINS
+from petstore.cache.waiting import resting
 from petstore.db import Connection
 from petstore.domain.transactions import transact
 from petstore.repository import sessions
@@ -87,7 +88,7 @@ def invalidating(request: Request, user_id: int) -> Iterator[None]:
 def invalidate(services: Services, user_id: int) -> None:
     """Make the cached logins of an account invalid in every worker. Call it after the commit."""
     if not services.cache.invalidate(LOGINS.format(user_id=user_id)):
-        time.sleep(CACHED_SECONDS)  # Redis is down, perhaps for this worker alone: by then all entries have expired
+        resting.sleep(CACHED_SECONDS)  # Redis is down, perhaps for this worker alone: by then all entries have expired
 
 
 def begin(request: Request, user_id: int, password: str) -> Response | None:

@@ -46,12 +46,13 @@ def transact(
     return result
 
 
-def _locked_rows(request: Request, invalidates: Sequence[str]) -> tuple[list[str], str]:
-    """What LockWaits.waiting_for takes: the rows, and the kind of a write that may lock others as well."""
+def _locked_rows(request: Request, invalidates: Sequence[str]) -> tuple[list[str], str, str]:
+    """What LockWaits.waiting_for takes: the rows, the caller's account, and the kind of a write that may lock others as well."""
+    account = f"user:{request.caller.id}" if request.caller else ""
     products = [prefix for prefix in invalidates if prefix.startswith("product:")]
     if products:
-        return products, ""
-    return [f"{request.route} {request.path}"] if request.path else [], request.route
+        return products, account, ""
+    return [f"{request.route} {request.path}"] if request.path else [], account, request.route
 
 
 def _run_as_caller(

@@ -1,9 +1,11 @@
 """Lanes: which threads serve a request, so that those that wait for the database do not keep all others waiting.
 
-    quick     needs no database; and the first look of a cached read into the cache
+    quick     needs no database
+    looks     the first look of a cached read into the cache; and what is refused
     reads     GET and HEAD, which wait for no row lock
     writes    everything else
     hashing   hashes a password
+    health    GET /readyz
 
 Reads or writes stand still when none of their threads becomes free for a second: the database is frozen, rows are locked, the
 pool is used up. Then whatever waits for them is refused (503), and so is what comes, at once, until one request is served soon.
@@ -11,20 +13,23 @@ pool is used up. Then whatever waits for them is refused (503), and so is what c
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
+from typing import Any
 
 from waitress.task import ThreadedTaskDispatcher
 
 from petstore import errors
-from petstore.app import paths_of, sections_with_database
-from petstore.cache.waiting import WouldWait, may_not_wait
+from petstore.app import cached_paths, paths_of, sections_with_database
+from petstore.cache.waiting import WouldWait, may_not_wait, resting
 from petstore.server.waitress_channel import Channel
 from petstore.web.middleware import WSGI, RequestMiddleware
 from petstore.web.response_cache import is_cacheable
 
 QUICK_THREADS = 2
 STILL_SECONDS = 1.0
+logger = logging.getLogger(__name__)
 _BUSY = "The service waits for its database and can take no more; try again."
 
 
@@ -44,31 +49,34 @@ class _Queue(deque["_LaneTask"]):
 
 
 class Lane:
-    """Threads, and the channels whose next request waits for one of them."""
+    """Threads, and the channels whose next request waits for one of them. name: for the log."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, name: str, threads: int) -> None:
         self.stands_still = False
         self.dispatcher = ThreadedTaskDispatcher()
+        self._name, self._tries = name, max(1, threads // 2)
         self._queue = self.dispatcher.queue = _Queue()
         self.dispatcher.set_thread_count(threads)
 
     def add(self, channel: Channel) -> bool:
-        """Serve a channel's next request; False if the lane stands still: one request at a time tries whether it does."""
-        if self.stands_still and (self.dispatcher.active_count > 0 or self._queue):
+        """Serve a channel's next request; False if the lane stands still: then a half of its threads tries whether it does."""
+        if self.stands_still and self.dispatcher.active_count + len(self._queue) >= self._tries:
             return False
         self.dispatcher.add_task(_LaneTask(self, channel))
         return True
 
     def served(self, seconds: float) -> None:
         """A request took so long."""
-        if seconds < STILL_SECONDS / 2:
+        if self.stands_still and seconds < STILL_SECONDS:
             self.stands_still = False
 
     def take_back(self) -> list[Channel]:
         """The channels that wait, if the lane stands still: they wait no longer."""
         with self.dispatcher.lock:
-            if not self._queue or time.monotonic() < self._queue.moved_at + STILL_SECONDS:
+            if not self._queue or resting.threads or time.monotonic() < self._queue.moved_at + STILL_SECONDS:
                 return []
+            if not self.stands_still:
+                logger.warning("%s stand still: no thread has become free for a second; further ones are refused", self._name)
             self.stands_still = True
             return [self._queue.popleft().channel for _ in range(len(self._queue))]
 
@@ -100,20 +108,25 @@ class Lanes:
     def __init__(self, quick: ThreadedTaskDispatcher, hashing: ThreadedTaskDispatcher, threads: int, app: WSGI) -> None:
         self._quick, self._hashing = quick, hashing
         self._app = app if isinstance(app, RequestMiddleware) else None
-        self._reads, self._writes = Lane(threads), Lane(threads)
-        self._hashing_paths, self._cached_paths = paths_of("hashes"), paths_of("cached")
+        self._reads, self._writes, self._health = Lane("reads", threads), Lane("writes", threads), Lane("health", 1)
+        self._looks = ThreadedTaskDispatcher()
+        self._looks.set_thread_count(QUICK_THREADS)
+        self._hashing_paths, self._cached_paths = paths_of("hashes"), cached_paths()
         self._with_database = sections_with_database()
 
     @property
     def dispatchers(self) -> list[ThreadedTaskDispatcher]:
-        return [self._quick, self._hashing, self._reads.dispatcher, self._writes.dispatcher]
+        lanes = self._reads, self._writes, self._health
+        return [self._quick, self._looks, self._hashing, *(lane.dispatcher for lane in lanes)]
 
     def add(self, channel: Channel) -> None:
         """Have a channel's next request served."""
         request = channel.requests[0]
         section = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
-        if request.error or request.command == "OPTIONS" or section not in self._with_database or self._may_be_cached(channel):
+        if request.error or request.command == "OPTIONS" or section not in self._with_database:
             self._quick.add_task(_QuickTask(channel, WouldWait()))
+        elif self._may_be_cached(channel):
+            self._looks.add_task(_QuickTask(channel, WouldWait()))
         else:
             self.add_waiting(channel)
 
@@ -122,12 +135,17 @@ class Lanes:
         request = channel.requests[0]
         if request.command == "POST" and request.path in self._hashing_paths:
             self._hashing.add_task(channel)
-        elif not (self._reads if request.command in ("GET", "HEAD") else self._writes).add(channel):
+        elif not self._lane_of(request).add(channel):
             self._refuse(channel)
+
+    def _lane_of(self, request: Any) -> Lane:
+        if request.path == "/readyz":
+            return self._health
+        return self._reads if request.command in ("GET", "HEAD") else self._writes
 
     def refuse_overdue(self) -> None:
         """Once in each iteration of the loop: refuse whatever waits in a lane that stands still."""
-        for lane in (self._reads, self._writes):
+        for lane in (self._reads, self._writes, self._health):
             overdue = lane.take_back()
             if overdue and self._app:
                 self._app.on_still()
@@ -135,15 +153,17 @@ class Lanes:
                 self._refuse(channel)
 
     def _may_be_cached(self, channel: Channel) -> bool:
-        response_cache = self._app.response_cache if self._app else None
-        has_cache = response_cache is not None and response_cache.cache.up
-        if channel.requests[0].path not in self._cached_paths or not has_cache:
+        cache, needs_login = self._app.response_cache if self._app else None, self._cached_paths.get(channel.requests[0].path)
+        if needs_login is None or cache is None or not cache.cache.up:
             return False
         environ = channel.next_environ()
-        return environ is not None and is_cacheable(environ)
+        if environ is None or not is_cacheable(environ):
+            return False
+        # A login that has to be looked up in the database makes the look useless.
+        return not needs_login or cache.lookup(environ).caller is not None
 
     def _refuse(self, channel: Channel) -> None:
-        self._quick.add_task(_QuickTask(channel, errors.Unavailable(_BUSY)))
+        self._looks.add_task(_QuickTask(channel, errors.Unavailable(_BUSY)))
 
 
 class _QuickTask:

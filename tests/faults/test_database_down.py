@@ -74,6 +74,19 @@ def test_a_connection_that_cannot_be_made_is_no_outage_while_others_work(shop, c
     assert len(faults_told(caplog)) == 1
 
 
+@pytest.mark.parametrize("guard", ["_connections", "_writes"])
+def test_a_suspicion_is_unfounded_when_all_slots_of_the_server_are_taken_and_ours_work(shop, guard):
+    shop.buy(), shop.client().get("/me")
+    role = "ALTER ROLE petstore_app CONNECTION LIMIT {}"
+    shop.make.conn.execute(role.format(len(shop.backends())))
+    shop.later(role.format(-1))
+    for _ in range(3):
+        getattr(shop.services.db, guard).suspect()
+        time.sleep(0.3)
+        assert [shop.client().get("/me").status, shop.buy()[0].status] == [200, 201]
+    assert shop.client().get("/readyz").status == 200
+
+
 def refusals(folder):
     """What makes PostgreSQL refuse a connection: what is done to server and URL, and the kind of fault."""
     role = "ALTER ROLE petstore_app {}"

@@ -1,15 +1,17 @@
 """Lanes: requests that wait for the database keep no others waiting, and a lane that stands still refuses."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
 import pytest
 
 from petstore.app import create_router, sections_with_database
-from petstore.cache.waiting import WouldWait, about_to_wait, may_not_wait
+from petstore.cache.waiting import WouldWait, about_to_wait, may_not_wait, resting
 from petstore.server import lanes
 from tests.client import Client
+from tests.factories import PASSWORD
 from tests.faults.conftest import timed
 from tests.waiting import at_once, eventually
 
@@ -103,17 +105,81 @@ def test_a_lane_that_stands_still_refuses_at_once_until_a_request_is_served_soon
         answers = at_once(*[lambda product=product: shop.read(f"/products?id={product}") for product in products])
         assert {answer.status for answer, _ in answers} == {503}
         assert max(seconds for _, seconds in answers) < 3.5
-        tries = threading.Thread(target=shop.read, args=(f"/products?id={products[0]}",))
-        tries.start()
-        eventually(lambda: shop.server._lanes._reads.dispatcher.active_count == 1)
+        tries = [threading.Thread(target=shop.read, args=(f"/products?id={product}",)) for product in products[:2]]
+        for thread in tries:
+            thread.start()
+        eventually(lambda: shop.server._lanes._reads.dispatcher.active_count == 2)
         answer, seconds = shop.read("/products?id=1")
         assert (answer.status, answer["Retry-After"]) == (503, "1")
         assert "waits for its database" in answer.json()["detail"]
         assert seconds < AT_ONCE
         are_served(shop, *STATIC)
-    tries.join()
+    for thread in tries:
+        thread.join()
     are_served(shop, f"/products?id={products[0]}", "/me")
     assert shop.buy(products[0])[0].status == 201
+
+
+def test_an_account_that_stays_locked_keeps_no_other_customer_waiting(make, shop, settings, ana):
+    products, other = [make.product(stock=50) for _ in range(8)], shop.services.tokens.issue(make.user("other@example.com"))
+    with locked(settings, f"SELECT FROM users WHERE id = {ana.id} FOR UPDATE"):
+        at_once(*[lambda product=product: shop.buy(product) for product in products])
+        waiting = [threading.Thread(target=shop.buy, args=(product,)) for product in products]
+        for thread in waiting:
+            thread.start()
+        with Client(shop.server.address, other) as client:
+            for product in products:
+                lines = {"products": [{"product_id": product, "quantity": 1}]}
+                answer, seconds = timed(lambda lines=lines: client.post("/purchase_product", lines))
+                assert (answer.status, seconds < AT_ONCE) == (201, True)
+        for thread in waiting:
+            thread.join()
+    eventually(lambda: shop.buy(products[0])[0].status == 201, 2)
+
+
+def test_a_basket_with_a_locked_product_does_not_make_its_other_products_refused(make, shop, settings):
+    held, free = make.product(stock=50), make.product(stock=50)
+    with (
+        locked(settings, f"SELECT FROM products WHERE id = {held} FOR UPDATE"),
+        Client(shop.server.address, shop.token) as client,
+    ):
+        basket = {"products": [{"product_id": product, "quantity": 1} for product in (held, free)]}
+        assert client.post("/purchase_product", basket).status == 503
+        assert [shop.buy(free)[0].status for _ in range(3)] == [201] * 3
+
+
+def test_logouts_that_wait_because_redis_is_down_make_no_purchase_refused(make, with_settings, own_redis, ana):
+    product = make.product(stock=50)
+    with with_settings(redis_url=own_redis.url, threads=2) as (services, server):
+        services.db.check()
+        token = services.tokens.issue(ana)
+        with Client(server.address) as client:
+            account = {"email": "ana@example.com", "password": PASSWORD}
+            refresh = [client.post("/login", account).json()["refresh_token"] for _ in range(2)]
+        own_redis.stop()
+
+        def log_out(one):
+            with Client(server.address) as client:
+                return client.post("/logout", {"refresh_token": one}).status
+
+        def buy():
+            with Client(server.address, token) as client:
+                return client.post("/purchase_product", {"products": [{"product_id": product, "quantity": 1}]}).status
+
+        with ThreadPoolExecutor(8) as pool:
+            ended = [pool.submit(log_out, one) for one in refresh]
+            eventually(lambda: resting.threads == 2)
+            assert [one.result() for one in [pool.submit(buy) for _ in range(4)]] == [201] * 4
+            assert [one.result() for one in ended] == [204, 204]
+
+
+@pytest.mark.parametrize(("seconds", "still"), [(0.6, False), (1.1, True)])
+def test_a_lane_stands_still_no_more_when_a_request_takes_less_than_a_second(seconds, still):
+    lane = lanes.Lane("reads", 4)
+    lane.stands_still = True
+    lane.served(seconds)
+    assert lane.stands_still is still
+    lane.dispatcher.shutdown()
 
 
 def test_a_cached_read_is_served_from_redis_by_a_thread_that_may_not_wait(make, shop, settings):
@@ -140,6 +206,10 @@ def test_a_request_that_is_handed_on_is_counted_and_logged_once(make, shop, capl
     count = shop.services.request_rate.count
     shop.services.request_rate.count = lambda client: counted.append(client) or count(client)
     assert shop.read("/invoices")[0]["X-Cache"] == "MISS"
+    counted.clear(), caplog.clear()
+    assert (
+        shop.read("/invoices?limit=7")[0]["X-Cache"] == "MISS"
+    )  # the login is known now, so it is looked for in the cache first
     assert [client.split()[0] for client in counted] == ["address", "user"]
     assert len([record for record in caplog.records if record.name == "petstore.access"]) == 1
 
