@@ -138,7 +138,7 @@ def test_an_account_that_stays_locked_keeps_no_other_customer_waiting(make, shop
 
 
 def test_a_basket_with_a_locked_product_does_not_make_its_other_products_refused(make, shop, settings):
-    held, free = make.product(stock=50), make.product(stock=50)
+    free, held = make.product(stock=50), make.product(stock=50)
     with (
         locked(settings, f"SELECT FROM products WHERE id = {held} FOR UPDATE"),
         Client(shop.server.address, shop.token) as client,
