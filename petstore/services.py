@@ -101,7 +101,7 @@ def start_services(settings: Settings) -> Services:
         tokens=Tokens(keyring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds),
         failed_attempts=FailedAttempts(cache.connection),
         request_rate=RequestRate(settings.rate_limit),
-        lock_waits=LockWaits(max(1, settings.threads // 2)),
+        lock_waits=LockWaits(max(1, settings.threads - 1)),
         key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
         exports=BoundedSemaphore(1),
         drift=DriftWatch(),

@@ -58,6 +58,7 @@ class RedisConnection:
 
     def __init__(self, connection: Any, namespace: Namespace) -> None:
         self._connection, self._history = connection, namespace.history
+        self._suffix = b"/" + namespace.history.encode()
         self._all_runs = f"petstore:{namespace.database}:"
         self._this_run = f"{self._all_runs}{connection.petstore_run_id}:"
 
@@ -142,7 +143,7 @@ class RedisConnection:
                 return count
 
     def _of_history(self, generation: bytes) -> bytes:
-        return b"%b/%b" % (generation, self._history.encode())
+        return generation + self._suffix
 
     def _left(self, history: str) -> str:
         return f"{self._this_run}left:{history}"
