@@ -124,7 +124,7 @@ class Lanes:
         request = channel.requests[0]
         section = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
         if request.error or request.command == "OPTIONS" or section not in self._with_database:
-            self._quick.add_task(_QuickTask(channel, WouldWait()))
+            self._quick.add_task(channel)
         elif self._may_be_cached(channel):
             self._looks.add_task(_QuickTask(channel, WouldWait()))
         else:
