@@ -70,8 +70,8 @@ def test_a_shop_sells_and_its_books_hold_while_postgresql_and_pgbouncer_are_rest
                 broken.start()
                 sells(buyers, time.monotonic())
             whole = time.monotonic()
-            eventually(lambda: buyers.answers[-1].started > whole + 1)
-        assert [answer for answer in buyers.faults() if answer.started > whole + 0.5] == []
+            eventually(lambda: buyers.answers[-1].started > whole + 2.5)
+        assert [answer for answer in buyers.faults() if answer.started > whole + 1.5] == []  # each worker finds out by itself
         assert refusals(buyers.answers) == []
         print(f"{mode}: {buyers.longest()}; {len(buyers.faults())} × 503; {gap(buyers.answers):.1f} s without a sale")
         shop.buy_again(buyers.bought)

@@ -85,18 +85,19 @@ def test_the_header_tells_every_table_in_which_a_query_locks_or_adds_rows(shop, 
 def transactions(monkeypatch):
     """The names of the queries of each transaction that begins from now on."""
     open_now, found = {}, []
-    begin, queue = Connection.begin, Connection.queue
+    queue_command, queue = Connection.queue_command, Connection.queue
 
-    def noted_begin(conn, command):
-        open_now[conn] = []
-        found.append(open_now[conn])
-        begin(conn, command)
+    def noted_command(conn, command):
+        if command.startswith("BEGIN"):
+            open_now[conn] = []
+            found.append(open_now[conn])
+        queue_command(conn, command)
 
-    def noted_queue(conn, query, parameters):
+    def noted_queue(conn, query, parameters, on_result=None):
         open_now.setdefault(conn, []).append(query.name)
-        queue(conn, query, parameters)
+        queue(conn, query, parameters, on_result)
 
-    monkeypatch.setattr(Connection, "begin", noted_begin)
+    monkeypatch.setattr(Connection, "queue_command", noted_command)
     monkeypatch.setattr(Connection, "queue", noted_queue)
     return found
 
