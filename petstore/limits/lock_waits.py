@@ -95,7 +95,8 @@ class LockWaits:
         now = time.monotonic()
         with self._lock:
             self._locked = {name: one for name, one in self._locked.items() if now < one.until}
-            self._locked[row] = _LockedRow(now + _KNOWN_SECONDS, now + _TRY_PAUSE_SECONDS * (1 + len(self._locked)))
+            pause = _TRY_PAUSE_SECONDS * len(self._locked) if row in self._locked else 0  # it may be free by now
+            self._locked[row] = _LockedRow(now + _KNOWN_SECONDS, now + pause)
 
     def _forget(self, names: Collection[str]) -> None:
         if self._locked:
