@@ -144,6 +144,8 @@ def read_only(shop):
 def test_a_write_on_a_read_only_connection_is_begun_anew_on_another_one(shop, read_only, caplog):
     """As after a fail-over: the pooled connections lead to the old primary, a new one to the new primary."""
     assert shop.client().get("/me").status == 200  # so that the pool has such a connection
+    stats = shop.services.db._connections._pool.get_stats
+    eventually(lambda: stats()["pool_size"] == stats()["pool_available"])  # none is still being made
     read_only()
     assert shop.buy()[0].status == 201
     assert [shop.buy()[0].status for _ in range(8)] == [201] * 8
