@@ -160,6 +160,11 @@ def test_the_migration_says_nothing_when_roles_sql_was_run_before_it(cluster, da
 
 @pytest.mark.slow
 def test_a_begin_that_is_forgotten_in_psql_ends_by_itself_and_sets_the_rows_free(make, app_url):
+    with db.connect(app_url) as conn:
+        if conn.execute("SELECT session_user").fetchone() != ("petstore_app",):
+            pytest.skip(
+                "the login of PETSTORE_TEST_DATABASE_URL takes on the role by SET, which gives it no settings of the role"
+            )
     product_id = make.product()
     command = [find_program("psql"), "-X", "-d", app_url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as psql:
