@@ -35,7 +35,7 @@ class Caller:
 
     session_id: the login; token_version: grows when all tokens of the user are revoked
     session_uuid: random, of the login. A database that has lost its newest rows gives a session_id again, but never this. None
-    if the token was issued by a release that did not know it, or on a schema version before 9.
+    if the token was issued by a release that did not know it, or on a schema version before 11.
     """
 
     id: int
