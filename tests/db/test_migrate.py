@@ -301,7 +301,10 @@ def test_a_backfill_tells_its_progress_and_goes_on_where_it_was_interrupted(shop
     with ThreadPoolExecutor(1) as pool:
         migrating = pool.submit(shop.migrate)
         eventually(lambda: "  300 rows done" in shop.said)
-        shop.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()")
+        shop.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database AS d ON d.oid = database"
+            " WHERE locktype = 'advisory' AND pid <> pg_backend_pid() AND datname = current_database()"  # not another process's
+        )
         with pytest.raises(MigrationError, match="terminating connection"):
             migrating.result(30)
     assert shop.sql("SELECT count(b) BETWEEN 300 AND 900 FROM a") == [(True,)]
