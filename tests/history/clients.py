@@ -133,18 +133,23 @@ class Person(threading.Thread):
         return operation
 
     def until_known(self, *request: Any, twins: bool = False, **options: Any) -> Operation:
-        """The same request until its outcome is known, or until it is said that nothing was done, which is enough for some.
+        """The same request until its outcome is known, or until all that was said is that nothing was done, which is enough for some.
 
+        What was said of one attempt says nothing of an earlier one whose answer was lost.
         `twins` are first sent to both services at one moment.
         """
         service = self.chance.randrange(len(self._clients))
+        attempts: list[Operation] = []
         while True:
             if twins:
                 other = self._pool.submit(self.once, *request, service=1 - service, twin=True, **options)
             operation = self.once(*request, service=service, **options)
-            if twins and other.result().outcome != "unknown":
-                operation = other.result()
-            gives_up = operation.slug == "unavailable" and self.chance.random() < 0.3
+            attempts.append(operation)
+            if twins:
+                attempts.append(other.result())
+                if other.result().outcome != "unknown":
+                    operation = other.result()
+            gives_up = all(one.slug == "unavailable" for one in attempts) and self.chance.random() < 0.3
             if operation.outcome != "unknown" or gives_up or time.monotonic() > self.world.over + PATIENCE:
                 return operation
             time.sleep(self.chance.uniform(0.01, 0.1))
