@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from bottle import Bottle, HTTPError, HTTPResponse, Route, request, response
@@ -17,16 +18,21 @@ from petstore.web import openapi
 from petstore.web.headers import is_preflight, preflight
 from petstore.web.middleware import RequestMiddleware
 from petstore.web.parameters import PARAMETERS
-from petstore.web.plugin import ROLES, RequestPlugin, problem_response
+from petstore.web.plugin import ROLES, RequestPlugin, check_head, problem_response
 from petstore.web.response_cache import ResponseCache
 from petstore.web.validation import SCHEMAS
 
 
 def create_app(services: Services) -> RequestMiddleware:
     """The WSGI application."""
-    response_cache = ResponseCache(services)
+    router = create_router(services)
     return RequestMiddleware(
-        create_router(services), services.settings, services.request_rate, response_cache, services.db.suspect
+        router,
+        services.settings,
+        services.request_rate,
+        ResponseCache(services),
+        on_still=services.db.suspect,
+        check_head=partial(check_head, router, services.tokens),
     )
 
 

@@ -24,7 +24,6 @@ from petstore.auth.tokens import Caller
 from petstore.db import schema
 from petstore.db.queries import load_queries, sql_folder
 from petstore.embedded import Postgres
-from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.services import open_services
 from petstore.settings import Settings
@@ -110,7 +109,6 @@ def open_shop(server: Postgres, folder: Path, size: int) -> Iterator[Shop]:
         ).fetchone()[0]
         conn.execute(f"UPDATE users SET role = 'admin' WHERE id = {BUSY}")
         settings = Settings(("127.0.0.1", 0), server.url("petstore_app", name), keys=folder, rate_limit=0)
-        setup()
         services = stack.enter_context(open_services(settings))
         service = Server(create_app(services), settings)
         thread = threading.Thread(target=service.run)

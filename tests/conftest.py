@@ -18,7 +18,6 @@ from petstore import db
 from petstore.auth import key_rotation
 from petstore.db import schema
 from petstore.embedded import Postgres, Redis
-from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.services import Services
 from petstore.settings import Settings
@@ -37,7 +36,6 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 collector.watch_programs()
 
-setup()  # this process serves
 
 # The same few keys are read hundreds of times: that their numbers are prime is proved once for each, as it takes 50 ms.
 serialization.load_pem_private_key = cache(serialization.load_pem_private_key)

@@ -1,23 +1,19 @@
 """To import petstore changes nothing in the process: what serving needs changed, setup() changes."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from waitress import receiver
 
 import petstore
 from tests.cli.test_supervisor import serve  # noqa: F401
-from tests.raw_http import talk
 
 # Run in a fresh interpreter. What is written in C opens its files unseen; ours are opened by Python.
 PROGRAM = """
 import ctypes, importlib, json, logging, os, pkgutil, resource, signal, sys, threading
 import psycopg
-from waitress import receiver
 
 opened, looked_up = [], []
 
@@ -78,17 +74,6 @@ def test_to_import_every_module_reads_no_file_but_those_of_the_packages(imported
     assert not any("frequency_lists" in name for name in imported["opened"])
 
 
-def test_setup_closes_what_waitress_leaves_open_and_may_be_called_again():
-    # tests/conftest.py has called it.
-    for expression in (receiver.ONLY_HEXDIG_RE, receiver.CHUNK_EXT_RE):
-        assert expression.pattern.endswith(rb"\Z")
-        assert not expression.pattern.endswith(rb"\Z\Z")
-    assert receiver.ONLY_HEXDIG_RE.match(b"1f")
-    assert receiver.CHUNK_EXT_RE.match(b";a=b")
-    assert not receiver.ONLY_HEXDIG_RE.match(b"1f\n")
-    assert not receiver.CHUNK_EXT_RE.match(b";a=b\n")
-
-
 def test_setup_of_passwords_loads_their_list_and_sets_the_allocator():
     program = """
 import ctypes, sys
@@ -102,12 +87,3 @@ print(asked)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("['mallopt']\n", "")
-
-
-@pytest.mark.slow
-def test_a_worker_of_the_service_is_set_up(serve):  # noqa: F811
-    service = serve("--workers", "1")
-    ends_in_line_feed = b"POST /login HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5\n\r\nhello\r\n0\r\n\r\n"
-    ((status, _, body),) = talk(service.address, ends_in_line_feed)
-    assert (status, json.loads(body)["type"]) == (400, "/problems/bad-request")
-    assert service.end(signal.SIGTERM) == 0

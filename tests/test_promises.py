@@ -82,9 +82,10 @@ def test_one_module_alone_knows_each_library():
         "waitress": {
             "petstore.server.hashing_lane",
             "petstore.server.lanes",
-            "petstore.server.setup",
             "petstore.server.waitress",
             "petstore.server.waitress_channel",
+            "petstore.server.waitress_parser",
+            "petstore.server.waitress_task",
         },
         "jsonschema": {"petstore.web.validation"},
         "iso4217": {"petstore.settings"},

@@ -24,7 +24,6 @@ from petstore.cli.supervisor import Supervisor
 from petstore.db.errors import WrongDatabase
 from petstore.limits.hashing import CORES
 from petstore.server.limits import listen
-from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.services import Services, open_services
 from petstore.settings import Settings, variable
@@ -76,7 +75,6 @@ def worker(settings: Settings, options: argparse.Namespace) -> None:
     signals.call(sys.exit)  # until there are requests to drain
     if options.supervisor.needs_database:
         logging.disable()  # until it is known whether it gets ready: one that is tried again would repeat all lines
-    setup()
     passwords.setup()
     with (
         open_services(settings) as services,

@@ -40,9 +40,9 @@ def is_trusted_peer(environ: Mapping[str, Any], trusted: Sequence[Network]) -> b
     return bool(trusted) and _is_trusted(_plain(environ.get("REMOTE_ADDR", "")) or "", trusted)
 
 
-def client_key(address: str) -> str:
-    """What counts as one client: an IPv4 address, or an IPv6 /64 network, as a subscriber has at least that."""
-    return str(ip_network((address, 64), strict=False)) if ":" in address else address
+def client_key(address: str, prefix: int = 64) -> str:
+    """What counts as one client: an IPv4 address, or an IPv6 network; a subscriber has at least a /64."""
+    return str(ip_network((address, prefix), strict=False)) if ":" in address else address
 
 
 @lru_cache(1000)

@@ -123,7 +123,7 @@ class Lanes:
         """Have a channel's next request served."""
         request = channel.requests[0]
         section = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
-        if request.error or request.command == "OPTIONS" or section not in self._with_database:
+        if request.error or request.refused_at_head or request.command == "OPTIONS" or section not in self._with_database:
             self._quick.add_task(channel)
         elif self._may_be_cached(channel):
             self._looks.add_task(_QuickTask(channel, WouldWait()))

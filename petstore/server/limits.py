@@ -10,6 +10,7 @@ import socket
 from petstore.settings import Settings
 
 MAX_HEADERS = 32_768  # bytes
+BACKLOG = 1024  # connections that wait to be accepted
 DRAIN_SECONDS = 10  # a shutdown waits so long for requests in progress; each has a deadline of 3 s
 RETIRE_SECONDS = 5  # a retiring server waits so long for the next request of each keep-alive connection
 NEW_CONNECTION_SECONDS = 0.5  # the first request of a connection that is younger may be on its way: a shutdown waits for it
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return socket.create_server((str(address[0]), port), family=family, backlog=1024)
+    return socket.create_server((str(address[0]), port), family=family, backlog=BACKLOG)
 
 
 def max_connections(settings: Settings) -> int:

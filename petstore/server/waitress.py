@@ -16,18 +16,28 @@ from functools import partial
 from waitress import wasyncore
 from waitress.server import BaseWSGIServer, create_server
 
-from petstore.server.hashing_lane import client_of, hashing_lane
+from petstore.server.bodies import Bodies
+from petstore.server.connections import ACCEPTS, Connections
+from petstore.server.hashing_lane import hashing_lane
 from petstore.server.lanes import QUICK_THREADS, Lanes
-from petstore.server.limits import DRAIN_SECONDS, MAX_HEADERS, PARTIAL_REQUEST_SECONDS, RETIRE_SECONDS, listen, max_connections
+from petstore.server.limits import (
+    BACKLOG,
+    DRAIN_SECONDS,
+    MAX_HEADERS,
+    PARTIAL_REQUEST_SECONDS,
+    RETIRE_SECONDS,
+    listen,
+    max_connections,
+)
 from petstore.server.waitress_channel import OUTPUT_HIGH_WATER, Channel, Stage
 from petstore.server.waitress_fast_path import FastPath
+from petstore.server.waitress_parser import Parser
 from petstore.settings import Settings
 from petstore.web.middleware import WSGI, RequestMiddleware
 from petstore.web.validation import MAX_BODY
 
 _SWEEP_SECONDS = 0.5  # between two looks for connections to close
 _POLL_SECONDS = 0.2
-logger = logging.getLogger(__name__)
 
 
 class Server:
@@ -40,13 +50,12 @@ class Server:
         self._read_seconds, self._keep_alive_seconds = settings.read_seconds, settings.keep_alive_seconds
         self._stopping = self._retiring = False
         self._stop_at = math.inf  # time.monotonic()
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests than threads is no event
         self._server: BaseWSGIServer = create_server(
             app,
             sockets=[listener or listen(*settings.listen)],
             threads=QUICK_THREADS,
-            connection_limit=max_connections(settings) + 2,  # waitress counts the listening socket and its own pipe
-            # The application answers 413 itself, in the contract's order of checks. This refuses much larger bodies unread.
-            max_request_body_size=2 * MAX_BODY,
+            max_request_body_size=2 * MAX_BODY,  # of a chunked body, with its framing; the application checks all others (413)
             inbuf_overflow=4 * MAX_BODY,  # never reached, so no temporary files, which would count as open files
             max_request_header_size=MAX_HEADERS,
             asyncore_use_poll=True,  # select() cannot watch file descriptors above 1,023
@@ -55,12 +64,16 @@ class Server:
             clear_untrusted_proxy_headers=False,  # petstore.limits.clients decides which proxies to trust
         )
         self._sweep_at, self._io_thread = 0.0, 0
-        self._server.channel_class = Channel
+        refuses_head = app.refuses_head if isinstance(app, RequestMiddleware) else lambda environ: False
+        self._server.channel_class = partial(Channel, parser_class=partial(Parser, refuses_head=refuses_head))
+        self._server.trusted_proxies, self._server.bodies = settings.trusted_proxies, Bodies()
+        self._connections = self._server.connections = Connections(max_connections(settings), settings.trusted_proxies)
+        self._server.handle_accept, self._server.readable = self._accept, self._can_accept
         self._server.closing = False  # read by its channels; set before the I/O thread notices, while its threads answer
         self._server.add_task = self._add_task
         self._server.pull_trigger = self._wake
         response_cache = app.response_cache if isinstance(app, RequestMiddleware) else None
-        self._hashing_lane = hashing_lane(partial(client_of, settings.trusted_proxies))
+        self._hashing_lane = hashing_lane()
         self._lanes = self._server.lanes = Lanes(self._server.task_dispatcher, self._hashing_lane, settings.threads, app)
         self._fast_path = FastPath(response_cache, self._server._map, self._lanes.add)
 
@@ -126,18 +139,32 @@ class Server:
         elif threading.get_ident() != self._io_thread or not self._fast_path.take(channel):
             self._lanes.add(channel)
 
+    def _can_accept(self) -> bool:
+        return bool(self._server.accepting and not self._connections.full)
+
+    def _accept(self, at_most: int = ACCEPTS) -> int:
+        """Accept connections that wait, and return how many. Waitress would accept one in each iteration of the loop."""
+        for number in range(at_most):
+            try:
+                accepted = self._server.accept() if self._connections.has_room() else None
+                if accepted is None:
+                    return number
+                connection, address = accepted
+                self._server.set_socket_options(connection)
+            except OSError:  # the client is gone already, or no file is left
+                return number
+            self._server.channel_class(self._server, connection, address, self._server.adj, map=self._server._map)
+        return at_most
+
     def _close_overdue_channels(self) -> None:
         """Close connections of clients that send or read too slowly (slowloris), and those that are idle for too long."""
-        idle = (
-            0 if self._server.in_connection_overflow else self._keep_alive_seconds
-        )  # no time for them while others wait to connect
         limits: dict[Stage, float] = {
             "reading": self._read_seconds,
             "writing": self._read_seconds,
             "serving": math.inf,
-            "idle": idle,
+            "idle": self._keep_alive_seconds,
         }
-        now = time.monotonic()
+        now, self._connections.full = time.monotonic(), False
         for channel in self._channels():
             stage, seconds = channel.stage_seconds(now)
             if seconds > limits[stage]:
@@ -165,10 +192,9 @@ class Server:
         """Accept the connections that are in the backlog, then close the listening socket."""
         if not self._server.accepting:
             return
-        connected = -1
-        while connected < len(self._server._map) < self._server.adj.connection_limit:
-            connected = len(self._server._map)
-            self._server.handle_accept()
+        for _ in range(BACKLOG):
+            if not self._accept(1):
+                break
         wasyncore.dispatcher.close(self._server)
 
     def _has_work(self, seconds: float) -> bool:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +28,7 @@ class RequestMiddleware:
     """The WSGI application. It answers from the response cache if it can, else it calls `app`, the route table.
 
     on_still: the server calls it when requests wait too long for a thread; the database may be why.
+    check_head: raises a Problem if a request is refused whatever its body is (petstore.web.plugin.check_head).
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class RequestMiddleware:
         request_rate: RequestRate,
         response_cache: ResponseCache | None = None,
         on_still: Callable[[], None] = lambda: None,
+        check_head: Callable[[Mapping[str, Any]], None] = lambda environ: None,
     ) -> None:
         self._app, self._settings = app, settings
         self._request_rate, self.response_cache, self.on_still = request_rate, response_cache, on_still
+        self._check_head = check_head
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -72,6 +75,15 @@ class RequestMiddleware:
             if status:
                 log_access(method, path, status, time.perf_counter() - started, request_id)
 
+    def refuses_head(self, environ: Mapping[str, Any]) -> bool:
+        """Whether a request is refused whatever its body is, so that a server need not read it. environ: without the body."""
+        try:
+            _check(environ)
+            self._check_head(environ)
+        except errors.Problem:
+            return True
+        return False
+
     def _added_headers(self, environ: dict[str, Any]) -> list[tuple[str, str]]:
         added = [("X-Request-ID", environ["petstore.request_id"]), *SECURITY_HEADERS]
         added += cors_headers(environ, self._settings.cors_origins)
@@ -92,7 +104,7 @@ def log_access(method: str, path: str, status: str, seconds: float, request_id: 
     access.info("%s %s %s %.1fms %s", method, printable, status, seconds * 1000, request_id)
 
 
-def _check(environ: dict[str, Any]) -> None:
+def _check(environ: Mapping[str, Any]) -> None:
     """Refuse a request with an ambiguous method, host or path (RFC 9112, 3.2). The server checks the framing."""
     if not environ["REQUEST_METHOD"].isupper():  # Bottle would route "get" as GET
         raise errors.BadRequest("The method must be in capital letters.")

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bottle import HTTPResponse, Route
+from bottle import Bottle, HTTPError, HTTPResponse, Route
 from bottle import request as bottle_request
 
 from petstore import errors
-from petstore.auth.tokens import Caller
+from petstore.auth.tokens import Caller, Tokens
 from petstore.cache.document import Document
 from petstore.db.pool import REQUEST_SECONDS
 from petstore.domain import logins
@@ -25,7 +25,7 @@ from petstore.services import Services
 from petstore.web import parameters, response_cache, validation
 from petstore.web.headers import HTML, PAGE_POLICY, etag_matches
 
-_LENGTH = re.compile("[0-9]{1,18}")
+_LENGTH = re.compile("[0-9]{1,4000}")  # int() takes no more than 4,300 digits
 _COUNTED = "petstore.user_counted"
 _BEARER = "log in, and send the header Authorization: Bearer <access_token>"
 ROLES = {"anyone": (), "user": ("user", "admin"), "admin": ("admin",)}  # a route's `auth`: the roles it lets in
@@ -72,10 +72,11 @@ class RequestPlugin:
     def _check(self, facts: Mapping[str, Any], schemas: Mapping[str, parameters.Schema], deadline: float) -> dict[str, Any]:
         """The members of the Request that the client sent, checked by the facts of the route."""
         auth, body = facts["auth"], facts.get("body")
-        raw = _read_body()
+        length = _check_length_and_type(bottle_request.environ)
         caller = self._authenticate(deadline) if auth != "anyone" else None
         if caller and caller.role not in ROLES[auth]:
             raise errors.Forbidden(f"Your role is {caller.role}; this takes the role {auth}.")
+        raw = _read_body(bottle_request.environ, length)
         query_string = bottle_request.environ.get("QUERY_STRING", "")
         query = parameters.parse_query(query_string, schemas, facts.get("required", ()))
         key = parameters.idempotency_key(bottle_request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
@@ -87,13 +88,8 @@ class RequestPlugin:
         return {"query": query, "body": value, "caller": caller, "address": address, "key": key}
 
     def _authenticate(self, deadline: float) -> Caller:
-        header = bottle_request.environ.get("HTTP_AUTHORIZATION")
-        if header is None:
-            raise errors.Unauthorized(f"This needs an access token: {_BEARER}.")
-        token = logins.bearer(header)
-        if token is None:
-            raise errors.Unauthorized(f"The Authorization header has no Bearer token: {_BEARER}.")
-        caller = logins.authenticate(self._services, token, deadline, response_cache.known_generations(bottle_request.environ))
+        token, generations = _token(bottle_request.environ), response_cache.known_generations(bottle_request.environ)
+        caller = logins.authenticate(self._services, token, deadline, generations)
         if not bottle_request.environ.get(_COUNTED):  # it may have been handed on by a thread that may not wait
             bottle_request.environ[_COUNTED] = True
             self._services.request_rate.count(f"user {caller.id}")
@@ -140,17 +136,54 @@ def _cache_control(method: str, auth: str) -> str:
     return "no-cache" if auth == "anyone" else "private, no-cache"
 
 
-def _read_body() -> bytes:
-    environ = bottle_request.environ
+def check_head(router: Bottle, tokens: Tokens, environ: Mapping[str, Any]) -> None:
+    """Raise a Problem if a request is refused whatever its body is: no such route, too large, another media type, no good token.
+
+    It looks neither into the database nor into the cache. environ: that of the request, without a body.
+    """
+    path = environ["PATH_INFO"].encode("latin-1").decode()
+    try:
+        route, _ = router.router.match({**environ, "PATH_INFO": path})
+    except HTTPError as error:
+        raise errors.NotFound() from error  # or 405
+    _check_length_and_type(environ)
+    if route.config["auth"] != "anyone":
+        tokens.verify(_token(environ))
+
+
+def _token(environ: Mapping[str, Any]) -> str:
+    header = environ.get("HTTP_AUTHORIZATION")
+    if header is None:
+        raise errors.Unauthorized(f"This needs an access token: {_BEARER}.")
+    token = logins.bearer(header)
+    if token is None:
+        raise errors.Unauthorized(f"The Authorization header has no Bearer token: {_BEARER}.")
+    return token
+
+
+def _check_length_and_type(environ: Mapping[str, Any]) -> int:
+    """The Content-Length, 0 without one. Neither the length nor the media type needs the body."""
     length = _content_length(environ)
-    raw = b"" if length > validation.MAX_BODY else _read_input(environ, length)
-    if max(length, len(raw)) > validation.MAX_BODY:
-        raise errors.TooLarge(f"The body is larger than {validation.MAX_BODY} bytes.")
+    if length > validation.MAX_BODY:
+        raise _too_large()
+    if length and not _is_json(environ):
+        raise errors.UnsupportedMediaType()
+    return length
+
+
+def _read_body(environ: Mapping[str, Any], length: int) -> bytes:
+    raw = _read_input(environ, length)
+    if len(raw) > validation.MAX_BODY:
+        raise _too_large()
     if len(raw) < length:
         raise errors.BadRequest("The body ends before its Content-Length.")
-    if raw and not _is_json(environ):
+    if raw and not _is_json(environ):  # a chunked body may be empty, so its media type is looked at here
         raise errors.UnsupportedMediaType()
     return raw
+
+
+def _too_large() -> errors.TooLarge:
+    return errors.TooLarge(f"The body is larger than {validation.MAX_BODY} bytes.")
 
 
 def _content_length(environ: Mapping[str, Any]) -> int:
@@ -172,7 +205,7 @@ def _read_input(environ: Mapping[str, Any], length: int) -> bytes:
     return raw
 
 
-def _is_json(environ: dict[str, Any]) -> bool:
+def _is_json(environ: Mapping[str, Any]) -> bool:
     kind, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
     charset = parameters.strip("; \t").lower().replace('"', "")
     return (

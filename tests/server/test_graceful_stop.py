@@ -160,11 +160,9 @@ def test_it_listens_by_name_and_on_either_kind_of_address(host):
 
 QUIET = """
 import signal
-from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.settings import Settings
 from tests.server.serving import slow
-setup()
 server = Server(slow, Settings(listen=("127.0.0.1", 0)))
 signal.signal(signal.SIGTERM, lambda *_: server.stop())
 print(server.address[1], flush=True)

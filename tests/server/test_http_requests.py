@@ -8,8 +8,10 @@ import re
 import socket
 
 import pytest
+from waitress.buffers import OverflowableBuffer
 
 from petstore.app import create_router
+from petstore.server.waitress_parser import ChunkedBody
 from petstore.web.validation import MAX_BODY
 from tests.client import Client
 from tests.raw_http import HOST, PATIENCE, SMUGGLED, answers, get, read_all, refused, status_of, talk
@@ -126,17 +128,66 @@ FRAMING = {
     "a bad chunk extension": (b"Transfer-Encoding: chunked", b"5;\x00\r\nhello\r\n0\r\n\r\n", 400),
     "a chunk longer than its size": (b"Transfer-Encoding: chunked", b"2\r\nhello\r\n0\r\n\r\n", 400),
     "a chunk that ends in LF": (b"Transfer-Encoding: chunked", b"5\r\nhello\n0\r\n\r\n", 400),
-    "a chunk of 16 exabytes": (b"Transfer-Encoding: chunked", b"f" * 16 + b"\r\n" + b"x" * 2 * MAX_BODY, 413),
+    "a chunk of 16 exabytes": (b"Transfer-Encoding: chunked", b"f" * 16 + b"\r\n", 413),
+    "a chunk size of 17 digits": (b"Transfer-Encoding: chunked", b"f" * 17, 400),
+    "a chunk size of 17 zeros": (b"Transfer-Encoding: chunked", b"0" * 17 + b"\r\n\r\n", 400),
+    "a blank line before a chunk size": (b"Transfer-Encoding: chunked", b"\r\n5\r\nhello\r\n0\r\n\r\n", 400),
+    "a blank line between chunks": (b"Transfer-Encoding: chunked", b"5\r\nhello\r\n\r\n0\r\n\r\n", 400),
+    "a blank line before the last chunk": (b"Transfer-Encoding: chunked", b"\r\n0\r\n\r\n", 400),
+    "a chunk size that ends in CR": (b"Transfer-Encoding: chunked", b"5\rhello\r\n0\r\n\r\n", 400),
+    "a chunk without a size": (b"Transfer-Encoding: chunked", b";a=b\r\nhello\r\n0\r\n\r\n", 400),
+    "an endless chunk extension": (b"Transfer-Encoding: chunked", b"5;" + b"a" * 2000, 400),
+    "a trailer that ends in LF": (b"Transfer-Encoding: chunked", b"0\r\nX: a\nY: b\r\n\r\n", 400),
+    "an endless trailer": (b"Transfer-Encoding: chunked", b"0\r\n" + b"X: a\r\n" * 2000, 400),
 }
 
 
 @pytest.mark.parametrize("case", FRAMING)
 def test_a_request_whose_end_is_unclear_gets_one_refusal_and_takes_no_other_with_it(address, complaints, case):
     headers, body, status = FRAMING[case]
-    head = b"POST /livez HTTP/1.1\r\n" + headers + b"\r\n" + HOST + b"\r\n"
+    head = b"POST /login HTTP/1.1\r\n" + headers + b"\r\n" + HOST + b"\r\n"
     assert refused(address, head + body + SMUGGLED) == status
     assert refused(address, head, body + SMUGGLED) == status
     assert complaints() == []
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_post_without_a_length_has_an_empty_body_and_is_answered_at_once(address, version):
+    with socket.create_connection(address, timeout=1) as connection:
+        connection.sendall(b"POST /login HTTP/" + version + b"\r\nConnection: close\r\n" + HOST + b"\r\n")
+        assert answers(read_all(connection))[0][0] == 400  # an empty body is no JSON
+
+
+CHUNKED = {
+    b"5\r\nhello\r\n0\r\n\r\n": b"hello",
+    b'0005;a=b;c="d e";f\r\nhello\r\n00\r\nX: trailer\r\n\r\n': b"hello",
+    b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n": b"hello",
+    b"A\r\n0123456789\r\na\r\n\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\n": b"0123456789" + b"\r\n" * 5,
+    b"0\r\n\r\n": b"",
+}
+
+
+@pytest.mark.parametrize("coded", CHUNKED)
+def test_a_chunked_body_is_the_same_wherever_it_is_cut_into_packets(coded):
+    stream = coded + SMUGGLED
+    for first in range(1, len(coded)):
+        for second in range(first, len(coded) + 1):
+            body, taken = ChunkedBody(OverflowableBuffer(10_000)), 0
+            for end in (first, second, len(stream)):
+                if not body.completed:
+                    taken += body.received(stream[taken:end])
+            assert (body.completed, body.error, taken) == (True, None, len(coded))
+            assert body.getfile().read() == CHUNKED[coded]
+
+
+@pytest.mark.parametrize("case", [case for case, (head, *_) in FRAMING.items() if head == b"Transfer-Encoding: chunked"])
+def test_a_bad_chunked_body_is_refused_wherever_it_is_cut_into_packets(case):
+    _, coded, status = FRAMING[case]
+    for cut in range(1, len(coded)):
+        body = ChunkedBody(OverflowableBuffer(10_000))
+        assert body.received(coded[:cut]) == cut
+        assert body.error or body.received(coded[cut:] + SMUGGLED) == len(coded) - cut + len(SMUGGLED)
+        assert body.error.code == status
 
 
 @pytest.mark.parametrize(
@@ -145,6 +196,7 @@ def test_a_request_whose_end_is_unclear_gets_one_refusal_and_takes_no_other_with
         b"GET /livez", b"GET /livez HTTP/0.9", b"GET /livez HTTP/1.2", b"GET /livez HTTP/2.0", b"GET /livez HTTP/11",
         b"GET /livez http/1.1", b"get /livez HTTP/1.1", b"GET  /livez HTTP/1.1", b"GET /li vez HTTP/1.1", b"GET",
         b"GET /livez HTTP/1.1\n", b"GET /liv\tez HTTP/1.1", b"GET /livez\x00 HTTP/1.1", b"GET /\xc3\xbc HTTP/1.1",
+        b"GET /livez# HTTP/1.1", b"GET /livez#x HTTP/1.1", b"GET //livez?a#b HTTP/1.1", b"GET http://shop/livez#x HTTP/1.1",
         b"GET //\xff HTTP/1.1", b"GET http://[shop/livez HTTP/1.1", b"PRI * HTTP/2.0", b"\x16\x03\x01\x02\x00\x01\x00",
     ],
 )  # fmt: skip
@@ -200,7 +252,7 @@ def test_http_1_0_needs_no_host_and_may_keep_its_connection(address):
 @pytest.mark.parametrize(
     ("target", "status"),
     [
-        ("/%6civez", 200), ("http://shop/livez", 200), ("http://elsewhere:81/livez?", 200), ("/livez#x", 200),
+        ("/%6civez", 200), ("http://shop/livez", 200), ("http://elsewhere:81/livez?", 200), ("/livez%23", 404),
         ("//livez", 404), ("///livez", 404), ("/%2Flivez", 404), ("/livez/", 404), ("/livez%00", 404), ("/livez%0A", 404),
         ("/livez%20", 404), ("/LIVEZ", 404), ("/./livez", 404), ("/x/../livez", 404), ("/livez;x", 404), ("*", 404), ("livez", 404),
         ("http://shop//livez", 404), ("/%25", 404), ("/%zz", 404), ("/%C3%BC", 404), ("/" + "x" * 15_000, 404),
@@ -328,9 +380,9 @@ def test_an_application_that_fails_still_answers_in_the_form_of_all_errors(caplo
 def test_every_request_has_one_line_in_the_log_without_its_query_and_its_control_characters(address, caplog):
     caplog.set_level(logging.INFO, "petstore.access")
     talk(address, get(b"/a%0Ab%1B%C3%BC?secret=1", b"X-Request-ID: one\r\nConnection: close\r\n"))
-    talk(address, b"POST /b HTTP/1.1\r\nX-Request-ID: two\r\nContent-Length: 99999999\r\n\r\n")
+    talk(address, b"POST /login HTTP/1.1\r\nX-Request-ID: two\r\n" + HOST + b"Content-Length: 99999999\r\n\r\n")
     talk(address, b"rubbish\r\n\r\n")
     lines = [re.sub(r"[0-9.]+ms", "N ms", record.getMessage()) for record in caplog.records if record.name == "petstore.access"]
-    assert lines[:2] == [r"GET /a\nb\x1b\xc3\xbc 404 N ms one", "POST /b 413 N ms two"]
+    assert lines[:2] == [r"GET /a\nb\x1b\xc3\xbc 404 N ms one", "POST /login 413 N ms two"]
     assert lines[2].startswith("- - 400 N ms ")
     assert len(lines) == 3

@@ -42,7 +42,7 @@ class Trickle:
             connection.close()
 
     def _open(self, number):
-        connection = socket.create_connection(self._address, timeout=10)
+        connection = socket.create_connection(self._address, timeout=10, source_address=("127.0.0.2", 0))
         connection.sendall(self.STARTS[number % len(self.STARTS)])
         return connection
 
@@ -222,11 +222,9 @@ def test_when_every_connection_is_taken_the_idle_ones_make_room(start):
 LIMITED = """
 import logging, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
-from petstore.server.setup import setup
 from petstore.server.waitress import Server
 from petstore.settings import Settings
 from tests.server.serving import hello
-setup()
 logging.basicConfig()
 server = Server(hello, Settings(listen=("127.0.0.1", 0), read_seconds=1, connections=1000))
 signal.signal(signal.SIGTERM, lambda *_: server.stop())
