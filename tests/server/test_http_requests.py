@@ -158,6 +158,13 @@ def test_a_post_without_a_length_has_an_empty_body_and_is_answered_at_once(addre
         assert answers(read_all(connection))[0][0] == 400  # an empty body is no JSON
 
 
+@pytest.mark.parametrize("line", [b"f" * 17, b"\r", b"5\n", b"x", b"1;" + b"a" * 1100])
+def test_a_chunk_that_cannot_become_right_is_refused_before_its_line_has_ended(address, line):
+    with socket.create_connection(address, timeout=2) as connection:
+        connection.sendall(b"POST /login HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST + b"\r\n" + line)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+
+
 CHUNKED = {
     b"5\r\nhello\r\n0\r\n\r\n": b"hello",
     b'0005;a=b;c="d e";f\r\nhello\r\n00\r\nX: trailer\r\n\r\n': b"hello",
