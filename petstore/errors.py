@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 PROBLEM_JSON = "application/problem+json"
@@ -99,6 +99,11 @@ class Conflict(Problem):
     """This does not fit the state of things."""
 
     status = 409
+
+    def __init__(self, detail: str = "", *, facts: Sequence[int | None] | None = None, **parts: Any) -> None:
+        """facts: what the database said, if its handler can make the error again from them (petstore.domain.refusals)."""
+        super().__init__(detail, **parts)
+        self.facts = facts
 
 
 class EmailTaken(Conflict):
@@ -201,8 +206,6 @@ class TooManyAttempts(TooManyRequests):
 class InternalError(Problem):
     """Something went wrong on our side."""
 
-    status = 500
-
 
 class NotImplementedHere(Problem):
     """The server does not support this form of HTTP."""
@@ -235,15 +238,7 @@ def invalid(pointer: str, detail: str) -> Invalid:
 
 def render(problem: Problem, request_id: str) -> bytes:
     """The body of an error answer, application/problem+json (RFC 9457)."""
-    document: dict[str, Any] = {
-        "type": f"/problems/{problem.slug}",
-        "title": problem.title(),
-        "status": problem.status,
-        "detail": problem.detail,
-        "request_id": request_id,
-        **problem.members,
-    }
-    if problem.errors:
-        document["errors"] = problem.errors
+    document = {"type": f"/problems/{problem.slug}", "title": problem.title(), "status": problem.status, "detail": problem.detail}
+    document |= {"request_id": request_id, **problem.members, **({"errors": problem.errors} if problem.errors else {})}
     # ASCII, with escapes: a pointer may repeat a member name of the request that has lone surrogates.
     return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"

@@ -80,7 +80,8 @@ VALUES
 (9, 'set_role_timeouts', true),
 (10, 'date_erasure', true),
 (11, 'add_session_uuid', true),
-(12, 'fill_session_uuid', true);
+(12, 'fill_session_uuid', true),
+(13, 'shorten_refusals', false);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,
@@ -1058,7 +1059,9 @@ IS 'SHA-256 of method, route, parameters and body. The same key with another req
 'The request itself is not kept, as it may be personal.';
 COMMENT ON COLUMN idempotency_keys.status IS 'HTTP status of the response; NULL only while its transaction runs.';
 COMMENT ON COLUMN idempotency_keys.location IS 'Location header of the response; NULL if it has none.';
-COMMENT ON COLUMN idempotency_keys.body IS 'Body of the response.';
+COMMENT ON COLUMN idempotency_keys.body
+IS 'Body of the response. Of a refusal (status 4xx) that the request and some facts tell, a JSON array: slug, request id, facts; '
+'over 1,000 bytes it is deflated (zlib; the first byte is x).';
 COMMENT ON COLUMN idempotency_keys.created_at IS 'When the key was claimed. It can be claimed again after 24 hours.';
 COMMENT ON CONSTRAINT idempotency_keys_pkey ON idempotency_keys
 IS 'One response per user, route and key: of two concurrent requests with the same key, one runs.';

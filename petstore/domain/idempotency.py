@@ -12,6 +12,8 @@ from typing import Any
 
 from petstore import errors
 from petstore.db import Connection
+from petstore.domain import refusals
+from petstore.domain.refusals import FromFacts
 from petstore.domain.transactions import transact
 from petstore.repository import idempotency
 from petstore.repository.idempotency import SavedAnswer
@@ -23,16 +25,18 @@ _POLL_SECONDS = 0.05  # between two attempts to claim a key
 Work = Callable[[Connection], Response]
 
 
-def transact_once(request: Request, work: Work, *, key: str | None, invalidates: Sequence[str]) -> Response:
+def transact_once(
+    request: Request, work: Work, *, key: str | None, invalidates: Sequence[str], from_facts: FromFacts | None = None
+) -> Response:
     """As `transact`, but once per key. Claiming the key, `work` and saving its answer are one transaction.
 
     `work` must raise a Conflict before it writes anything: a Conflict is saved as the answer, so it commits.
     KeyInUse: another request with the key still runs. KeyReused: the key came with a different request.
-    key: None runs a plain `transact`.
+    key: None runs a plain `transact`. from_facts: makes a Conflict of `work` that has facts from them again, for a replay.
     """
     if key is None:
         return transact(request, work, invalidates=invalidates)
-    keyed = _KeyedWork(request, work, key)
+    keyed = _KeyedWork(request, work, key, from_facts)
 
     def attempt() -> Response:
         return transact(request, keyed.run, invalidates=invalidates, find_outcome=keyed.find_outcome)
@@ -66,8 +70,8 @@ class _RolledBack(Exception):
 class _KeyedWork:
     """The work of a request that has an Idempotency-Key. The methods raise KeyInUse while another transaction has the key."""
 
-    def __init__(self, request: Request, work: Work, key: str) -> None:
-        self._request, self._work = request, work
+    def __init__(self, request: Request, work: Work, key: str, from_facts: FromFacts | None) -> None:
+        self._request, self._work, self._from_facts = request, work, from_facts
         self._key: dict[str, Any] = {"user_id": request.user.id, "route": request.route, "key": key}
         self._fingerprint = _fingerprint(request)
 
@@ -79,7 +83,7 @@ class _KeyedWork:
         try:
             response = self._work(conn)
         except errors.Conflict as conflict:
-            response = Response(conflict.status, errors.render(conflict, self._request.request_id), conflict.headers)
+            return self._save_refusal(conn, conflict)
         body, location = self._request.encode(response.value), response.headers.get("Location")
         idempotency.save_answer(conn, **self._key, status=response.status, location=location, body=body)
         return Response(response.status, body, response.headers)
@@ -118,11 +122,18 @@ class _KeyedWork:
             raise errors.KeyInUse(headers={"Retry-After": "1"})
         return saved
 
+    def _save_refusal(self, conn: Connection, conflict: errors.Conflict) -> Response:
+        body = errors.render(conflict, self._request.request_id)
+        short = refusals.pack(conflict, self._request.request_id, body)
+        idempotency.save_refusal(conn, **self._key, status=conflict.status, short=short, body=body)
+        return Response(conflict.status, body, conflict.headers)
+
     def _replay(self, saved: SavedAnswer) -> Response:
         if saved.fingerprint != self._fingerprint:
             raise errors.KeyReused(errors=[{"parameter": "Idempotency-Key", "detail": "came with another request before"}])
         headers = {"Idempotent-Replayed": "true"} | ({"Location": saved.location} if saved.location else {})
-        return Response(saved.status or 0, saved.body, headers)
+        status, body = saved.status or 0, saved.body or b""
+        return Response(status, refusals.unpack(body, self._from_facts) if status >= 400 else body, headers)
 
 
 def _fingerprint(request: Request) -> bytes:

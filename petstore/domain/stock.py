@@ -29,17 +29,25 @@ def unknown_products(member: str, lines: Sequence[Line], known: Container[int], 
     ]
 
 
-def shortages(
-    member: str, lines: Sequence[Line], requested: Mapping[int, int], available: Mapping[int, int], what: str
-) -> list[Fault]:
-    """A fault for each line of a product of which more pieces are requested, by all lines together, than are available.
+def short_lines(lines: Sequence[Line], available: Mapping[int, int]) -> list[int | None]:
+    """For each line the pieces that are available of its product, if all lines together request more; else None."""
+    requested = sum_lines(lines)
+    return [
+        available[product_id] if requested[product_id] > available[product_id] else None
+        for product_id in (line["product_id"] for line in lines)
+    ]
+
+
+def shortages(member: str, lines: Sequence[Line], short: Sequence[int | None], what: str) -> list[Fault]:
+    """A fault for each line that is short. short: as `short_lines` gives it.
 
     member: the name of the list of lines in the body; what: ends the sentence "only 3 ...".
     """
+    requested = sum_lines(lines)
     return [
-        shortage(f"/{member}/{number}/quantity", product_id, requested[product_id], available[product_id], what)
-        for number, product_id in enumerate(line["product_id"] for line in lines)
-        if requested[product_id] > available[product_id]
+        shortage(f"/{member}/{number}/quantity", line["product_id"], requested[line["product_id"]], available, what)
+        for number, (line, available) in enumerate(zip(lines, short, strict=True))
+        if available is not None
     ]
 
 

@@ -54,6 +54,23 @@ def save_answer(conn: Connection, *, user_id: int, route: str, key: str, status:
     )
 
 
+def save_refusal(conn: Connection, *, user_id: int, route: str, key: str, status: int, short: bytes, body: bytes) -> int:
+    """Save a refusal to a key that this transaction has claimed.
+
+    short: its form of schema version 13 (petstore.domain.refusals); body: what is saved on an older one.
+    """
+    return execute(
+        conn,
+        "idempotency/save_refusal",
+        user_id=user_id,
+        route=route,
+        key=key,
+        status=status,
+        short=short,
+        body=body,
+    )
+
+
 def list_keys(conn: Connection, *, user_id: int) -> list[Key]:
     """The keys of a user that are still kept, oldest first."""
     return many(conn, "idempotency/list_keys", Key, user_id=user_id)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from petstore import errors
 from petstore.db import Connection
 from petstore.domain.idempotency import transact_once
 from petstore.domain.invoices import (
+    Goods,
     InvoiceChange,
     cache_prefixes,
     credit_goods,
@@ -13,7 +17,7 @@ from petstore.domain.invoices import (
     full_credit_notes,
     lock_invoice,
 )
-from petstore.domain.stock import shortages, sum_lines, unknown_products
+from petstore.domain.stock import Line, short_lines, shortages, unknown_products
 from petstore.repository import invoices
 from petstore.request import Request, Response
 
@@ -26,10 +30,7 @@ def create_credit_note(request: Request) -> Response:
     invoice = find_invoice(request, invoice_id)
     if faults := unknown_products("lines", lines, invoice.product_ids, "is not on this invoice"):
         raise errors.Invalid(faults)
-    goods: dict[tuple[int, bool], int] = {}
-    for line in lines:
-        kind = line["product_id"], line.get("restock", True)
-        goods[kind] = goods.get(kind, 0) + line["quantity"]
+    goods, from_facts = _goods(lines), partial(_exceeding, lines)
 
     def credit(conn: Connection) -> Response:
         change = InvoiceChange(conn, invoice_id, request.user.id, request.body.get("reason"))
@@ -39,11 +40,27 @@ def create_credit_note(request: Request) -> Response:
             raise errors.NotCreditable(detail, current=locked.status)
         details = invoices.list_invoice_details(conn, invoice_ids=[invoice_id])
         creditable = {detail.product_id: detail.quantity - detail.credited for detail in details}
-        if faults := shortages("lines", lines, sum_lines(lines), creditable, "bought and not credited yet"):
-            raise errors.CreditExceedsInvoice(errors=faults)
+        short = short_lines(lines, creditable)
+        if any(available is not None for available in short):
+            raise from_facts(errors.CreditExceedsInvoice.slug, short)
         credit_note_id = credit_goods(change, goods)
         return Response(201, next(note for note in full_credit_notes(conn, [invoice_id]) if note["id"] == credit_note_id))
 
     # One transaction: BEGIN, claim the key, credit, save the answer, COMMIT. Then the stale cache entries are invalid.
     restocks = any(restock for _, restock in goods)
-    return transact_once(request, credit, key=request.key, invalidates=cache_prefixes(invoice, restocks))
+    stale = cache_prefixes(invoice, restocks)
+    return transact_once(request, credit, key=request.key, invalidates=stale, from_facts=from_facts)
+
+
+def _goods(lines: Sequence[Line]) -> Goods:
+    goods: dict[tuple[int, bool], int] = {}
+    for line in lines:
+        kind = line["product_id"], line.get("restock", True)
+        goods[kind] = goods.get(kind, 0) + line["quantity"]
+    return goods
+
+
+def _exceeding(lines: Sequence[Line], slug: str, short: Sequence[int | None]) -> errors.Conflict:
+    """The refusal of more than can be credited. slug: its own; short: as short_lines gives it."""
+    faults = shortages("lines", lines, short, "bought and not credited yet")
+    return errors.CreditExceedsInvoice(errors=faults, facts=short)

@@ -10,7 +10,8 @@ from petstore import errors
 from petstore.cache.prefixes import INVOICES, stock_prefixes
 from petstore.db import Connection
 from petstore.domain.idempotency import transact_once
-from petstore.domain.stock import Line, shortages, sum_lines, unknown_products
+from petstore.domain.refusals import FromFacts
+from petstore.domain.stock import Line, short_lines, shortages, sum_lines, unknown_products
 from petstore.repository import purchases
 from petstore.repository.purchases import BoughtProduct
 from petstore.request import Request, Response
@@ -40,12 +41,17 @@ def purchase_product(request: Request) -> Response:
             expected_prices=[one.price for one in expected],
         )
         if not products or products[0].invoice_id is None:
-            raise _refusal(request, lines, pieces, expected, {product.product_id: product for product in products})
+            raise _refusal(request, expected, {product.product_id: product for product in products}, from_facts)
         return _invoice_response(products)
+
+    def from_facts(slug: str, facts: Sequence[int | None]) -> errors.Conflict:
+        if slug == errors.PriceChanged.slug:
+            return errors.PriceChanged(errors=_other_prices(request, expected, facts), facts=facts)
+        return errors.NotEnoughStock(errors=shortages("products", lines, facts, "in stock"), facts=facts)
 
     # One transaction: BEGIN, claim the key, buy, save the answer, COMMIT. Then the stale cache entries are invalid.
     stale = [*stock_prefixes(pieces), INVOICES.format(user_id=request.user.id)]
-    return transact_once(request, buy, key=request.key, invalidates=stale)
+    return transact_once(request, buy, key=request.key, invalidates=stale, from_facts=from_facts)
 
 
 def _invoice_response(products: Sequence[BoughtProduct]) -> Response:
@@ -65,35 +71,36 @@ def _expected_prices(request: Request, lines: Sequence[Line]) -> list[ExpectedPr
 
 
 def _refusal(
-    request: Request,
-    lines: Sequence[Line],
-    pieces: Mapping[int, int],
-    expected: Sequence[ExpectedPrice],
-    locked: Mapping[int, BoughtProduct],
+    request: Request, expected: Sequence[ExpectedPrice], locked: Mapping[int, BoughtProduct], from_facts: FromFacts
 ) -> Exception:
     """The error that tells why nothing was bought. locked: the products on sale, by id, as the transaction has locked them."""
+    lines, digits = request.body["products"], request.services.settings.minor_digits
     if faults := unknown_products("products", lines, locked, "there is no such product"):
         return errors.Invalid(faults)
-    if faults := _other_prices(request, expected, locked):
-        return errors.PriceChanged(errors=faults)
-    stock = {product_id: product.stock for product_id, product in locked.items()}
-    if faults := shortages("products", lines, pieces, stock, "in stock"):
-        return errors.NotEnoughStock(errors=faults)
+    now = [(one.price, locked[one.product_id].unit_price) for one in expected]
+    if any(price != expected_price for expected_price, price in now):
+        prices = [int(price.scaleb(digits)) if price != expected_price else None for expected_price, price in now]
+        return from_facts(errors.PriceChanged.slug, prices)
+    short = short_lines(lines, {product_id: product.stock for product_id, product in locked.items()})
+    if any(available is not None for available in short):
+        return from_facts(errors.NotEnoughStock.slug, short)
     return LookupError(
         "purchases/buy_products bought nothing, although everything is on sale, in stock and at the expected price"
     )
 
 
-def _other_prices(request: Request, expected: Sequence[ExpectedPrice], locked: Mapping[int, BoughtProduct]) -> list[errors.Fault]:
+def _other_prices(request: Request, expected: Sequence[ExpectedPrice], prices: Sequence[int | None]) -> list[errors.Fault]:
+    """A fault for each price that is not the expected one. prices: the present ones in minor units; None where it is."""
     digits = request.services.settings.minor_digits
+    now = [None if units is None else f"{Decimal(units).scaleb(-digits):.{digits}f}" for units in prices]
     return [
         {
             "pointer": one.pointer,
-            "detail": f"the price is {price:.{digits}f} now",
+            "detail": f"the price is {price} now",
             "product_id": one.product_id,
             "expected_price": f"{one.price:.{digits}f}",
-            "price": f"{price:.{digits}f}",
+            "price": price,
         }
-        for one in expected
-        if (price := locked[one.product_id].unit_price) != one.price
+        for one, price in zip(expected, now, strict=True)
+        if price is not None
     ]

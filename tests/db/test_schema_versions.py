@@ -77,6 +77,28 @@ def test_a_release_serves_each_version_from_the_oldest_to_its_own_while_it_moves
             assert [client.get(path).status for path in ("/products", "/invoices", "/me")] == [200, 200, 200]
 
 
+def test_a_refusal_is_stored_in_short_from_version_13_on_and_replayed_on_every_version(old):
+    """While a release that does not know the short form may serve, it must find nothing else than bodies."""
+    product_id, ana = old.make.product(stock=1), old.make.user("ana@example.com")
+    with old.service() as (services, server), Client(server.address, services.tokens.issue(ana)) as client:
+
+        def buy(version):
+            body = {"products": [{"product_id": product_id, "quantity": 2}]}
+            return client.post("/purchase_product", body, headers={"Idempotency-Key": f"at {version}"})
+
+        first = {}
+        for version in (OLDEST_VERSION, *load_migrations()):
+            old.migrate(to=version)
+            first[version] = buy(version)
+            stored = old.make.scalar("SELECT body FROM idempotency_keys WHERE key = %s", f"at {version}")
+            assert (stored == first[version].body) == (version < 13), version
+            replays = {number: buy(number) for number in first}
+            assert {number: replay.body for number, replay in replays.items()} == {
+                number: answer.body for number, answer in first.items()
+            }
+        assert stored.startswith(b'["not-enough-stock",')
+
+
 def test_beyond_its_own_version_it_serves_while_all_later_ones_are_safe_and_every_worker_decides_alike(new, monkeypatch):
     monkeypatch.setattr(pool, "_VERIFY_SECONDS", 0.2)
     unknown = count(1000)  # of what was asked before, the answer is cached

@@ -347,6 +347,13 @@ def test_a_key_is_taken_once_and_answers_after_that_for_a_day(conn, make):
     assert idempotency.get_answer(conn, **mine | {"user_id": bob}) is not None
 
 
+def test_a_refusal_is_saved_in_short_from_schema_version_13_on(conn, make):
+    mine = {"user_id": make.user().id, "route": "POST /x", "key": "k"}
+    idempotency.claim_key(conn, **mine, fingerprint=b"1" * 32)
+    assert idempotency.save_refusal(conn, **mine, status=409, short=b"[]", body=b"{}\n") == 1
+    assert idempotency.get_answer(conn, **mine) == idempotency.SavedAnswer(b"1" * 32, 409, None, b"[]")
+
+
 def test_the_keys_of_one_account_are_shown_oldest_first_and_removed_together(conn, make):
     ana, bob = make.user().id, make.user().id
     for user_id, key, age in ((ana, "new", 1), (bob, "his", 2), (ana, "old", 3)):
