@@ -203,6 +203,10 @@ class TooManyAttempts(TooManyRequests):
     """Too many failed attempts with this account, or from this address."""
 
 
+class TooManyKeys(TooManyRequests):
+    """This account has used too many Idempotency-Keys in 24 hours."""
+
+
 class InternalError(Problem):
     """Something went wrong on our side."""
 

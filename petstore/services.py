@@ -19,6 +19,7 @@ from petstore.db import Database
 from petstore.db.identity import IdentityWatch
 from petstore.errors import Problem
 from petstore.limits.failed_attempts import FailedAttempts
+from petstore.limits.live_keys import LiveKeys
 from petstore.limits.lock_waits import LockWaits
 from petstore.limits.request_rate import RequestRate
 from petstore.repository import system
@@ -51,6 +52,7 @@ class Services:
     failed_attempts: FailedAttempts
     request_rate: RequestRate
     lock_waits: LockWaits
+    live_keys: LiveKeys
     key_waiters: BoundedSemaphore
     exports: BoundedSemaphore
     drift: DriftWatch
@@ -102,6 +104,7 @@ def start_services(settings: Settings) -> Services:
         failed_attempts=FailedAttempts(cache.connection),
         request_rate=RequestRate(settings.rate_limit),
         lock_waits=LockWaits(max(1, settings.threads - 1)),
+        live_keys=LiveKeys(settings.idempotency_keys),
         key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
         exports=BoundedSemaphore(1),
         drift=DriftWatch(),

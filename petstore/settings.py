@@ -186,6 +186,9 @@ class Settings:
         _number(0, 1_000_000),
         "requests a second of one address or user, in each worker; bursts of ten seconds' worth are let through; 0: no limit",
     )
+    idempotency_keys: int = _setting(
+        10_000, _number(0, 1_000_000_000), "Idempotency-Keys that one account can have, each for 24 hours; 0: no limit"
+    )
     workers: int | None = _setting(None, parse_workers, "worker processes, which share one socket; unset: one per core")
     threads: int = _setting(4, _number(1, 256), "requests that read, and as many that write, at the same time in each worker")
     pool_size: int = _setting(6, _number(1, 256), "database connections of each worker, at most; a third is for reads only")

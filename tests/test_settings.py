@@ -73,6 +73,7 @@ def test_the_variables_of_the_tests_are_known():
         *[("REFRESH_SECONDS", text) for text in ("0", "31536001", "1d")],
         *[("PASSWORD_MIN", text) for text in ("7", "129")],
         *[("RATE_LIMIT", text) for text in ("-1", "1000001", "off")],
+        *[("IDEMPOTENCY_KEYS", text) for text in ("-1", "1000000001", "off")],
         *[
             ("TRUSTED_PROXIES", text)
             for text in ("proxy.example.com", "10.0.0.7/8", "10.0.0.0/33", "10.0.0.7,", "10.0.0.7 10.0.0.8", "::1/129", "*")

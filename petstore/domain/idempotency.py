@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from petstore import errors
@@ -31,12 +32,15 @@ def transact_once(
     """As `transact`, but once per key. Claiming the key, `work` and saving its answer are one transaction.
 
     `work` must raise a Conflict before it writes anything: a Conflict is saved as the answer, so it commits.
-    KeyInUse: another request with the key still runs. KeyReused: the key came with a different request.
+    KeyInUse: another request with the key still runs. KeyReused: the key came with a different request. TooManyKeys: the key is
+    new, and the account has too many.
     key: None runs a plain `transact`. from_facts: makes a Conflict of `work` that has facts from them again, for a replay.
     """
     if key is None:
         return transact(request, work, invalidates=invalidates)
     keyed = _KeyedWork(request, work, key, from_facts)
+    if refusal := request.services.live_keys.known_refusal(request.user.id):
+        return keyed.replay_or(refusal)
 
     def attempt() -> Response:
         return transact(request, keyed.run, invalidates=invalidates, find_outcome=keyed.find_outcome)
@@ -80,6 +84,7 @@ class _KeyedWork:
         saved = self._claim_key(conn)
         if saved is not None:
             return self._replay(saved)
+        self._request.services.live_keys.claimed(self._request.user.id, partial(idempotency.get_wait, conn))
         try:
             response = self._work(conn)
         except errors.Conflict as conflict:
@@ -87,6 +92,13 @@ class _KeyedWork:
         body, location = self._request.encode(response.value), response.headers.get("Location")
         idempotency.save_answer(conn, **self._key, status=response.status, location=location, body=body)
         return Response(response.status, body, response.headers)
+
+    def replay_or(self, refusal: errors.Problem) -> Response:
+        """The saved answer, without a transaction; raise `refusal` if there is none."""
+        saved = self._request.read(idempotency.get_answer, **self._key)
+        if saved is None:
+            raise refusal
+        return self._replay(saved)
 
     def find_outcome(self) -> Response:
         """The saved answer, if the COMMIT that got no answer succeeded. Unavailable: it was rolled back.

@@ -71,6 +71,12 @@ def save_refusal(conn: Connection, *, user_id: int, route: str, key: str, status
     )
 
 
+def get_wait(conn: Connection, *, user_id: int, most: int) -> int | None:
+    """Seconds until a user has fewer than `most` keys beside the newest one; None if it has not more than `most`."""
+    found: int | None = scalar(conn, "idempotency/get_wait", user_id=user_id, most=most)
+    return found
+
+
 def list_keys(conn: Connection, *, user_id: int) -> list[Key]:
     """The keys of a user that are still kept, oldest first."""
     return many(conn, "idempotency/list_keys", Key, user_id=user_id)

@@ -80,7 +80,7 @@ def problems_of(route: Route) -> dict[int, list[str]]:
     by_fact = {
         "body": ("malformed-json", "invalid"),
         "hashes": ("too-many-attempts",),
-        "idempotent": ("key-in-use", "key-reused"),
+        "idempotent": ("key-in-use", "key-reused", "too-many-keys"),
     }
     slugs = {*_ANYWHERE, *facts.get("refuses", ())}
     slugs.update(slug for fact, found in by_fact.items() if facts.get(fact) for slug in found)

@@ -172,6 +172,14 @@ def test_an_error_says_where_and_what_would_be_right_and_repeats_no_secret(ask):
 
 def test_only_a_few_kinds_of_error_are_told_elsewhere():
     """Those that come of load, of broken servers, or of the framing, which have tests of their own."""
-    elsewhere = {"conflict", "key-in-use", "key-reused", "headers-too-large", "too-many-requests", "too-many-attempts"}
+    elsewhere = {
+        "conflict",
+        "key-in-use",
+        "key-reused",
+        "headers-too-large",
+        "too-many-requests",
+        "too-many-attempts",
+        "too-many-keys",
+    }
     elsewhere |= {"internal-error", "not-implemented-here", "unavailable", "outcome-unknown"}
     assert {slug for _, _, _, slug, _, _ in WRONG} | elsewhere == set(EXPLANATIONS)

@@ -43,6 +43,7 @@ SHOP = f"""
 # What the psql lines name is not all there, or is there already.
 OTHER_VALUES = {
     "idempotency/claim_key": {"key": "new"},
+    "idempotency/get_wait": {"most": "0"},
     "invoices/create_event": {"invoice_id": "2"},
     "invoices/update_status": {"invoice_id": "2"},
     "sessions/create_session": {"token_hash": HASH.replace("e3", "00")},
