@@ -112,6 +112,10 @@ def test_every_transaction_locks_in_the_order_of_the_page(make, service, anyone,
 
     first, paid, returned = (buy(number).json()["id"] for number in range(3))
     tokens = login(anyone)
+    refused = admin.patch(
+        f"/modify_product?id={product}", {"stock": 7, "expected_stock": 0}, headers={"Idempotency-Key": "refused"}
+    )
+    assert refused.status == 409
     answers = [
         anyone.post("/register", {"email": "new@example.com", "password": NEW_PASSWORD}),
         refresh(anyone, tokens),
