@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from petstore import emails, errors
 from petstore.auth import passwords
-from petstore.limits import clients
-from petstore.limits.failed_attempts import ACCOUNT, ACCOUNT_HERE, ADDRESS, NEWCOMERS, REGISTER, Attempt
+from petstore.limits.clients import client_networks
+from petstore.limits.failed_attempts import Attempt
+from petstore.limits.policies import ACCOUNT, ACCOUNT_HERE, ACCOUNT_NEAR, ADDRESSES, NEWCOMERS, REGISTERS, counters_of
 from petstore.repository import sessions, users
 from petstore.repository.users import Credentials
 from petstore.request import Request
@@ -25,17 +26,17 @@ def login_attempt(request: Request, email: str) -> Iterator[Attempt]:
     TooManyAttempts when it must wait.
     """
     account = request.read(users.get_email_key, email=email)
-    client = clients.client_key(request.address or "")
-    from_here, by_address = {ACCOUNT_HERE: f"{account} {client}"}, {ADDRESS: client}
+    networks = client_networks(request.address or "")
+    near = {**counters_of(ACCOUNT_NEAR, networks, account), **counters_of(ADDRESSES, networks)}
     limits = request.services.failed_attempts
-    attempt = limits.attempt({ACCOUNT: account, **from_here, **by_address})
+    attempt = limits.attempt({ACCOUNT: account, **near})
     # Strangers who guess must not lock the owner out. From an address that has logged in to the account before, only the failures
     # from there count. From one that has not tried this account yet, the first attempt is let through.
     if attempt.blocked_by and ACCOUNT_HERE not in attempt.blocked_by:
         if request.read(sessions.is_known_address, email=email, address=request.address):
-            attempt = limits.attempt(from_here)
+            attempt = limits.attempt({ACCOUNT_HERE: near[ACCOUNT_HERE]})
         elif attempt.blocked_by == {ACCOUNT} and attempt.is_first(ACCOUNT_HERE):
-            attempt = limits.attempt({NEWCOMERS: account, **from_here, **by_address})
+            attempt = limits.attempt({NEWCOMERS: account, **near})
     with _counted(request, attempt, errors.WrongCredentials):
         yield attempt
 
@@ -56,7 +57,8 @@ def password_attempt(request: Request) -> Iterator[Attempt]:
 @contextmanager
 def registration_attempt(request: Request) -> Iterator[Attempt]:
     """An attempt to register. EmailTaken in the block counts as failed: it tells that an email has an account."""
-    attempt = request.services.failed_attempts.attempt({REGISTER: clients.client_key(request.address or "")})
+    networks = client_networks(request.address or "")
+    attempt = request.services.failed_attempts.attempt(counters_of(REGISTERS, networks))
     with _counted(request, attempt, errors.EmailTaken):
         yield attempt
 

@@ -40,9 +40,16 @@ def is_trusted_peer(environ: Mapping[str, Any], trusted: Sequence[Network]) -> b
     return bool(trusted) and _is_trusted(_plain(environ.get("REMOTE_ADDR", "")) or "", trusted)
 
 
-def client_key(address: str, prefix: int = 64) -> str:
-    """What counts as one client: an IPv4 address, or an IPv6 network; a subscriber has at least a /64."""
-    return str(ip_network((address, prefix), strict=False)) if ":" in address else address
+@lru_cache(1000)
+def client_networks(address: str) -> tuple[str, ...]:
+    """What counts as one client, and the networks that may be one client's as well, the narrowest first.
+
+    An IPv4 address alone. Of IPv6 the /64, /56 and /48 networks: a subscriber has one of these (RFC 6177), and shares the wider
+    ones with many others.
+    """
+    if ":" not in address:
+        return (address,)
+    return tuple(str(ip_network((address, length), strict=False)) for length in (64, 56, 48))
 
 
 @lru_cache(1000)

@@ -1,4 +1,4 @@
-"""Failed attempts at a password: a leaky bucket per account and per address, with exponential back-off.
+"""Failed attempts at a password: leaky buckets per account, address and network (policies.py), with exponential back-off.
 
 A counter has a level. Each attempt raises it by one, and it leaks one every `leak_seconds`. From `free` failures on, the next
 attempt must wait: 1 s, 2 s, 4 s, up to five minutes. An attempt is charged before its password is checked, so that concurrent
@@ -20,42 +20,9 @@ from typing import Protocol
 
 from petstore import errors
 from petstore.cache.redis_connection import CacheDown, Charge, RedisConnection
+from petstore.limits.policies import LONGEST_DELAY, Policy, failures
 
-LONGEST_DELAY = 300  # seconds
 _MAX_COUNTERS = 50_000  # in this process
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How failures are counted. name: shown in the RateLimit header; free: failures without a delay.
-
-    leak_seconds: the time after which one failure is forgotten; reset: a success sets the counter to 0. That is not so for an
-    address: else an attacker could reset it with logins to an account of their own.
-    """
-
-    name: str
-    free: int
-    leak_seconds: int
-    reset: bool = False
-
-    def delay(self, level: float) -> float:
-        """Seconds until the next attempt, after a charge has raised the counter to this level."""
-        over = failures(level) - self.free
-        return min(2.0**over, LONGEST_DELAY) if over >= 0 else 0
-
-
-ACCOUNT = Policy("account", 10, 60, reset=True)  # from all addresses; ACCOUNT_HERE keeps a single one from filling it
-ACCOUNT_HERE = Policy("account-here", 5, 300, reset=True)  # an account from one address
-ADDRESS = Policy("address", 20, 60)
-# While an account is blocked: first attempts from addresses that have not failed with it. The owner may be at one of them.
-NEWCOMERS = Policy("newcomers", 20, 60)
-# The 409 of POST /register tells that an email has an account, so asking for many emails is slowed down.
-REGISTER = Policy("register", 100, 60)
-
-
-def failures(level: float) -> int:
-    """The number of failures at this level. A failure that has leaked in part still counts as one."""
-    return math.ceil(level - 1e-6)
 
 
 Counters = Mapping[Policy, str]  # what each policy counts by: an email, an address

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from petstore.server.connections import subscriber
 from petstore.web.validation import MAX_BODY
 
 if TYPE_CHECKING:
@@ -47,5 +48,5 @@ class Bodies:
         unfinished = [channel for channel in held if channel.is_receiving_body]
         clients: Counter[str] = Counter()
         for channel in unfinished:
-            clients[channel.client] += held[channel]
-        return max(unfinished, key=lambda channel: clients[channel.client], default=None)
+            clients[subscriber(channel.networks)] += held[channel]
+        return max(unfinished, key=lambda channel: clients[subscriber(channel.networks)], default=None)

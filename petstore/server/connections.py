@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from petstore.limits.clients import client_address, client_key, is_trusted_peer
+from petstore.limits.clients import client_address, client_networks, is_trusted_peer
 from petstore.settings import Network
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 ACCEPTS = 100  # connections that are accepted before the open ones are looked at again
 SHARE = 4  # one client has a quarter of all connections, if others are silent
 logger = logging.getLogger(__name__)
-CLIENT_PREFIX = 56  # bits of an IPv6 address: what one subscriber has at most (RIPE-690)
 
 
 class Connections:
@@ -70,13 +69,18 @@ class Connections:
     def _client(self, channel: Channel) -> str:
         """What counts as one client; "" for the trusted proxies."""
         environ = {"REMOTE_ADDR": channel.addr[0]}
-        return "" if is_trusted_peer(environ, self._trusted) else client_of(channel.addr[0])
+        return "" if is_trusted_peer(environ, self._trusted) else subscriber(networks_of(channel.addr[0]))
 
 
-def client_of(address: str, trusted: Sequence[Network] = (), forwarded: str | None = None) -> str:
-    """The client of a connection from this address. forwarded: X-Forwarded-For of a request on it."""
+def networks_of(address: str, trusted: Sequence[Network] = (), forwarded: str | None = None) -> tuple[str, ...]:
+    """The networks of the client of a connection, the narrowest first. forwarded: X-Forwarded-For of a request on it."""
     environ = {"REMOTE_ADDR": address, **({"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {})}
-    return client_key(client_address(environ, trusted), CLIENT_PREFIX)
+    return client_networks(client_address(environ, trusted))
+
+
+def subscriber(networks: Sequence[str]) -> str:
+    """What counts as one client for connections and memory: an IPv4 address, or an IPv6 /56."""
+    return networks[:2][-1]
 
 
 def _find_silent(channels: dict[Channel, None]) -> Channel | None:

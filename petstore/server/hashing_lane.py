@@ -11,24 +11,32 @@ from petstore.server.waitress_channel import Channel
 
 
 class _FairQueue:
-    """A round-robin queue: a client that sends a hundred logins at once delays its own only."""
+    """A round-robin queue: a client that sends a hundred logins at once delays its own only.
 
-    def __init__(self) -> None:
-        self._clients: dict[str, deque[Channel]] = {}
+    The turns go round the widest networks of the clients, those of each round the narrower ones in it, and so on: a client that
+    has many addresses still has only one turn in a round. depth: how many wider networks there are around this one.
+    """
+
+    def __init__(self, depth: int = 0) -> None:
+        self._depth = depth
+        self._waiting: dict[str, _FairQueue | deque[Channel]] = {}
 
     def append(self, channel: Channel) -> None:
-        self._clients.setdefault(channel.client, deque()).append(channel)
+        network, *narrower = channel.networks[::-1][self._depth :]
+        if network not in self._waiting:
+            self._waiting[network] = _FairQueue(self._depth + 1) if narrower else deque()
+        self._waiting[network].append(channel)
 
     def popleft(self) -> Channel:
-        client, waiting = next(iter(self._clients.items()))
-        del self._clients[client]
+        network, waiting = next(iter(self._waiting.items()))
+        del self._waiting[network]
         channel = waiting.popleft()
         if waiting:
-            self._clients[client] = waiting  # behind the other clients
+            self._waiting[network] = waiting  # behind the others
         return channel
 
     def __len__(self) -> int:
-        return sum(map(len, self._clients.values()))
+        return sum(map(len, self._waiting.values()))
 
 
 def hashing_lane() -> ThreadedTaskDispatcher:

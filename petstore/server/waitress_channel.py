@@ -12,7 +12,7 @@ from waitress.channel import HTTPChannel
 
 from petstore.cache.waiting import WouldWait
 from petstore.server.bodies import LARGE
-from petstore.server.connections import client_of
+from petstore.server.connections import networks_of
 from petstore.server.limits import NEW_CONNECTION_SECONDS
 from petstore.server.waitress_parser import Busy, Parser
 from petstore.server.waitress_task import ErrorTask, RequestTask
@@ -50,11 +50,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.server.bodies.update(self)
 
     @property
-    def client(self) -> str:
-        """The client of the request that is being answered or received."""
+    def networks(self) -> tuple[str, ...]:
+        """Those of the client of the request that is being answered or received, the narrowest first."""
         request = self.requests[0] if self.requests else self.request
         forwarded = request.headers.get("X_FORWARDED_FOR") if request else None
-        return client_of(self.addr[0], self.server.trusted_proxies, forwarded)
+        return networks_of(self.addr[0], self.server.trusted_proxies, forwarded)
 
     @property
     def is_silent(self) -> bool:

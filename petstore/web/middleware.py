@@ -12,7 +12,7 @@ from typing import Any
 
 from petstore import errors
 from petstore.cache.waiting import WouldWait
-from petstore.limits.clients import client_address, client_key, is_trusted_peer
+from petstore.limits.clients import client_address, client_networks, is_trusted_peer
 from petstore.limits.request_rate import RequestRate
 from petstore.settings import Settings
 from petstore.web.headers import SECURITY_HEADERS, STRICT_TRANSPORT, cors_headers
@@ -62,7 +62,7 @@ class RequestMiddleware:
 
         try:
             if first:
-                self._request_rate.count(f"address {client_key(address)}")
+                self._request_rate.count(*client_networks(address))
             _check(environ)
             cached = self.response_cache.respond(environ, start) if self.response_cache else None
             return self._app(environ, start) if cached is None else cached

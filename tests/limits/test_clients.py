@@ -1,6 +1,6 @@
 import pytest
 
-from petstore.limits.clients import client_address, client_key
+from petstore.limits.clients import client_address, client_networks
 from petstore.settings import networks
 
 PROXIES = networks("127.0.0.1, 10.0.0.0/8, 2001:db8:aaaa::/48")
@@ -62,8 +62,12 @@ def test_who_is_no_proxy_and_says_whom_it_speaks_for_is_named_in_the_log_once(ca
     ]
 
 
-def test_an_ipv6_subscriber_counts_as_one_client():
-    assert client_key("2001:db8::1") == client_key("2001:db8::ffff:1") != client_key("2001:db8:0:1::1")
-    assert client_key("192.0.2.7") == "192.0.2.7"
-    assert client_key("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
-    assert client_key("") == ""
+def test_an_ipv6_client_is_its_64_and_the_networks_around_it_and_an_ipv4_client_its_address():
+    assert client_networks("2001:db8:1:2:3:4:5:6") == ("2001:db8:1:2::/64", "2001:db8:1::/56", "2001:db8:1::/48")
+    assert client_networks("2001:db8::1") == client_networks("2001:db8::ffff:1")
+    assert client_networks("2001:db8::1")[1:] == client_networks("2001:db8:0:ff::1")[1:]
+    assert client_networks("2001:db8::1")[2:] == client_networks("2001:db8:0:ffff::1")[2:]
+    assert client_networks("2001:db8::1")[1] != client_networks("2001:db8:0:100::1")[1]
+    assert client_networks("2001:db8::1")[2] != client_networks("2001:db8:1::1")[2]
+    assert client_networks("192.0.2.7") == ("192.0.2.7",)
+    assert client_networks("") == ("",)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from petstore.cache.namespace import namespace_of
 from petstore.cache.redis_connection import CacheDown, RedisPool
 from petstore.limits import failed_attempts
-from petstore.limits.failed_attempts import ACCOUNT_HERE, ADDRESS, LONGEST_DELAY, REGISTER, FailedAttempts, Policy
+from petstore.limits.failed_attempts import FailedAttempts
+from petstore.limits.policies import ACCOUNT_HERE, ADDRESS, LONGEST_DELAY, REGISTER, Policy
 
 SPACE = "throttle-tests"
 NAMESPACE = namespace_of(SPACE)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import redis
 
 from petstore.limits import failed_attempts
-from petstore.limits.failed_attempts import ACCOUNT
+from petstore.limits.policies import ACCOUNT
 from petstore.settings import networks
 from tests.client import Client
 from tests.factories import PASSWORD
@@ -39,7 +39,7 @@ class Street:
         return self.post("/register", {"email": email, "password": PASSWORD}, address)
 
     def block(self, email=ANA):
-        """Twenty strangers have guessed once each, and whoever guesses again has to wait."""
+        """Strangers have guessed, a few times each, and whoever guesses again has to wait."""
         self.charge(ACCOUNT, email, ACCOUNT.free)
 
     def charge(self, policy, whom, times):

@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 
 from petstore.limits import failed_attempts
-from petstore.limits.failed_attempts import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
+from petstore.limits.policies import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
 from tests.client import Client
 from tests.factories import PASSWORD
 from tests.proxy import Proxy
@@ -23,7 +23,7 @@ from tests.routes.street import ANA, BOB, HERE, WRONG, Clock, opened
 from tests.waiting import eventually
 
 BUSY = 503  # too many hashes at once, on a small machine with other things to do
-POLICIES = '"account";q=10;w=600, "account-here";q=5;w=1500, "address";q=20;w=1200'
+POLICIES = '"account";q=44;w=2640, "account-here";q=5;w=1500, "address";q=20;w=1200'
 NEW_HERE = '"newcomers";q=20;w=1200, "account-here";q=5;w=1500, "address";q=20;w=1200'
 
 
@@ -76,19 +76,19 @@ def test_five_failures_with_an_account_make_their_address_wait_and_no_other(make
         assert answer["Retry-After"] is None
         assert answer["RateLimit-Policy"] == POLICIES
         here = f'"account-here";r={4 - number};t={300 if number < 4 else 1}'
-        assert answer["RateLimit"] == f'"account";r={9 - number};t=60, {here}, "address";r={19 - number};t=60'
+        assert answer["RateLimit"] == f'"account";r={43 - number};t=60, {here}, "address";r={19 - number};t=60'
     for password in (WRONG, PASSWORD):
         answer = street.login(password=password)
         assert (answer.status, answer.json()["type"]) == (429, "/problems/too-many-attempts")
         assert (answer["Retry-After"], answer["RateLimit-Policy"]) == ("1", POLICIES)
-        assert answer["RateLimit"] == '"account";r=5;t=60, "account-here";r=0;t=1, "address";r=15;t=60'
+        assert answer["RateLimit"] == '"account";r=39;t=60, "account-here";r=0;t=1, "address";r=15;t=60'
         assert answer["Cache-Control"] == "no-store"
     assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s", ana.id) == 1  # the one she was made with
     assert street.login(BOB).status == 200
     assert street.login(address="192.0.2.8").status == 200
 
 
-def test_ten_failures_with_an_account_from_wherever_make_all_wait_who_have_failed_with_it(make, street, ana):
+def test_44_failures_with_an_account_from_wherever_make_all_wait_who_have_failed_with_it(make, street, ana):
     street.charge(ACCOUNT, ANA, ACCOUNT.free - 2)
     for number in (1, 0):
         answer = street.guess(address=f"198.51.100.{number}")
@@ -202,7 +202,7 @@ def test_what_is_no_attempt_is_not_counted(street, ana):
     for _ in range(8):
         assert street.post("/login", {"email": ANA, "password": 1}).status == 422
         assert street.post("/login", {"email": ANA}).status == 422
-    assert street.guess()["RateLimit"] == '"account";r=9;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert street.guess()["RateLimit"] == '"account";r=43;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
 
 
 def test_a_right_password_with_another_refusal_is_not_counted(make, street):
@@ -211,7 +211,7 @@ def test_a_right_password_with_another_refusal_is_not_counted(make, street):
     answer = street.post("/me/delete", {"current_password": PASSWORD}, **token)
     assert (answer.status, answer.json()["type"]) == (409, "/problems/last-admin")
     answer = street.guess("boss@example.com")
-    assert answer["RateLimit"] == '"account";r=9;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
+    assert answer["RateLimit"] == '"account";r=43;t=60, "account-here";r=4;t=300, "address";r=19;t=60'
 
 
 def test_a_wrong_current_password_counts_for_the_login_it_is_tried_with(make, street, ana):
@@ -334,7 +334,7 @@ def test_an_owner_at_a_new_address_gets_in_when_the_time_is_over(make, street, a
     street.pass_time(int(street.login()["Retry-After"]))
     assert street.login().status == 200
     assert make.scalar("SELECT count(*) FROM sessions WHERE user_id = %s AND address = %s", ana.id, HERE) == 1
-    assert street.guess(address="198.51.100.9")["RateLimit"].startswith('"account";r=9;t=60,')  # all begins anew
+    assert street.guess(address="198.51.100.9")["RateLimit"].startswith('"account";r=43;t=60,')  # all begins anew
 
 
 # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -346,7 +346,7 @@ def test_twenty_failures_of_one_address_over_many_accounts_make_it_wait(street, 
         assert street.guess(f"user{number}@example.com").status == 401
     answer = street.guess("one-more@example.com")
     assert (answer.status, answer["Retry-After"]) == (429, "1")
-    assert answer["RateLimit"] == '"account";r=10;t=0, "account-here";r=5;t=0, "address";r=0;t=1'
+    assert answer["RateLimit"] == '"account";r=44;t=0, "account-here";r=5;t=0, "address";r=0;t=1'
     assert street.login().status == 429
     assert street.login(address="192.0.2.8").status == 200
 

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from petstore.server.bodies import MAX_BODIES
-from petstore.server.connections import client_of
+from petstore.server.connections import networks_of, subscriber
 from petstore.settings import networks
 from petstore.web.validation import MAX_BODY
 from tests.raw_http import HOST, PATIENCE, answers, get, read_all, refused, talk
@@ -240,7 +240,7 @@ def test_when_all_connections_are_busy_who_comes_waits_until_one_is_free(complai
     [("::ffff:192.0.2.7", "192.0.2.7"), ("192.0.2.7", "192.0.2.7"), ("2001:db8:0:42::1", "2001:db8::/56")],
 )
 def test_an_ipv6_client_is_a_56_and_a_mapped_address_an_ipv4_one(source, client):
-    assert client_of(source) == client
+    assert subscriber(networks_of(source)) == client
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────

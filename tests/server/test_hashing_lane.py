@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from petstore.limits import hashing
+from petstore.limits.clients import client_networks
+from petstore.server.hashing_lane import _FairQueue
 from petstore.settings import networks
 from tests.client import Client
 from tests.factories import PASSWORD
@@ -68,6 +70,21 @@ def test_who_sends_many_logins_at_once_waits_behind_himself_alone(lane):
     assert one.result() == 200
     assert sum(not other.done() for other in crowd) >= 3
     assert {other.result() for other in crowd} <= {200, 503}
+
+
+def test_who_has_many_networks_waits_behind_himself_alone_too():
+    queue = _FairQueue(lambda address: client_networks(address)[::-1])
+    crowd = [f"2001:db8:0:{number:x}::1" for number in (0, 1, 2, 0x100, 0x200, 0x300)]
+    neighbour, far, old = "2001:db8:0:400::1", "2001:db8:1::1", "192.0.2.7"
+    for address in (*crowd, crowd[0], neighbour, far, old):
+        queue.append(address)
+    assert len(queue) == 10
+    turns = [queue.popleft() for _ in range(10)]
+    # Each of the three widest networks in turn, then the /56 of the crowd's in turn, and in its first one the /64.
+    assert turns[:3] == [crowd[0], far, old]
+    assert turns[3:7] == [*crowd[3:], neighbour]
+    assert turns[7:] == [crowd[1], crowd[2], crowd[0]]
+    assert not queue
 
 
 def test_nothing_else_waits_with_those_who_log_in(lane):
