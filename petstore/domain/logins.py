@@ -24,6 +24,8 @@ from petstore.request import Request, Response
 from petstore.services import Services
 
 CACHED_SECONDS = 2  # the longest that a login is cached: a change made in psql takes effect within this time
+# Refresh tokens that a login may get within the window: more than a client wants that refreshes at every page it loads.
+REFRESHES, REFRESH_WINDOW_SECONDS = 100, 600
 _ENTRY_BYTES = 1000  # about what a cached login takes
 logger = logging.getLogger(__name__)
 
@@ -101,18 +103,32 @@ def begin(request: Request, user_id: int, password: str) -> Response | None:
 
 
 def refresh(request: Request, token: str) -> Response:
-    """Rotate a refresh token: the next tokens of its login. Reusing a token after 10 s revokes the login (it may be stolen)."""
+    """Rotate a refresh token: the next tokens of its login. Reusing a token after 10 s revokes the login (it may be stolen).
+
+    TooManyRequests when the login got its REFRESHES; the token stays valid.
+    """
     new = _new_token()
     seconds = request.services.settings.refresh_seconds
-    hashes = {"token_hash": _hash(token), "new_hash": _hash(new)}
-    caller = transact(request, lambda conn: sessions.refresh_session(conn, **hashes, seconds=seconds))
+    given: dict[str, Any] = {"token_hash": _hash(token), "new_hash": _hash(new), "seconds": seconds}
+    limit: dict[str, Any] = {"most": REFRESHES, "window_seconds": REFRESH_WINDOW_SECONDS}
+    caller = transact(request, lambda conn: sessions.refresh_session(conn, **given, **limit))
     if caller is None:
         user_id = transact(request, lambda conn: sessions.end_reused_session(conn, token_hash=_hash(token)))
         if user_id is not None:
             invalidate(request.services, user_id)
             logger.warning("a refresh token of user %d was reused: login revoked; request %s", user_id, request.request_id)
         raise errors.WrongRefreshToken()
+    if caller.wait_seconds:
+        raise _too_many_refreshes(caller.wait_seconds)
     return _token_response(request, caller, new)
+
+
+def _too_many_refreshes(seconds: int) -> errors.TooManyRequests:
+    policy = f'"refresh";q={REFRESHES};w={REFRESH_WINDOW_SECONDS}'
+    fields = {"RateLimit-Policy": policy, "RateLimit": f'"refresh";r=0;t={seconds}'}
+    detail = f"A login gets at most {REFRESHES} refresh tokens in {REFRESH_WINDOW_SECONDS // 60} minutes; \
+this one stays valid: try again in {seconds} s."
+    return errors.TooManyRequests(detail, seconds, fields)
 
 
 def end(request: Request, token: str) -> None:

@@ -22,6 +22,13 @@ class Session:
     live: bool
 
 
+@dataclass(frozen=True)
+class Refreshed(Caller):
+    """The caller of a refresh token. wait_seconds: 0 if it was replaced; else nothing was changed, and it has to wait so long."""
+
+    wait_seconds: int = 0
+
+
 def create_session(
     conn: Connection, *, user_id: int, password: str, address: str | None, token_hash: bytes, seconds: int
 ) -> Caller | None:
@@ -45,9 +52,23 @@ def get_caller(conn: Connection, *, user_id: int, session_id: int, token_version
     return found
 
 
-def refresh_session(conn: Connection, *, token_hash: bytes, new_hash: bytes, seconds: int) -> Caller | None:
-    """Replace a refresh token by the next one; None when it is unknown, used or expired."""
-    return one_or_none(conn, "sessions/refresh_session", Caller, token_hash=token_hash, new_hash=new_hash, seconds=seconds)
+def refresh_session(
+    conn: Connection, *, token_hash: bytes, new_hash: bytes, seconds: int, most: int, window_seconds: int
+) -> Refreshed | None:
+    """Replace a refresh token by the next one; None when it is unknown, used or expired.
+
+    most: how many tokens a login may get within window_seconds.
+    """
+    return one_or_none(
+        conn,
+        "sessions/refresh_session",
+        Refreshed,
+        token_hash=token_hash,
+        new_hash=new_hash,
+        seconds=seconds,
+        most=most,
+        window_seconds=window_seconds,
+    )
 
 
 def end_reused_session(conn: Connection, *, token_hash: bytes) -> int | None:

@@ -8,6 +8,7 @@ import pytest
 
 from petstore.auth.tokens import Caller
 from petstore.repository import audit, sessions, users
+from petstore.repository.sessions import Refreshed
 
 LATEST = 2**63 - 1
 PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
@@ -212,14 +213,15 @@ def logins(make):
 
 
 def trade(conn, token_hash, new_hash=NEW, seconds=60):
-    return sessions.refresh_session(conn, token_hash=token_hash, new_hash=new_hash, seconds=seconds)
+    limit = {"most": 100, "window_seconds": 600}
+    return sessions.refresh_session(conn, token_hash=token_hash, new_hash=new_hash, seconds=seconds, **limit)
 
 
 def test_a_refresh_token_is_traded_once_for_the_next_one_of_its_login(conn, make, logins):
     ana, session_id = logins[FIRST]
     make.conn.execute("UPDATE users SET role = 'admin' WHERE id = %s", (ana.id,))
     before = sessions.list_sessions(conn, user_id=ana.id)
-    assert trade(conn, FIRST) == Caller(ana.id, "admin", session_id, 1, uuid_of(conn, session_id))
+    assert trade(conn, FIRST) == Refreshed(ana.id, "admin", session_id, 1, uuid_of(conn, session_id), 0)
     assert trade(conn, FIRST, OTHER) is None
     assert trade(conn, OTHER) is None
     waiting, (bobs,) = [(SECOND, logins[SECOND][1], False)], [(THIRD, logins[THIRD][1], False)]
