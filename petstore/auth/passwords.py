@@ -20,11 +20,15 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from petstore.limits import hashing
-from petstore.settings import MAX_PASSWORD
+from petstore.settings import MAX_PASSWORD, Settings
 
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
 WAIT_SECONDS = 2.0  # for a hashing slot, if the caller gives no other limit
-_SHORTEST_NAME = 3  # characters before the @ that a password may not contain; a shorter name is in too many passwords
+_SHORTEST_NAME = 3  # characters of a name that a password may not contain; a shorter one is in too many passwords
+_FEWEST = 4  # different characters
+_OWN_NAME = "petstore"
+# What is not seen although its category says otherwise: fillers, joiners and variation selectors (Default_Ignorable_Code_Point).
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 # The hash of a random password that nobody knows. A password for an unknown email is checked against it, to take the same time.
 _DUMMY_HASH = "$argon2id$v=19$m=19456,t=2,p=1$ZhmgdKOfqCm3ZQeIVUJo6w$ac3NEiin4w8oZtNRf0uVhmW4SOTFPNLWDVv2eFXUD48"
 _PARAMETERS = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$")
@@ -36,15 +40,22 @@ def setup() -> None:
     _common()
 
 
-def password_fault(password: str, email: str, minimum: int) -> str | None:
+def password_fault(password: str, email: str, settings: Settings) -> str | None:
     """Why this cannot be the new password of the account with this email, or None. The text never repeats the password."""
-    password = _normal(password)
+    password, minimum = _normal(password), settings.password_min
     if not minimum <= len(password) <= MAX_PASSWORD:
         return f"must have {minimum} to {MAX_PASSWORD} characters"
-    if f"\n{password.casefold()}\n" in _common():
+    seen, folded = [char for char in password if _is_seen(char)], password.casefold()
+    if len(seen) < minimum:
+        return f"must have at least {minimum} characters that can be seen, or are blanks"
+    if len({char.casefold() for char in seen if not char.isspace()}) < _FEWEST:
+        return f"must have at least {_FEWEST} different characters, of which blanks and the other case of a letter are none"
+    if f"\n{folded}\n" in _common():
         return "is among the most common passwords, which are tried first: choose another"
+    if any(_is_made_of(name, password) for name in (_OWN_NAME, settings.issuer)):
+        return "must not be the name of this service, also not with digits or other signs: it is tried first"
     name = unicodedata.normalize("NFC", email.rpartition("@")[0]).casefold()
-    if len(name) >= _SHORTEST_NAME and name in password.casefold():
+    if len(name) >= _SHORTEST_NAME and name in folded:
         return "must not contain the part of your email before the @"
     return None
 
@@ -74,6 +85,21 @@ def needs_rehash(phc: str) -> bool:
 def _normal(password: str) -> str:
     """NFC: the same characters become the same bytes, however a keyboard composes them (RFC 8265, 4.2)."""
     return unicodedata.normalize("NFC", password)
+
+
+def _is_seen(char: str) -> bool:
+    """Whether a character shows, or is a blank that is typed: not a control or format character, nor a filler."""
+    return char.isspace() or not (unicodedata.category(char) in ("Cc", "Cf") or _UNSEEN.match(char))
+
+
+def _is_made_of(name: str, password: str) -> bool:
+    """Whether all letters of the password are those of the name, once or several times."""
+    name, letters = _letters(name), _letters(password)
+    return len(name) >= _SHORTEST_NAME and letters != "" and not letters.replace(name, "")
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, unicodedata.normalize("NFKC", text).casefold()))
 
 
 def _limit(wait_until: float | None) -> float:

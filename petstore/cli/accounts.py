@@ -45,7 +45,7 @@ def set_password(settings: Settings, options: argparse.Namespace) -> None:
 def _new_hash(settings: Settings, email: str) -> str:
     """Ask for a password, check it as at registration, and hash it."""
     password = _ask_password()
-    if fault := passwords.password_fault(password, email, settings.password_min):
+    if fault := passwords.password_fault(password, email, settings):
         raise CommandError(f"password {fault}")
     return passwords.hash_password(password, time.monotonic() + _HASHING_SECONDS)
 

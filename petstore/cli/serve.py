@@ -65,7 +65,7 @@ def _check_options(settings: Settings, options: argparse.Namespace) -> None:
     if not options.setup and settings.database_url is None:
         raise CommandError("PETSTORE_DATABASE_URL is not set; `petstore serve --setup` starts an embedded database")
     if settings.admin_password:
-        fault = passwords.password_fault(settings.admin_password, settings.admin_email, settings.password_min)
+        fault = passwords.password_fault(settings.admin_password, settings.admin_email, settings)
         if fault:
             raise CommandError(f"PETSTORE_ADMIN_PASSWORD {fault}")
 

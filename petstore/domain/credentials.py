@@ -89,8 +89,8 @@ def check_password(request: Request, known: Credentials | None, password: str) -
 
 
 def check_new_password(request: Request, pointer: str, password: str, email: str) -> None:
-    """Refuse a new password that is too short, too long, common, or contains the part of the email before the @."""
-    if fault := passwords.password_fault(password, email, request.services.settings.password_min):
+    """Refuse a new password that is too short, too long or too easy to guess (petstore/auth/passwords.py)."""
+    if fault := passwords.password_fault(password, email, request.services.settings):
         raise errors.invalid(pointer, fault)
 
 
