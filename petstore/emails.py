@@ -6,6 +6,7 @@ import unicodedata
 
 from email_validator import EmailNotValidError, validate_email
 
+_LETTERS = "ßς"  # which casefold() replaces, and which are used in names
 MAX_LENGTH = 254  # characters (RFC 5321, 4.5.3.1.3)
 
 
@@ -19,7 +20,33 @@ def email_fault(email: str) -> str | None:
         return f"must be an email address such as ana@example.com: {error}"
     if domain != unicodedata.normalize("NFC", email.rpartition("@")[2]).lower():  # two spellings would be two accounts
         return f"must have the part after the @ written as {domain}"
+    if _stands_for_another(email):
+        return "must not have characters that stand for others, such as the Kelvin sign for k, or one character for the two of fi"
     return None
+
+
+def _stands_for_another(email: str) -> bool:
+    """Whether an address is another one's when case and compatibility are disregarded, and yet is not the same to the database.
+
+    What is let in is, in lower case, its own folded form. So two addresses that fold to the same one have the same key in the
+    database (lower(normalize(email))), and nobody can take the look of somebody else's. `ß` and `ς` are letters of their own.
+    """
+    plain = unicodedata.normalize("NFC", email)
+    # One by one, as the database does it: of a whole word, Python makes the last Σ a ς.
+    lower = "".join(map(str.lower, plain))
+    folded = unicodedata.normalize("NFC", "".join(map(_fold, unicodedata.normalize("NFKC", email))))
+    # İ: to the database its lower case is i. A character that NFC replaces by another one is a copy, such as the Kelvin sign.
+    return folded != lower or "\u0130" in plain or any(_is_copy(char) for char in email)
+
+
+def _fold(char: str) -> str:
+    """A character without its case; lower(), as that of Cherokee letters is the upper one."""
+    return lower if (lower := char.lower()) in _LETTERS else char.casefold().lower()
+
+
+def _is_copy(char: str) -> bool:
+    normal = unicodedata.normalize("NFC", char)
+    return normal != char and len(normal) == 1
 
 
 def parse_email(text: str) -> str:

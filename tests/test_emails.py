@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -82,6 +84,27 @@ FAR = "a." * 92 + "example.com"  # 195 characters of domain
         ("ana\u202e@example.com", False),
         ("ana\u00a0@example.com", False),
         ("\u0301ana@example.com", False),
+        # What folds to somebody else's, before the @ or after it.
+        ("\u212aim@example.com", False),
+        ("\u212bsa@example.com", False),
+        ("\u0130ris@example.com", False),
+        ("\ufb01nn@example.com", False),
+        ("\uff41na@example.com", False),
+        ("an\u00aa@example.com", False),
+        ("mi\u017fs@example.com", False),
+        ("\u00b5@example.com", False),
+        ("ana\u00b2@example.com", False),
+        ("ana@\u0130xample.com", False),
+        # Letters of their own, and other cases, which the database takes for the same.
+        ("stra\u00dfe@example.com", True),
+        ("STRA\u1e9eE@example.com", True),
+        ("\u03bd\u03af\u03ba\u03bf\u03c2@example.com", True),
+        ("\u039d\u0399\u039a\u039f\u03a3@example.com", True),
+        ("\u03b2\u0390\u03b1@example.com", True),
+        ("\u0131\u015f\u0131k@example.com", True),
+        ("\u00c5sa@example.com", True),
+        ("A\u030asa@example.com", True),
+        ("na\u00efve.ANA@example.com", True),
         # At most 254 characters.
         (f"{'a' * (253 - len(FAR))}@{FAR}", True),
         (f"{'a' * (254 - len(FAR))}@{FAR}", False),
@@ -122,6 +145,40 @@ def test_an_email_is_kept_as_typed_and_is_one_in_any_case_and_composition(make, 
     assert make.rows("SELECT email FROM users ORDER BY id") == [("zoe@example.com",), (first,)]
     token = anyone.post("/login", {"email": again, "password": PASSWORD}).json()["access_token"]
     assert anyone.get("/me", headers={"Authorization": f"Bearer {token}"}).json()["email"] == first
+
+
+def test_who_folds_to_another_is_told_so_and_an_older_account_of_that_kind_still_logs_in(make, anyone):
+    made = make.user("\u0130ris@example.com")
+    answer = anyone.post("/register", {"email": "\u0130ris@example.org", "password": PASSWORD})
+    assert (answer.status, answer.pointers()) == (422, ["/email"])
+    assert "stand for others" in answer.json()["errors"][0]["detail"]
+    assert anyone.post("/login", {"email": made.email, "password": PASSWORD}).status == 200
+    assert make.scalar("SELECT count(*) FROM users") == 1
+
+
+# Marks that compose with letters, of some letters in one case only.
+MARKS = ("", "\u0301", "\u030c", "\u0307", "\u0308\u0301", "\u0342", "\u0345", "\u0331", "\u030a")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["ana{}b@example.com", "ana@x{}y.com"])
+def test_of_what_is_let_in_only_one_email_of_those_that_fold_to_the_same_is_an_account(make, place):
+    """Of every character of Unicode, also with marks: the database has one key for all that are the same to somebody who ignores case."""
+    characters = [chr(code) for code in range(0x21, 0x110000) if unicodedata.category(chr(code)) not in ("Cn", "Co", "Cs")]
+    cased = [char for char in characters if char.lower() != char or char.casefold() != char or char.upper() != char]
+    texts = [*characters, *(char + mark for char in cased for mark in MARKS[1:])]
+    emails = [email for text in texts if email_fault(email := place.format(text)) is None]
+    assert len(emails) > (100_000 if place.startswith("ana{") else 90_000)
+    keys = make.scalar(
+        "SELECT array_agg(lower(normalize(e)) ORDER BY i) FROM unnest(%s::text[]) WITH ORDINALITY AS t (e, i)", emails
+    )
+    by_fold = defaultdict(set)
+    for email, key in zip(emails, keys, strict=True):
+        by_fold["".join(char if char in "ßς" else char.casefold() for char in unicodedata.normalize("NFKC", email))].add(key)
+    assert [found for found in by_fold.values() if len(found) > 1] == []
+    # The same said the other way round: the key of each is the fold, whose case no other letter has.
+    for email, key in zip(emails, keys, strict=True):
+        assert key == "".join(map(str.lower, unicodedata.normalize("NFC", email)))
 
 
 @pytest.mark.slow

@@ -57,6 +57,8 @@ def test_a_running_service_forgets_the_logins_of_the_account_at_once(
         ("set-password", "ana@example.com", "short"),
         ("create-admin", "ana@example.com", "x" * 257),
         ("create-admin", "boss@example.com", ""),
+        ("set-password", "ana@example.com", "aaaaaaaa"),
+        ("create-admin", "boss@example.com", "\u200b" * 8),
     ],
 )
 def test_a_password_out_of_bounds_is_refused_and_nothing_changes(make, settings, command, email, password):
@@ -70,6 +72,7 @@ def test_a_password_out_of_bounds_is_refused_and_nothing_changes(make, settings,
 
 def test_what_is_no_email_is_no_admin_and_no_account_has_no_password(make, settings):
     assert "email must be" in run(settings, "create-admin", "boss", text=f"{PASSWORD}\n").stderr
+    assert "stand for others" in run(settings, "create-admin", "\u212aim@example.com", text=f"{PASSWORD}\n").stderr
     done = run(settings, "set-password", "nobody@example.com", text=f"{PASSWORD}\n")
     assert done.returncode == 2
     assert "there is no account nobody@example.com" in done.stderr

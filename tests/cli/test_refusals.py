@@ -17,12 +17,18 @@ def test_wrong_settings_stop_the_start_and_all_of_them_are_named():
     assert "did you mean PETSTORE_POOL_SIZE?" in done.stderr
 
 
-@pytest.mark.parametrize("password", ["password1", "my admin password"])
+@pytest.mark.parametrize("password", ["password1", "my admin password", "Petstore!", "zoo-berlin", "aaaaaaaa"])
 def test_an_admin_password_that_nobody_could_register_with_stops_the_start(password):
-    done = petstore("serve", "--setup", PETSTORE_ADMIN_PASSWORD=password, PETSTORE_ADMIN_EMAIL="admin@example.com")
+    admin = {"PETSTORE_ADMIN_PASSWORD": password, "PETSTORE_ADMIN_EMAIL": "admin@example.com"}
+    done = petstore("serve", "--setup", PETSTORE_ISSUER="Zoo Berlin", **admin)
     assert done.returncode == 2
-    assert "PETSTORE_ADMIN_PASSWORD" in done.stderr
+    assert "PETSTORE_ADMIN_PASSWORD must" in done.stderr or "PETSTORE_ADMIN_PASSWORD is" in done.stderr
     assert password not in done.stderr
+
+
+def test_an_admin_email_that_folds_to_another_one_stops_the_start():
+    done = petstore("serve", "--setup", PETSTORE_ADMIN_EMAIL="\u0130ris@example.com")
+    assert (done.returncode, "PETSTORE_ADMIN_EMAIL must not have characters that stand for others" in done.stderr) == (2, True)
 
 
 def test_reset_leaves_a_database_alone_that_is_not_embedded():
