@@ -42,6 +42,7 @@ def attack(street, addresses, seconds, email=lambda number: ANA):
         number += 1
         if answer.status == 401:
             looked_at += 1
+            assert looked_at <= 150
             continue
         assert answer.status == 429
         wait = int(answer["Retry-After"])
