@@ -13,14 +13,15 @@ NEWEST, NEW = b"n" * 32, b"m" * 32
 @pytest.fixture
 def chain(make):
     """chain(user, count, seconds): so many tokens of the user's login, one every so many seconds; the newest is NEWEST, made now."""
+    at = make.scalar("SELECT now()")  # the same for all: those of several logins have the very same times
 
     def build(user, count, seconds, newest=NEWEST):
         make.conn.execute(
             "INSERT INTO refresh_tokens (token_hash, session_id, created_at, used_at)"
             " SELECT CASE WHEN ago = 0 THEN %s ELSE sha256(convert_to(%s::text || ago, 'UTF8')) END, %s,"
-            " now() - ago * make_interval(secs => %s), CASE WHEN ago > 0 THEN now() - (ago - 1) * make_interval(secs => %s) END"
+            " %s - ago * make_interval(secs => %s), CASE WHEN ago > 0 THEN %s - (ago - 1) * make_interval(secs => %s) END"
             " FROM generate_series(0, %s) AS ago",
-            (newest, user.session_id, user.session_id, seconds, seconds, count - 1),
+            (newest, user.session_id, user.session_id, at, seconds, at, seconds, count - 1),
         )
 
     return build
