@@ -194,7 +194,7 @@ class Settings:
     pool_size: int = _setting(6, _number(1, 256), "database connections of each worker, at most; a third is for reads only")
     connections: int = _setting(1000, _number(16, 20_000), "open client connections of each worker, at most")
     read_seconds: int = _setting(
-        10, _number(1, 600), "time that a client has to send a whole request, or to read a response, in seconds"
+        10, _number(1, 600), "seconds in which a client has to send a whole request, or to read 10 kB of a response or its rest"
     )
     keep_alive_seconds: int = _setting(75, _number(1, 3600), "seconds without a request after which a connection is closed")
     drain_seconds: int = _setting(

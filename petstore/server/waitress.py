@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import sys
 import threading
 import time
 from functools import partial
@@ -58,6 +59,7 @@ class Server:
             max_request_body_size=2 * MAX_BODY,  # of a chunked body, with its framing; the application checks all others (413)
             inbuf_overflow=4 * MAX_BODY,  # never reached, so no temporary files, which would count as open files
             max_request_header_size=MAX_HEADERS,
+            outbuf_high_watermark=sys.maxsize,  # no thread waits for a client to read: its next request does (`_add_task`)
             asyncore_use_poll=True,  # select() cannot watch file descriptors above 1,023
             ident=None,
             expose_tracebacks=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from petstore.cache.waiting import WouldWait
 from petstore.server.bodies import LARGE
 from petstore.server.connections import networks_of
 from petstore.server.limits import NEW_CONNECTION_SECONDS
+from petstore.server.progress import FLUSH_BYTES, PROGRESS_BYTES, unacknowledged
 from petstore.server.waitress_parser import Busy, Parser
 from petstore.server.waitress_task import ErrorTask, RequestTask
 
 OUTPUT_HIGH_WATER = 65_536  # bytes of answers that a client has not read; its next pipelined request waits then (backpressure)
-PROGRESS_BYTES = 10_000  # less than that within PETSTORE_READ_SECONDS is no progress
 # What a connection waits for: its client to send the rest of a request ("reading") or to read answers ("writing"), an answer of
 # the application ("serving"), or the next request ("idle").
 Stage: TypeAlias = Literal["reading", "writing", "serving", "idle"]
@@ -35,7 +36,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     will_close = False
     holds_body = False  # a large one, or a large part of one: see Bodies
     paused = False  # backpressure: the next request waits until the client has read the answers before it
-    _last_seen: tuple[Stage, int, int] = ("reading", 0, 0)  # stage, `answered` and progress
+    _last_seen: tuple[Stage, int] = ("reading", 0)  # stage and `answered`
+    _sent = 0  # bytes
+    _moved_before = 0  # bytes that had moved in this stage at _since
+    _budget = math.inf  # bytes that may be sent now
 
     def __init__(self, *arguments: Any, parser_class: Callable[[Any], Parser], **options: Any) -> None:
         self.parser_class = parser_class
@@ -98,11 +102,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return not self.answered and now < self.connected_at + NEW_CONNECTION_SECONDS
 
     def stage_seconds(self, now: float) -> tuple[Stage, float]:
-        """The stage, and for how many seconds it has made no progress in it, as seen by calls of this method."""
-        seen = (self._stage(), self.answered, self._progress())
-        if seen != self._last_seen:
-            self._last_seen, self._since = seen, now
-        return seen[0], now - self._since
+        """The stage, and for how many seconds it has been in it, as seen by calls of this method.
+
+        It begins anew whenever PROGRESS_BYTES of a body or an answer have moved: who is slow but steady has the time for it.
+        """
+        stage = self._stage()
+        seen, moved = (stage, 0 if stage == "writing" else self.answered), self._moved(stage)
+        if seen != self._last_seen or moved >= self._moved_before + PROGRESS_BYTES:
+            self._last_seen, self._since, self._moved_before = seen, now, moved
+        return stage, now - self._since
+
+    def _moved(self, stage: Stage) -> int:
+        """Bytes that the client has taken, or sent of a body."""
+        if stage == "writing":
+            return self._sent - unacknowledged(self.socket)
+        return self.request.body_size if self.request is not None else 0
 
     def _stage(self) -> Stage:
         if self.total_outbufs_len:
@@ -110,12 +124,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         if self.requests:
             return "serving"
         # Once reading, it stays so until the request is complete: blank lines before a request would make it idle again.
-        reading = self.request is not None or self.lingering or self._last_seen[:2] == ("reading", self.answered)
+        reading = self.request is not None or self.lingering or self._last_seen == ("reading", self.answered)
         return "reading" if reading else "idle"
-
-    def _progress(self) -> int:
-        """How many times PROGRESS_BYTES of a body have arrived: who sends slowly but steadily has the time for it."""
-        return self.request.body_size // PROGRESS_BYTES if self.request is not None else 0
 
     def has_more_input(self) -> bool:
         """Whether the client has sent anything after the request that is being answered."""
@@ -164,8 +174,18 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.outbuf_lock.release()
         return False
 
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        if self._budget <= 0:
+            return 0
+        sent = int(super().send(data, do_close=do_close))
+        self._sent += sent
+        self._budget -= sent
+        return sent
+
     def handle_write(self) -> None:
+        self._budget = FLUSH_BYTES
         super().handle_write()
+        self._budget = math.inf
         if self.paused and self.total_outbufs_len < OUTPUT_HIGH_WATER:
             self.paused = False
             self.server.add_task(self)

@@ -14,6 +14,7 @@ import pytest
 from tests.client import Client
 from tests.raw_http import HOST, answers, get, read_all, talk
 from tests.server.serving import hello, process, serving
+from tests.waiting import eventually
 
 
 class Trickle:
@@ -174,6 +175,86 @@ def test_a_client_that_asks_much_at_once_and_reads_late_gets_it_all():
         connection.sendall(get() * 150 + get(more=b"Connection: close\r\n"))
         time.sleep(1)
         assert [len(body) for _, _, body in answers(read_all(connection))] == [100_000] * 151
+
+
+LARGE = 12_000_000  # bytes: more than the buffers of the sockets hold
+
+
+@pytest.fixture
+def large(tmp_path):
+    """An application that answers with many bytes, from memory or from a file, and at /small with a few."""
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * LARGE)
+    opened = []
+
+    def app(environ, start_response):
+        small = environ["PATH_INFO"] == "/small"
+        start_response("200 OK", [("Content-Length", "5" if small else str(LARGE))])
+        if environ["PATH_INFO"] != "/file":
+            return [b"small" if small else b"x" * LARGE]
+        opened.append(path.open("rb"))
+        return environ["wsgi.file_wrapper"](opened[-1])
+
+    app.opened = opened
+    return app
+
+
+def connect_to_read_slowly(server):
+    """A connection with a small buffer, so that the server notices how slowly it is read from."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)
+    connection.settimeout(10)
+    connection.connect(server.address)
+    return connection
+
+
+def read_steadily(connection, size, each_second):
+    """At most so many bytes, and so many a second; how many came."""
+    started, count = time.monotonic(), 0
+    while count < size and (part := connection.recv(min(20_000, size - count))):
+        count += len(part)
+        time.sleep(max(0.0, started + count / each_second - time.monotonic()))
+    return count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [b"/memory", b"/file"])
+def test_who_reads_slowly_and_steadily_gets_all(large, complaints, path):
+    with serving(large, read_seconds=1) as server, connect_to_read_slowly(server) as connection:
+        connection.sendall(get(path, b"Connection: close\r\n"))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += connection.recv(1)
+        assert read_steadily(connection, LARGE + 1, each_second=2_000_000) == LARGE
+    assert [file.closed for file in large.opened] == [True] * (path == b"/file")
+    assert complaints() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [b"/memory", b"/file"])
+def test_who_reads_a_little_now_and_then_is_hung_up_on(large, complaints, path):
+    with serving(large, read_seconds=2) as server, connect_to_read_slowly(server) as connection:
+        connection.sendall(get(path))
+        started = time.monotonic()
+        while server._server.active_channels or (path == b"/file" and not large.opened):
+            connection.recv(500)
+            time.sleep(0.2)
+            assert time.monotonic() - started < 8
+        assert time.monotonic() - started > 1.9
+    assert [file.closed for file in large.opened] == [True] * (path == b"/file")
+    assert complaints() == []
+
+
+def test_who_asks_for_more_and_does_not_read_a_file_holds_no_thread(large):
+    with serving(large) as server, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            reader = stack.enter_context(connect_to_read_slowly(server))
+            reader.sendall(get(b"/file") * 2 + get(b"/small"))
+        eventually(lambda: len(large.opened) == 3)
+        assert talk(server.address, get(b"/small", b"Connection: close\r\n"))[0][2] == b"small"
+        reader.sendall(get(b"/small", b"Connection: close\r\n"))
+        assert [len(body) for _, _, body in answers(read_all(reader))] == [LARGE, LARGE, 5, 5]
+    assert all(file.closed for file in large.opened)
 
 
 def reset(connection):

@@ -1,0 +1,24 @@
+"""Whether a slow client makes progress, and how much is sent to one client before the others get their turn."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+
+PROGRESS_BYTES = (
+    10_000  # that a client sends of a body, or takes of an answer, in the time of PETSTORE_READ_SECONDS; or the rest of it
+)
+FLUSH_BYTES = 1_048_576  # that the I/O thread sends to one client at a time
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """Bytes that the system has taken to send and the other side has not acknowledged (tcp(7)); 0 if the system does not tell.
+
+    They may be megabytes, and nothing more can be sent until a good part of them is acknowledged.
+    """
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
+    except (OSError, ValueError):
+        return 0
