@@ -87,6 +87,7 @@ def _add_routes(app: Bottle) -> None:
     cached, cache_control: the answer has an X-Cache header; its Cache-Control, if not the usual one
     refuses: slugs of the errors that only this route answers with
     idempotent: it takes an Idempotency-Key
+    by_turns: a caller gets one answer at a time (petstore.limits.exports), which is made by a thread of a lane of its own
     hashes: it hashes a password, and is served by threads of its own (petstore.server.lanes)
     database: False if it needs no database; no other route with the same first segment may need it
     """
@@ -115,7 +116,7 @@ def _add_accounts(app: Bottle) -> None:
     app.get("/me", callback=users.get_profile, auth="user", returns="profile")
     app.post("/me/password", callback=users.change_password, auth="user", body="password_change",
              refuses=("wrong-credentials",), hashes=True)
-    app.get("/me/export", callback=users.export_account, auth="user", returns="export")
+    app.get("/me/export", callback=users.export_account, auth="user", returns="export", by_turns=True)
     app.post("/me/delete", callback=users.delete_account, auth="user", body="account_deletion",
              refuses=("wrong-credentials", "last-admin"), hashes=True)
     app.get("/admin/users", callback=users.list_accounts, auth="admin", query=("email", "limit", "after"), pages="account")

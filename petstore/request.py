@@ -1,4 +1,4 @@
-"""What a handler takes, a Request, and what it returns: a Document for a read, a Response for everything else."""
+"""What a handler takes, a Request, and what it returns: a Document or FileDocument for a read, a Response for everything else."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from datetime import date, datetime, timezone
 from decimal import Decimal
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 from petstore.auth.tokens import Caller
 from petstore.cache.document import Document, document
 from petstore.cache.redis_cache import Cache
 from petstore.db import Connection, Database
+from petstore.limits.exports import Turn
 from petstore.services import Services
 
 P = ParamSpec("P")
@@ -29,6 +30,15 @@ class Response:
 
 
 @dataclass(frozen=True)
+class FileDocument:
+    """A Document that is too large for memory. file: open, at its beginning; who sends it closes it. size: in bytes."""
+
+    file: IO[bytes]
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True)
 class Request:
     """One request, with token, parameters and body checked by RequestPlugin.
 
@@ -39,6 +49,7 @@ class Request:
     caller: the user of the access token, None if the route needs none
     address: the client's, None if it is not known
     key: the Idempotency-Key, if the route takes one and the client sent one
+    turn: the caller's, on a route whose answers are made `by_turns`
     """
 
     services: Services
@@ -51,6 +62,7 @@ class Request:
     caller: Caller | None
     address: str | None = None
     key: str | None = None
+    turn: Turn | None = None
 
     @property
     def db(self) -> Database:
@@ -66,6 +78,13 @@ class Request:
         if self.caller is None:
             raise AssertionError("this route needs no access token, so it has no caller")
         return self.caller
+
+    @property
+    def export_turn(self) -> Turn:
+        """The caller's turn, on a route whose answers are made `by_turns`."""
+        if self.turn is None:
+            raise AssertionError("the answers of this route are not made by turns")
+        return self.turn
 
     def read(self, query: Callable[Concatenate[Connection, P], T], *arguments: P.args, **parameters: P.kwargs) -> T:
         """Call `query(conn, ...)` and return its result, within the deadline. It is retried if the connection breaks."""

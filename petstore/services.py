@@ -18,6 +18,7 @@ from petstore.cache.shared_generations import SharedGenerations
 from petstore.db import Database
 from petstore.db.identity import IdentityWatch
 from petstore.errors import Problem
+from petstore.limits.exports import ExportTurns
 from petstore.limits.failed_attempts import FailedAttempts
 from petstore.limits.live_keys import LiveKeys
 from petstore.limits.lock_waits import LockWaits
@@ -40,8 +41,7 @@ class Services:
     """The services of one process.
 
     local_cache: the cache in this process's memory. key_waiters: bounds how many requests wait at the same time for the first one
-    with their Idempotency-Key. exports: bounds how many exports of an account are made at the same time. watch: asks what the
-    database is while no request does.
+    with their Idempotency-Key. exports: whose export is made or sent. watch: asks what the database is while no request does.
     """
 
     settings: Settings
@@ -54,7 +54,7 @@ class Services:
     lock_waits: LockWaits
     live_keys: LiveKeys
     key_waiters: BoundedSemaphore
-    exports: BoundedSemaphore
+    exports: ExportTurns
     drift: DriftWatch
     watch: IdentityWatch
     key_agreement: KeyAgreement
@@ -106,7 +106,7 @@ def start_services(settings: Settings) -> Services:
         lock_waits=LockWaits(max(1, settings.threads - 1)),
         live_keys=LiveKeys(settings.idempotency_keys),
         key_waiters=BoundedSemaphore(max(1, settings.threads // 4)),
-        exports=BoundedSemaphore(1),
+        exports=ExportTurns(),
         drift=DriftWatch(),
         key_agreement=KeyAgreement(keyring, settings.keys, cache.connection),
         watch=_watch_identity(database, settings),

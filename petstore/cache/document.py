@@ -31,4 +31,14 @@ class Document:
 
 def document(body: bytes, cache: str | None = None, content_type: str = Document.content_type) -> Document:
     """A document whose ETag is a hash of the body."""
-    return Document(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"', cache, content_type)
+    return Document(body, etag(new_hash(body)), cache, content_type)
+
+
+def new_hash(begin: bytes = b"") -> hashlib.blake2b:
+    """The hash of a body that begins so, for `etag`."""
+    return hashlib.blake2b(begin, digest_size=16)
+
+
+def etag(hashed: hashlib.blake2b) -> str:
+    """The ETag of a body."""
+    return f'"{hashed.hexdigest()}"'

@@ -2,7 +2,7 @@
 
 from petstore.db.connection import Connection, Error, connect
 from petstore.db.pool import REQUEST_SECONDS, Database
-from petstore.db.run import enqueue, enqueue_identity, execute, many, one, one_or_none, rows, scalar
+from petstore.db.run import enqueue, enqueue_identity, execute, many, one, one_or_none, rows, scalar, stream
 from petstore.db.session_settings import connect_as_service
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "one_or_none",
     "rows",
     "scalar",
+    "stream",
 ]

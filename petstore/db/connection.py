@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import pq
@@ -25,6 +25,7 @@ from petstore.db.queries import Query
 
 # prepare_threshold: psycopg prepares nothing itself. At a ROLLBACK it would forget that, and ours with it (DEALLOCATE ALL).
 CONNECT_OPTIONS: dict[str, Any] = {"autocommit": True, "connect_timeout": 2, "prepare_threshold": None}
+Make: TypeAlias = Callable[[list[str], Sequence[Any]], Any]  # of column names and values
 REPLY_SECONDS = 2.7  # above statement_timeout: a server that is silent for longer is frozen or cut off
 
 
@@ -60,9 +61,12 @@ class Connection(psycopg.Connection[Any]):
         self.identity: str | None = None  # what the database is, as it said last (sql/queries/system/_identity.sql)
         self.opened_at = time.monotonic()
 
-    def queue_command(self, command: str) -> None:
-        """Queue a statement without parameters, such as BEGIN. It is sent with the next query, and not at all without one."""
-        self.queued.append(_Command(partial(self.pgconn.send_query_params, command.encode(), None)))
+    def queue_command(self, command: str, values: Sequence[Any] | None = None) -> None:
+        """Queue a statement, such as BEGIN. It is sent with the next query, and not at all without one.
+
+        values: of its parameters $1, $2, ..., as `dump` gives them.
+        """
+        self.queued.append(_Command(partial(self.pgconn.send_query_params, command.encode(), values)))
 
     def queue(
         self, query: Query, parameters: Mapping[str, Any], on_result: Callable[[pq.abc.PGresult], None] | None = None
@@ -72,8 +76,7 @@ class Connection(psycopg.Connection[Any]):
             raise TypeError(f"{query.name} takes {', '.join(query.names)}; given: {', '.join(parameters)}")
         # PgBouncer takes a name for used from the moment it is sent, also if an error before it made PostgreSQL skip it.
         name = f"{query.name} {self._unprepared[query.name] or ''}".rstrip().encode()
-        formats = [PyFormat.TEXT] * len(query.names)
-        values = Transformer(self).dump_sequence([parameters[each] for each in query.names], formats)
+        values = self.dump(query, parameters)
         if query.name not in self.prepared_queries and all(query.name != command.prepares for command in self.queued):
             self.queued.append(_Command(partial(self.pgconn.send_prepare, name, query.numbered().encode()), query.name))
         self.queued.append(_Command(partial(self.pgconn.send_query_prepared, name, values), on_result=on_result))
@@ -82,14 +85,23 @@ class Connection(psycopg.Connection[Any]):
         """An `on_result` for a query whose only value is the identity of the database."""
         self.identity = (result.get_value(0, 0) or b"").decode()
 
-    def run(self, query: Query, parameters: Mapping[str, Any], make: Callable[[list[str], Sequence[Any]], Any]) -> list[Any]:
+    def run(self, query: Query, parameters: Mapping[str, Any], make: Make) -> list[Any]:
         """Run a query after those queued; a list of what `make(column names, values)` gives for each row."""
         self.queue(query, parameters)
+        return self.load(make)
+
+    def load(self, make: Make) -> list[Any]:
+        """Send what is queued; a list of what `make(column names, values)` gives for each row of the last command."""
         result = self._send_queued()[-1]
         names = [(result.fname(number) or b"").decode() for number in range(result.nfields)]
         rows = Transformer(self)
         rows.set_pgresult(result)
         return rows.load_rows(0, result.ntuples, partial(make, names))
+
+    def dump(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """The parameters as they are sent, in the order of `Query.numbered`."""
+        formats = [PyFormat.TEXT] * len(query.names)
+        return Transformer(self).dump_sequence([parameters[each] for each in query.names], formats)
 
     def count(self, query: Query, parameters: Mapping[str, Any]) -> int:
         """Run a query after those queued; how many rows it touched."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from petstore.db.connection import Connection
 from petstore.db.queries import Query, load_queries
 
 Row = TypeVar("Row")
+_BATCH = 500  # rows
 
 
 def one(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Row:
@@ -26,6 +28,22 @@ def one_or_none(conn: Connection, name: str, row: type[Row], /, **parameters: An
 def many(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> list[Row]:
     """Every row of a query, as dataclasses."""
     return conn.run(load_queries()[name], parameters, lambda names, values: row(**dict(zip(names, values, strict=True))))
+
+
+def stream(conn: Connection, name: str, row: type[Row], /, **parameters: Any) -> Iterator[Row]:
+    """Every row of a query, as dataclasses, with no more than a batch of them in memory. Only inside a transaction.
+
+    Each batch is a statement of its own, with a deadline of its own.
+    """
+    query, cursor, found = load_queries()[name], f'"{name}"', _BATCH
+    conn.queue_command("SET LOCAL cursor_tuple_fraction = 1")  # plan for all rows: all will be fetched
+    conn.queue_command(f"DECLARE {cursor} NO SCROLL CURSOR FOR {query.numbered()}", conn.dump(query, parameters))
+    while found == _BATCH:
+        conn.queue_command(f"FETCH {_BATCH} FROM {cursor}")
+        batch = conn.load(lambda names, values: row(**dict(zip(names, values, strict=True))))
+        found = len(batch)
+        yield from batch
+    conn.queue_command(f"CLOSE {cursor}")
 
 
 def scalar(conn: Connection, name: str, /, **parameters: Any) -> Any:

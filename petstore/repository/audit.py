@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from petstore.db import Connection, enqueue_identity, execute, many
+from petstore.db import Connection, enqueue_identity, execute, many, stream
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def list_entries_by_actor(
     return many(conn, "audit/list_entries_by_actor", Entry, **filters, before=before, limit=limit)
 
 
-def list_own_entries(conn: Connection, *, user_id: int) -> list[OwnEntry]:
+def list_own_entries(conn: Connection, *, user_id: int) -> Iterator[OwnEntry]:
     """All changes by one user, and of their account, oldest first."""
-    return many(conn, "audit/list_own_entries", OwnEntry, user_id=user_id)
+    return stream(conn, "audit/list_own_entries", OwnEntry, user_id=user_id)
 
 
 def erase_addresses(conn: Connection, *, actor_id: int) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from petstore.db import Connection, execute, many, one_or_none, scalar
+from petstore.db import Connection, execute, one_or_none, scalar, stream
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def get_wait(conn: Connection, *, user_id: int, most: int) -> int | None:
     return found
 
 
-def list_keys(conn: Connection, *, user_id: int) -> list[Key]:
+def list_keys(conn: Connection, *, user_id: int) -> Iterator[Key]:
     """The keys of a user that are still kept, oldest first."""
-    return many(conn, "idempotency/list_keys", Key, user_id=user_id)
+    return stream(conn, "idempotency/list_keys", Key, user_id=user_id)
 
 
 def delete_keys(conn: Connection, *, user_id: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from petstore.auth.tokens import Caller
-from petstore.db import Connection, execute, many, one_or_none, scalar
+from petstore.db import Connection, execute, one_or_none, scalar, stream
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def is_known_address(conn: Connection, *, email: str, address: str | None) -> bo
     return bool(scalar(conn, "sessions/is_known_address", email=email, address=address))
 
 
-def list_sessions(conn: Connection, *, user_id: int) -> list[Session]:
+def list_sessions(conn: Connection, *, user_id: int) -> Iterator[Session]:
     """The logins of a user that are still kept, oldest first."""
-    return many(conn, "sessions/list_sessions", Session, user_id=user_id)
+    return stream(conn, "sessions/list_sessions", Session, user_id=user_id)
 
 
 def purge_sessions(conn: Connection) -> int:

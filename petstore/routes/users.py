@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from petstore import errors
 from petstore.auth import passwords
 from petstore.cache.document import Document
 from petstore.db import Connection
 from petstore.domain import credentials, logins
-from petstore.domain.invoices import full_invoices
+from petstore.domain.exports import make_export
 from petstore.domain.transactions import transact
 from petstore.repository import audit, idempotency, invoices, sessions, system, users
 from petstore.repository.users import Credentials
-from petstore.request import Request, Response
+from petstore.request import FileDocument, Request, Response
 from petstore.web.pagination import page, position
 from petstore.web.parameters import fault
-
-_NO_LIMIT = 2**31 - 1  # rows
 
 
 def register(request: Request) -> Response:
@@ -57,26 +53,12 @@ def change_password(request: Request) -> Response:
     return Response(204, headers=attempt.fields())
 
 
-def export_account(request: Request) -> Document:
-    """All that is kept about the caller, as it was at one moment. One at a time: that of a big customer is megabytes."""
-    user_id, exports = request.user.id, request.services.exports
+def export_account(request: Request) -> FileDocument:
+    """All that is kept about the caller, as it was at one moment.
 
-    def collect(conn: Connection) -> dict[str, Any]:
-        own = invoices.list_invoices(conn, user_id=user_id, before=0, limit=_NO_LIMIT)
-        return {
-            "profile": _profile(users.get_user(conn, user_id=user_id)),
-            "sessions": sessions.list_sessions(conn, user_id=user_id),
-            "invoices": full_invoices(conn, own),
-            "audit": audit.list_own_entries(conn, user_id=user_id),
-            "idempotency_keys": idempotency.list_keys(conn, user_id=user_id),
-        }
-
-    if not exports.acquire(blocking=False):
-        raise errors.Unavailable("Another export is being made; try again.")
-    try:
-        return request.document(request.snapshot(collect))
-    finally:
-        exports.release()
+    While an export of the account is being made, or read by its client, another one is a 429.
+    """
+    return make_export(request)
 
 
 def delete_account(request: Request) -> Response:

@@ -5,6 +5,7 @@
     reads     GET and HEAD, which wait for no row lock
     writes    everything else
     hashing   hashes a password
+    exports   makes an export, of one account after the other; the request has been in the lane of reads before, to get its turn
     health    GET /readyz
 
 Reads or writes stand still when none of their threads becomes free for a second: the database is frozen, rows are locked, the
@@ -23,8 +24,10 @@ from waitress.task import ThreadedTaskDispatcher
 from petstore import errors
 from petstore.app import cached_paths, paths_of, sections_with_database
 from petstore.cache.waiting import WouldWait, may_not_wait, resting
+from petstore.limits.exports import MAX_MAKING
 from petstore.server.waitress_channel import Channel
 from petstore.web.middleware import WSGI, RequestMiddleware
+from petstore.web.plugin import TURN
 from petstore.web.response_cache import is_cacheable
 
 QUICK_THREADS = 2
@@ -111,13 +114,15 @@ class Lanes:
         self._reads, self._writes, self._health = Lane("reads", threads), Lane("writes", threads), Lane("health", 1)
         self._looks = ThreadedTaskDispatcher()
         self._looks.set_thread_count(QUICK_THREADS)
+        self._exports = ThreadedTaskDispatcher()
+        self._exports.set_thread_count(MAX_MAKING)
         self._hashing_paths, self._cached_paths = paths_of("hashes"), cached_paths()
         self._with_database = sections_with_database()
 
     @property
     def dispatchers(self) -> list[ThreadedTaskDispatcher]:
         lanes = self._reads, self._writes, self._health
-        return [self._quick, self._looks, self._hashing, *(lane.dispatcher for lane in lanes)]
+        return [self._quick, self._looks, self._hashing, self._exports, *(lane.dispatcher for lane in lanes)]
 
     def add(self, channel: Channel) -> None:
         """Have a channel's next request served."""
@@ -135,6 +140,8 @@ class Lanes:
         request = channel.requests[0]
         if request.command == "POST" and request.path in self._hashing_paths:
             self._hashing.add_task(channel)
+        elif TURN in (channel.next_environ() or ()):
+            self._exports.add_task(channel)
         elif not self._lane_of(request).add(channel):
             self._refuse(channel)
 

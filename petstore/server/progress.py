@@ -7,9 +7,7 @@ import socket
 import struct
 import termios
 
-PROGRESS_BYTES = (
-    10_000  # that a client sends of a body, or takes of an answer, in the time of PETSTORE_READ_SECONDS; or the rest of it
-)
+PROGRESS_BYTES = 10_000  # of a body or an answer: in PETSTORE_READ_SECONDS a client moves so much, or what is left
 FLUSH_BYTES = 1_048_576  # that the I/O thread sends to one client at a time
 
 

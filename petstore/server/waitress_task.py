@@ -10,6 +10,7 @@ from waitress.task import Task, WSGITask
 from petstore import errors
 from petstore.web.headers import SECURITY_HEADERS
 from petstore.web.middleware import log_access, new_request_id
+from petstore.web.plugin import LANES
 
 _BY_STATUS = {
     problem.status: problem
@@ -32,6 +33,7 @@ class RequestTask(WSGITask):  # type: ignore[misc]
     def get_environment(self) -> Any:
         environ = super().get_environment()
         environ["petstore.received_at"] = self.request.received_at
+        environ[LANES] = True
         environ["PATH_INFO"] = self.request.path  # waitress merges slashes: //livez would be /livez
         if self.request.refused_at_head:
             environ["wsgi.input"] = _Unread()

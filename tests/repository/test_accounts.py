@@ -171,12 +171,12 @@ def test_a_login_begins_for_an_active_account_whose_hash_is_the_one_that_was_che
     assert first == Caller(ana.id, "user", first.session_id, 1, uuid_of(conn, first.session_id))
     assert second.session_uuid == uuid_of(conn, second.session_id) != first.session_uuid
     assert tokens(conn) == [(FIRST, first.session_id, False), (SECOND, second.session_id, False)]
-    shown = sessions.list_sessions(conn, user_id=ana.id)
+    shown = list(sessions.list_sessions(conn, user_id=ana.id))
     assert [(one.id, one.address, one.expires_at - one.created_at, one.ended_at, one.end_reason, one.live) for one in shown] == [
         (first.session_id, "192.0.2.7", timedelta(seconds=60), None, None, True),
         (second.session_id, None, timedelta(seconds=7), None, None, True),
     ]
-    assert sessions.list_sessions(conn, user_id=bob.id) == []
+    assert list(sessions.list_sessions(conn, user_id=bob.id)) == []
 
 
 def test_a_caller_has_the_role_of_this_moment_while_the_login_lives(conn):
@@ -220,14 +220,14 @@ def trade(conn, token_hash, new_hash=NEW, seconds=60):
 def test_a_refresh_token_is_traded_once_for_the_next_one_of_its_login(conn, make, logins):
     ana, session_id = logins[FIRST]
     make.conn.execute("UPDATE users SET role = 'admin' WHERE id = %s", (ana.id,))
-    before = sessions.list_sessions(conn, user_id=ana.id)
+    before = list(sessions.list_sessions(conn, user_id=ana.id))
     assert trade(conn, FIRST) == Refreshed(ana.id, "admin", session_id, 1, uuid_of(conn, session_id), 0)
     assert trade(conn, FIRST, OTHER) is None
     assert trade(conn, OTHER) is None
     waiting, (bobs,) = [(SECOND, logins[SECOND][1], False)], [(THIRD, logins[THIRD][1], False)]
     assert sorted(tokens(conn)) == sorted([(FIRST, session_id, True), (NEW, session_id, False), *waiting, bobs])
     now = conn.execute("SELECT now()").fetchone()[0]
-    after = sessions.list_sessions(conn, user_id=ana.id)
+    after = list(sessions.list_sessions(conn, user_id=ana.id))
     assert (after[0].expires_at, after[1]) == (now + timedelta(seconds=60), before[1])
     assert trade(conn, NEW, OTHER).session_id == session_id
 
@@ -294,7 +294,7 @@ def test_a_token_that_was_used_more_than_ten_seconds_ago_ends_its_login(conn, lo
     assert sessions.end_reused_session(conn, token_hash=NEW) is None
     assert sessions.end_reused_session(conn, token_hash=FIRST) == ana.id
     assert sessions.end_reused_session(conn, token_hash=FIRST) is None
-    ended, other = sessions.list_sessions(conn, user_id=ana.id)
+    ended, other = list(sessions.list_sessions(conn, user_id=ana.id))
     assert (ended.id, ended.end_reason, ended.ended_at) == (session_id, "reuse", conn.execute("SELECT now()").fetchone()[0])
     assert (other.end_reason, other.ended_at) == (None, None)
 
@@ -307,15 +307,15 @@ def test_logging_out_ends_the_login_of_the_token_used_or_not(conn, logins, used)
     assert sessions.end_session(conn, token_hash=OTHER) is None
     assert sessions.end_session(conn, token_hash=FIRST) == ana.id
     assert sessions.end_session(conn, token_hash=FIRST) == ana.id  # it had ended, and stays as it is
-    ended, other = sessions.list_sessions(conn, user_id=ana.id)
+    ended, other = list(sessions.list_sessions(conn, user_id=ana.id))
     assert (ended.id, ended.end_reason, other.end_reason) == (session_id, "logout", None)
 
 
 def test_the_logins_of_one_account_are_removed_with_their_tokens(conn, logins):
     ana, bob = logins[FIRST][0], logins[THIRD][0]
     assert sessions.delete_sessions(conn, user_id=ana.id) == 2
-    assert sessions.list_sessions(conn, user_id=ana.id) == []
-    assert len(sessions.list_sessions(conn, user_id=bob.id)) == 1
+    assert list(sessions.list_sessions(conn, user_id=ana.id)) == []
+    assert len(list(sessions.list_sessions(conn, user_id=bob.id))) == 1
     assert tokens(conn) == [(THIRD, bob.session_id, False)]
 
 
@@ -392,7 +392,7 @@ def entries(conn, **filters):
 
 def test_the_log_is_told_newest_first_by_actor_action_and_time(conn, told):
     ana, bob = told
-    session_id = sessions.list_sessions(conn, user_id=ana.id)[-1].id
+    session_id = list(sessions.list_sessions(conn, user_id=ana.id))[-1].id
     every = entries(conn)
     assert [(one.actor_id, one.action, one.subject_id, one.fields) for one in reversed(every)] == [
         (ana.id, "user.update", ana.id, ["role"]),
@@ -425,7 +425,7 @@ def test_what_one_user_did_is_told_with_the_addresses_until_they_are_erased(conn
         told_of = [
             one for one in reversed(before) if user.id in (one.actor_id, one.subject_id if "user." in one.action else None)
         ]
-        own = audit.list_own_entries(conn, user_id=user.id)
+        own = list(audit.list_own_entries(conn, user_id=user.id))
         assert [[getattr(one, fact) for fact in facts] for one in own] == [
             [getattr(one, fact) for fact in facts] for one in told_of
         ]

@@ -374,5 +374,5 @@ def test_the_keys_of_one_account_are_shown_oldest_first_and_removed_together(con
     assert (old.route, old.key, old.status, old.location) == ("POST /x", "old", 201, "/x/1")
     assert (new.key, new.status, new.location) == ("new", None, None)
     assert idempotency.delete_keys(conn, user_id=ana) == 2
-    assert idempotency.list_keys(conn, user_id=ana) == []
+    assert list(idempotency.list_keys(conn, user_id=ana)) == []
     assert [key.key for key in idempotency.list_keys(conn, user_id=bob)] == ["his"]

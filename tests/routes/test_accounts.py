@@ -192,13 +192,6 @@ def test_an_export_has_every_invoice_however_many(make, ana, buyer):
     assert len(buyer.get("/me/export").json()["invoices"]) == 103
 
 
-def test_of_two_exports_at_once_one_is_to_be_asked_for_again(ana, buyer, service):
-    with service[0].exports:
-        refused = buyer.get("/me/export")
-    assert (refused.status, refused["Retry-After"]) == (503, "1")
-    assert [buyer.get("/me/export").status for _ in range(2)] == [200, 200]
-
-
 def test_an_export_of_a_new_account_is_almost_empty(make, ana, buyer):
     export = buyer.get("/me/export").json()
     assert [len(export[name]) for name in ("sessions", "invoices", "audit", "idempotency_keys")] == [1, 0, 0, 0]

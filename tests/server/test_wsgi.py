@@ -476,3 +476,20 @@ def test_sigterm_lets_a_purchase_under_way_finish(own, service, tmp_path):
             assert bought.result().status == 201
         assert server.process.wait(20) == 0
     assert "Traceback" not in server.said
+
+
+@slow
+@pytest.mark.parametrize("start", [plain, gunicorn])
+def test_an_export_that_is_a_file_under_another_server(make, ana, buyer, service, settings, tmp_path, start):
+    make.conn.execute(
+        "INSERT INTO audit_log (actor_id, action, subject_id, fields)"
+        " SELECT %s, 'product.update', 1, '{stock}' FROM generate_series(1, 12000)",
+        (ana.id,),
+    )
+    with start(tmp_path, environment(settings)) as server, server.client(service[0].tokens.issue(ana)) as client:
+        exports = [client.get("/me/export") for _ in range(5)]  # each gives its turn back
+        assert {export.body for export in exports} == {buyer.get("/me/export").body}
+        assert len(exports[0].body) > 1_500_000
+        assert client.request("HEAD", "/me/export")["ETag"] == exports[0]["ETag"]
+        assert client.get("/me/export", headers={"If-None-Match": exports[0]["ETag"]}).status == 304
+    assert "Traceback" not in server.said
