@@ -18,7 +18,7 @@ from petstore.server.limits import NEW_CONNECTION_SECONDS
 from petstore.server.progress import FLUSH_BYTES, PROGRESS_BYTES, unacknowledged
 from petstore.server.waitress_parser import Busy, Parser
 from petstore.server.waitress_task import ErrorTask, RequestTask
-from petstore.web.plugin import end_turn
+from petstore.web.plugin import TURN, end_turn
 
 OUTPUT_HIGH_WATER = 65_536  # bytes of answers that a client has not read; its next pipelined request waits then (backpressure)
 # What a connection waits for: its client to send the rest of a request ("reading") or to read answers ("writing"), an answer of
@@ -158,7 +158,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         except WouldWait:
             self.server.lanes.add_waiting(self)
             return
-        if request.task is not None:
+        if request.task is not None and TURN in (request.task.environ or ()):
             end_turn(request.task.environ)
         request.task = None  # breaks a reference cycle, so that both are freed at once
         self.answered += 1

@@ -161,10 +161,10 @@ def _received_at() -> float:
     return time.monotonic() if TURN in environ else float(environ["petstore.received_at"])
 
 
-def end_turn(environ: Mapping[str, Any] | None) -> None:
+def end_turn(environ: Mapping[str, Any]) -> None:
     """End the turn of a request that was served, or whose client went away while it waited; not if its answer is being sent."""
-    turn: Turn | None = environ.get(TURN) if environ else None
-    if turn is not None and not turn.sending:
+    turn: Turn = environ[TURN]
+    if not turn.sending:
         turn.end()
 
 
