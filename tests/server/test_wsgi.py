@@ -479,7 +479,7 @@ def test_sigterm_lets_a_purchase_under_way_finish(own, service, tmp_path):
 
 
 @slow
-@pytest.mark.parametrize("start", [plain, gunicorn])
+@pytest.mark.parametrize("start", [plain, lambda *given: gunicorn(*given, "--keep-alive", "75")], ids=["plain", "gunicorn"])
 def test_an_export_that_is_a_file_under_another_server(make, ana, buyer, service, settings, tmp_path, start):
     make.conn.execute(
         "INSERT INTO audit_log (actor_id, action, subject_id, fields)"
