@@ -180,7 +180,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def send(self, data: bytes, do_close: bool = True) -> int:
         if self._budget <= 0:
             return 0
-        sent = int(super().send(data, do_close=do_close))
+        sent = int(super().send(data if len(data) <= self._budget else data[: int(self._budget)], do_close=do_close))
         self._sent += sent
         self._budget -= sent
         return sent

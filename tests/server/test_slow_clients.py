@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from petstore.server.progress import FLUSH_BYTES
+from petstore.server.waitress_channel import Channel
 from tests.client import Client
 from tests.raw_http import HOST, answers, get, read_all, talk
 from tests.server.serving import hello, process, serving
@@ -255,6 +257,33 @@ def test_who_asks_for_more_and_does_not_read_a_file_holds_no_thread(large):
         reader.sendall(get(b"/small", b"Connection: close\r\n"))
         assert [len(body) for _, _, body in answers(read_all(reader))] == [LARGE, LARGE, 5, 5]
     assert all(file.closed for file in large.opened)
+
+
+def test_the_io_thread_sends_so_much_to_one_client_and_turns_to_the_others(large, monkeypatch):
+    sent, plain = [0], Channel.handle_write
+
+    def handle_write(channel):
+        before = channel._sent
+        plain(channel)
+        sent.append(channel._sent - before)
+
+    monkeypatch.setattr(Channel, "handle_write", handle_write)
+    with serving(large) as server, connect_to_read_slowly(server) as connection:
+        connection.sendall(get(b"/file", b"Connection: close\r\n"))
+        eventually(lambda: len(large.opened) == 1)
+        time.sleep(0.2)  # a thread sends what the buffers of the sockets take; the rest is for the I/O thread
+        assert [len(body) for _, _, body in answers(read_all(connection))] == [LARGE]
+    assert max(sent) <= FLUSH_BYTES
+    assert sum(sent) > FLUSH_BYTES
+
+
+def test_what_is_being_read_when_the_server_stops_is_sent_whole(large):
+    with serving(large) as server, connect_to_read_slowly(server) as connection:
+        connection.sendall(get(b"/file"))
+        received = connection.recv(1000)
+        server.stop()
+        assert [len(body) for _, _, body in answers(received + read_all(connection))] == [LARGE]
+    assert [file.closed for file in large.opened] == [True]
 
 
 def reset(connection):
