@@ -202,8 +202,9 @@ def large(tmp_path):
 
 
 def connect_to_read_slowly(server):
-    """A connection with a small buffer, so that the server notices how slowly it is read from."""
+    """A connection with a small buffer and small packets, so that the server notices how slowly it is read from."""
     connection = socket.socket()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)
     connection.settimeout(10)
     connection.connect(server.address)
@@ -227,7 +228,9 @@ def test_who_reads_slowly_and_steadily_gets_all(large, complaints, path):
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += connection.recv(1)
-        assert read_steadily(connection, LARGE + 1, each_second=6_000_000) == LARGE
+        # While the buffers of the system are emptied to a third, nothing more can be sent: for longer than a second here.
+        slowly = read_steadily(connection, 1_500_000, each_second=250_000)
+        assert slowly + read_steadily(connection, LARGE, each_second=20_000_000) == LARGE
     assert [file.closed for file in large.opened] == [True] * (path == b"/file")
     assert complaints() == []
 
@@ -249,7 +252,7 @@ def test_who_reads_a_little_now_and_then_is_hung_up_on(large, complaints, path):
 
 
 def test_who_asks_for_more_and_does_not_read_a_file_holds_no_thread(large):
-    with serving(large) as server, contextlib.ExitStack() as stack:
+    with serving(large, read_seconds=60) as server, contextlib.ExitStack() as stack:
         for _ in range(3):
             reader = stack.enter_context(connect_to_read_slowly(server))
             reader.sendall(get(b"/file") * 2 + get(b"/small"))
