@@ -41,6 +41,29 @@ _SWEEP_SECONDS = 0.5  # between two looks for connections to close
 _POLL_SECONDS = 0.2
 
 
+def _create_server(app: WSGI, settings: Settings, listener: socket.socket) -> BaseWSGIServer:
+    """Waitress's server, with what its channels read."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests than threads is no event
+    server = create_server(
+        app,
+        sockets=[listener],
+        threads=QUICK_THREADS,
+        max_request_body_size=2 * MAX_BODY,  # of a chunked body, with its framing; the application checks all others (413)
+        inbuf_overflow=4 * MAX_BODY,  # never reached, so no temporary files, which would count as open files
+        max_request_header_size=MAX_HEADERS,
+        outbuf_high_watermark=sys.maxsize,  # no thread waits for a client to read: its next request does (`_add_task`)
+        asyncore_use_poll=True,  # select() cannot watch file descriptors above 1,023
+        ident=None,
+        expose_tracebacks=False,
+        clear_untrusted_proxy_headers=False,  # petstore.limits.clients decides which proxies to trust
+    )
+    refuses_head = app.refuses_head if isinstance(app, RequestMiddleware) else lambda environ: False
+    server.channel_class = partial(Channel, parser_class=partial(Parser, refuses_head=refuses_head))
+    server.trusted_proxies, server.bodies = settings.trusted_proxies, Bodies()
+    server.closing = False  # set before the I/O thread notices, while its threads answer
+    return server
+
+
 class Server:
     """The application on a listening socket. `run()` serves until `stop()` is called, then drains: requests in progress finish.
 
@@ -51,27 +74,10 @@ class Server:
         self._read_seconds, self._keep_alive_seconds = settings.read_seconds, settings.keep_alive_seconds
         self._stopping = self._retiring = False
         self._stop_at = math.inf  # time.monotonic()
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # more requests than threads is no event
-        self._server: BaseWSGIServer = create_server(
-            app,
-            sockets=[listener or listen(*settings.listen)],
-            threads=QUICK_THREADS,
-            max_request_body_size=2 * MAX_BODY,  # of a chunked body, with its framing; the application checks all others (413)
-            inbuf_overflow=4 * MAX_BODY,  # never reached, so no temporary files, which would count as open files
-            max_request_header_size=MAX_HEADERS,
-            outbuf_high_watermark=sys.maxsize,  # no thread waits for a client to read: its next request does (`_add_task`)
-            asyncore_use_poll=True,  # select() cannot watch file descriptors above 1,023
-            ident=None,
-            expose_tracebacks=False,
-            clear_untrusted_proxy_headers=False,  # petstore.limits.clients decides which proxies to trust
-        )
+        self._server = _create_server(app, settings, listener or listen(*settings.listen))
         self._sweep_at, self._io_thread = 0.0, 0
-        refuses_head = app.refuses_head if isinstance(app, RequestMiddleware) else lambda environ: False
-        self._server.channel_class = partial(Channel, parser_class=partial(Parser, refuses_head=refuses_head))
-        self._server.trusted_proxies, self._server.bodies = settings.trusted_proxies, Bodies()
         self._connections = self._server.connections = Connections(max_connections(settings), settings.trusted_proxies)
         self._server.handle_accept, self._server.readable = self._accept, self._can_accept
-        self._server.closing = False  # read by its channels; set before the I/O thread notices, while its threads answer
         self._server.add_task = self._add_task
         self._server.pull_trigger = self._wake
         response_cache = app.response_cache if isinstance(app, RequestMiddleware) else None
