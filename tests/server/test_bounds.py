@@ -113,7 +113,7 @@ def test_the_bodies_of_all_requests_have_a_bound_and_who_holds_most_makes_room(f
     """Also behind a proxy, where all connections come from one address."""
     proxies = networks("127.0.0.1,127.0.0.2") if forwarded else ()
     names = ("198.51.100.7", "203.0.113.9") if forwarded else ("", "")
-    with serving(echo, trusted_proxies=proxies, connections=200, read_seconds=30) as server, contextlib.ExitStack() as stack:
+    with serving(echo, trusted_proxies=proxies, connections=400, read_seconds=30) as server, contextlib.ExitStack() as stack:
         other = stack.enter_context(unfinished(server.address, MAX_BODY - 100, NEIGHBOUR, names[1]))
         eventually(lambda: held(server) > MAX_BODY - 9000)
         many = [stack.enter_context(unfinished(server.address, MAX_BODY - 100, "127.0.0.1", names[0])) for _ in range(40)]

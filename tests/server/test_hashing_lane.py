@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -73,13 +74,13 @@ def test_who_sends_many_logins_at_once_waits_behind_himself_alone(lane):
 
 
 def test_who_has_many_networks_waits_behind_himself_alone_too():
-    queue = _FairQueue(lambda address: client_networks(address)[::-1])
+    queue = _FairQueue()
     crowd = [f"2001:db8:0:{number:x}::1" for number in (0, 1, 2, 0x100, 0x200, 0x300)]
     neighbour, far, old = "2001:db8:0:400::1", "2001:db8:1::1", "192.0.2.7"
     for address in (*crowd, crowd[0], neighbour, far, old):
-        queue.append(address)
+        queue.append(SimpleNamespace(address=address, networks=client_networks(address)))
     assert len(queue) == 10
-    turns = [queue.popleft() for _ in range(10)]
+    turns = [queue.popleft().address for _ in range(10)]
     # Each of the three widest networks in turn, then the /56 of the crowd's in turn, and in its first one the /64.
     assert turns[:3] == [crowd[0], far, old]
     assert turns[3:7] == [*crowd[3:], neighbour]
