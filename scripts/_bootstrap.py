@@ -17,6 +17,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
+CONSTRAINTS = os.path.join(ROOT, "constraints.txt")  # the versions that were tested
 STAMP = os.path.join(VENV, "petstore.stamp")  # a hash of what was installed (see _wanted), and the extras
 OLDEST, NEWEST = 10, 14  # minor versions of Python 3
 
@@ -60,7 +61,7 @@ def _install(extras):
         _make_venv()
     extras = sorted(extras | set(have[1:]))
     _report("installing what petstore[%s] needs, which takes a while the first time" % ",".join(extras))
-    if _pip(_requirements(extras)):
+    if _pip(requirements(extras)):
         _fail("pip failed; its messages are above. Can PyPI be reached, and is %s writable?" % ROOT)
     _link_project()
     _write_stamp([_wanted()] + extras)
@@ -77,7 +78,7 @@ def _make_venv():
     _write_stamp([_python() + "-empty"])
 
 
-def _requirements(extras):
+def requirements(extras):
     """The requirements of the project and of these extras, from setup.cfg."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(os.path.join(ROOT, "setup.cfg"))
@@ -87,9 +88,10 @@ def _requirements(extras):
     return [line for line in lines if line]
 
 
-def _pip(requirements):
+def _pip(wanted):
     """Install, and report each package; the exit status."""
-    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"] + requirements
+    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+    command += ["-c", CONSTRAINTS] + wanted
     # A temporary folder of its own, which is removed: an interrupted pip leaves files behind.
     folder = tempfile.mkdtemp(prefix="pip-", dir=VENV)
     try:
@@ -120,8 +122,8 @@ def _call(command, show=lambda line: None, **options):
 
 
 def _wanted():
-    """A hash of what .venv depends on: the Python that made it, setup.cfg, and the folder of the project."""
-    text = ROOT + _read(os.path.join(ROOT, "setup.cfg"))
+    """A hash of what .venv depends on: the Python that made it, setup.cfg, constraints.txt, and the folder of the project."""
+    text = ROOT + _read(os.path.join(ROOT, "setup.cfg")) + _read(CONSTRAINTS)
     return _python() + "-" + hashlib.sha256(text.encode()).hexdigest()
 
 
