@@ -52,12 +52,17 @@ def password_fault(password: str, email: str, settings: Settings) -> str | None:
         return f"must have at least {_FEWEST} different characters, of which blanks and the other case of a letter are none"
     if f"\n{folded}\n" in _common():
         return "is among the most common passwords, which are tried first: choose another"
-    if any(_is_made_of(name, password) for name in (_OWN_NAME, settings.issuer)):
+    if any(_is_made_of(name, password) for name in (_OWN_NAME, *_names(settings.issuer))):
         return "must not be the name of this service, also not with digits or other signs: it is tried first"
     name = unicodedata.normalize("NFC", email.rpartition("@")[0]).casefold()
     if len(name) >= _SHORTEST_NAME and name in folded:
         return "must not contain the part of your email before the @"
     return None
+
+
+def _names(issuer: str) -> list[str]:
+    """What a service may be called whose issuer is this name or URL: the whole, without the scheme, and each long word of it."""
+    return [issuer, issuer.rpartition("://")[2], *(word for word in re.split(r"\W+", issuer) if len(word) > _SHORTEST_NAME)]
 
 
 def hash_password(password: str, wait_until: float | None = None) -> str:

@@ -52,6 +52,11 @@ def client_networks(address: str) -> tuple[str, ...]:
     return tuple(str(ip_network((address, length), strict=False)) for length in (64, 56, 48))
 
 
+def subscriber(networks: Sequence[str]) -> str:
+    """What has one share of what belongs to all: an IPv4 address, or an IPv6 /56. networks: as client_networks gives them."""
+    return networks[:2][-1]
+
+
 @lru_cache(1000)
 def _plain(text: str) -> str | None:
     """The canonical form of an address, without port and zone; ::ffff:192.0.2.7 becomes 192.0.2.7. None: not an address."""

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from petstore import errors
 
-MAX_ACCOUNTS = 16  # whose export waits, is made or is sent, in each process
+MAX_ACCOUNTS = 32  # whose export waits, is made or is sent, in each process
+MAX_OF_CLIENT = 4  # of these, accounts that ask from one IPv4 address, or one IPv6 /56
 MAX_MAKING = 1  # exports that are made at the same time, in each process: each holds one of the connections for reads
 
 
@@ -18,8 +19,8 @@ class Turn:
 
     sending = False
 
-    def __init__(self, turns: ExportTurns, user_id: int) -> None:
-        self._turns, self.user_id = turns, user_id
+    def __init__(self, turns: ExportTurns, user_id: int, client: str) -> None:
+        self._turns, self.user_id, self.client = turns, user_id, client
 
     def end(self) -> None:
         """Let the account have another export. A second call does nothing."""
@@ -34,14 +35,19 @@ class ExportTurns:
         self._lock = threading.Lock()
         self._making = threading.BoundedSemaphore(MAX_MAKING)
 
-    def take(self, user_id: int) -> Turn:
-        """The turn of an account. TooManyRequests if it has one already, Unavailable if MAX_ACCOUNTS others have."""
+    def take(self, user_id: int, client: str) -> Turn:
+        """The turn of an account. TooManyRequests if it has one, or its client has MAX_OF_CLIENT; Unavailable if all are taken.
+
+        client: as petstore.limits.clients.subscriber gives it.
+        """
         with self._lock:
             if user_id in self._turns:
-                raise _one_at_a_time()
+                raise _too_many("An export of this account is being made, or read by its client; try again.", 1)
+            if sum(turn.client == client for turn in self._turns.values()) >= MAX_OF_CLIENT:
+                raise _too_many("Exports of other accounts are being made for this address, or read; try again.", MAX_OF_CLIENT)
             if len(self._turns) >= MAX_ACCOUNTS:
                 raise errors.Unavailable("As many exports as there is room for are being made or read; try again.")
-            turn = self._turns[user_id] = Turn(self, user_id)
+            turn = self._turns[user_id] = Turn(self, user_id, client)
             return turn
 
     def end(self, turn: Turn) -> None:
@@ -64,6 +70,6 @@ class ExportTurns:
             self._making.release()
 
 
-def _one_at_a_time() -> errors.TooManyRequests:
-    fields = {"RateLimit-Policy": '"exports";q=1;qu="concurrent-requests"', "RateLimit": '"exports";r=0;t=1'}
-    return errors.TooManyRequests("An export of this account is being made, or read by its client; try again.", 1, fields)
+def _too_many(detail: str, limit: int) -> errors.TooManyRequests:
+    fields = {"RateLimit-Policy": f'"exports";q={limit};qu="concurrent-requests"', "RateLimit": '"exports";r=0;t=1'}
+    return errors.TooManyRequests(detail, 1, fields)

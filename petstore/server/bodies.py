@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from petstore.server.connections import subscriber
+from petstore.limits.clients import subscriber
 from petstore.web.validation import MAX_BODY
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """The open connections of the server, by client: a client has a share, and who is silent makes room for who comes.
 
-A connection is silent while nothing of it is being answered: it is idle, or has not sent a whole request.
+A connection is silent while nothing of it is being answered: it is idle, or has not sent a whole request. If no connection is
+silent, one makes room whose client does not read its answers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from petstore.limits.clients import client_address, client_networks, is_trusted_peer
+from petstore.limits.clients import client_address, client_networks, is_trusted_peer, subscriber
 from petstore.settings import Network
 
 if TYPE_CHECKING:
@@ -33,20 +34,24 @@ class Connections:
         self.full = False  # a further one could not be accepted
         self._clients: dict[str, dict[Channel, None]] = {}  # of each, the oldest first
 
-    def add(self, channel: Channel) -> None:
-        """Count a new connection. If its client has its share already, the oldest silent one of that client is closed.
+    def add(self, channel: Channel) -> bool:
+        """Count a new connection. If its client has its share already, or all are taken, another one is closed for it.
 
-        If the limit is reached, it is the oldest silent one of the client with most connections.
+        False if it must be closed itself: its client has two shares, and all are being answered.
         """
         key = self._client(channel)
-        own = self._clients.setdefault(key, {})
-        if key and len(own) >= self._share and _close_silent(own):
-            logger.warning("%s has more than %d connections: its oldest silent ones are closed", key, self._share)
+        own = self._clients.get(key, {})
+        if key and len(own) >= self._share:
+            if _make_room([own]):
+                logger.warning("%s has more than %d connections: its oldest silent ones are closed", key, self._share)
+            elif len(own) >= 2 * self._share:
+                logger.warning("%s has %d connections that are being answered: further ones are closed", key, len(own))
+                return False
         elif self._count >= self.limit:
-            clients = sorted(self._clients.items(), key=lambda item: (bool(item[0]), len(item[1])), reverse=True)
-            any(_close_silent(connections) for _, connections in clients)
+            _make_room(self._by_size())
         self._clients.setdefault(key, own)[channel] = None
         self._count += 1
+        return True
 
     def remove(self, channel: Channel) -> None:
         """A connection was closed. A second call changes nothing."""
@@ -60,11 +65,16 @@ class Connections:
                 del self._clients[key]
 
     def has_room(self) -> bool:
-        """Whether one more can be accepted: there is room, or somebody is silent."""
-        self.full = self._count >= self.limit and not any(map(_find_silent, self._clients.values()))
+        """Whether one more can be accepted: there is room, or can be made."""
+        self.full = self._count >= self.limit and _find_victim(self._by_size()) is None
         if self.full:
             logger.warning("all %d connections are busy: others wait until one is free", self.limit)
         return not self.full
+
+    def _by_size(self) -> list[dict[Channel, None]]:
+        """The connections of each client, of the one with most first, of the proxies last."""
+        clients = sorted(self._clients.items(), key=lambda item: (bool(item[0]), len(item[1])), reverse=True)
+        return [own for _, own in clients]
 
     def _client(self, channel: Channel) -> str:
         """What counts as one client; "" for the trusted proxies."""
@@ -78,19 +88,19 @@ def networks_of(address: str, trusted: Sequence[Network] = (), forwarded: str | 
     return client_networks(client_address(environ, trusted))
 
 
-def subscriber(networks: Sequence[str]) -> str:
-    """What counts as one client for connections and memory: an IPv4 address, or an IPv6 /56."""
-    return networks[:2][-1]
+def _make_room(clients: Sequence[dict[Channel, None]]) -> bool:
+    """Close one connection; False if all are being answered."""
+    victim = _find_victim(clients)
+    if victim is not None:
+        victim.close_now()
+    return victim is not None
 
 
-def _find_silent(channels: dict[Channel, None]) -> Channel | None:
-    """The oldest silent one."""
-    return next((channel for channel in channels if channel.is_silent), None)
-
-
-def _close_silent(channels: dict[Channel, None]) -> bool:
-    """Close the oldest silent one; False if there is none."""
-    silent = _find_silent(channels)
-    if silent is not None:
-        silent.close_now()
-    return silent is not None
+def _find_victim(clients: Sequence[dict[Channel, None]]) -> Channel | None:
+    """Of the first client that has any: the oldest silent connection, or else the oldest whose client does not read."""
+    for own in clients:
+        silent = next((channel for channel in own if channel.is_silent), None)
+        victim = silent or next((channel for channel in own if channel.total_outbufs_len), None)
+        if victim is not None:
+            return victim
+    return None

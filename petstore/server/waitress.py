@@ -77,7 +77,8 @@ class Server:
         self._server = _create_server(app, settings, listener or listen(*settings.listen))
         self._sweep_at, self._io_thread = 0.0, 0
         self._connections = self._server.connections = Connections(max_connections(settings), settings.trusted_proxies)
-        self._server.handle_accept, self._server.readable = self._accept, self._can_accept
+        self._server.handle_accept, self._server.readable = self._set_acceptable, self._can_accept
+        self._acceptable = False  # connections wait to be accepted
         self._server.add_task = self._add_task
         self._server.pull_trigger = self._wake
         response_cache = app.response_cache if isinstance(app, RequestMiddleware) else None
@@ -132,6 +133,9 @@ class Server:
 
     def _poll(self, seconds: float) -> None:
         wasyncore.loop(timeout=min(seconds, self._fast_path.poll_seconds), use_poll=True, map=self._server._map, count=1)
+        if self._acceptable:
+            self._acceptable = False
+            self._accept()
         self._fast_path.run()
         self._lanes.refuse_overdue()
 
@@ -146,6 +150,10 @@ class Server:
             channel.paused = True
         elif threading.get_ident() != self._io_thread or not self._fast_path.take(channel):
             self._lanes.add(channel)
+
+    def _set_acceptable(self) -> None:
+        # Accepted in the loop, a connection could get the number of one that was closed there, and then the events of that one.
+        self._acceptable = True
 
     def _can_accept(self) -> bool:
         return bool(self._server.accepting and not self._connections.full)

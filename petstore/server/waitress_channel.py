@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
@@ -46,7 +47,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.parser_class = parser_class
         super().__init__(*arguments, **options)
         self._since = self.connected_at = time.monotonic()
-        self.server.connections.add(self)
+        if not self.server.connections.add(self):
+            self.close_now()
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
         super().del_channel(map)
@@ -206,6 +208,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             super().handle_close()
 
     def close_now(self) -> None:
-        """Close without lingering. waitress's will_close would wait until the client reads, which it may never do."""
+        """Close without lingering. waitress's will_close would wait until the client reads, which it may never do.
+
+        What the client has not taken for a second is thrown away (RST): the system would keep megabytes of it for minutes.
+        """
         self.answered_early = False
+        if self.socket and unacknowledged(self.socket) and time.time() > self.last_activity + 1:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.handle_close()

@@ -17,6 +17,7 @@ from waitress.utilities import BadRequest, Error, RequestEntityTooLarge
 from petstore.web.validation import MAX_BODY
 
 MAX_CHUNK_LINE, MAX_TRAILER = 1024, 8192  # bytes
+MAX_FRAMING = 8192  # bytes of sizes and line ends of chunks; of a large body, another quarter of it: each chunk costs time
 RefusesHead = Callable[[dict[str, Any]], bool]  # a WSGI environ without its body: see RequestMiddleware.refuses_head
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + CHUNK_EXT.encode("latin-1") + rb"\r\n")
@@ -114,6 +115,7 @@ class ChunkedBody:
         self._rest = b""  # of a line or trailer section that has not arrived whole
         self._read: Callable[[ChunkedBody, bytes, int], int] = ChunkedBody._read_size
         self._left = 0  # bytes of the present chunk that have not arrived
+        self._framing = 0  # bytes of sizes and line ends
 
     def __len__(self) -> int:
         return int(self._buf.__len__())
@@ -145,6 +147,9 @@ class ChunkedBody:
         size = int(match[1], 16)
         if len(self) + size > MAX_BODY:  # known before the chunk has arrived
             self.error = RequestEntityTooLarge(f"exceeds {MAX_BODY} bytes")
+        self._framing += match.end() - at + 2
+        if self._framing > len(self) // 4 + MAX_FRAMING:
+            self.error = BadRequest("The chunks are too small")
         self._left, self._read = size, ChunkedBody._read_data if size else ChunkedBody._read_trailer
         return match.end()
 

@@ -20,6 +20,7 @@ from petstore.cache.waiting import WouldWait
 from petstore.db.pool import REQUEST_SECONDS
 from petstore.domain import logins
 from petstore.domain.credentials import RESERVED_SECONDS
+from petstore.limits.clients import client_networks, subscriber
 from petstore.limits.exports import Turn
 from petstore.request import FileDocument, Request, Response
 from petstore.services import Services
@@ -95,7 +96,8 @@ class RequestPlugin:
         environ = bottle_request.environ
         turn: Turn | None = environ.get(TURN)
         if turn is None:
-            turn = environ[TURN] = self._services.exports.take(caller.id)
+            client = subscriber(client_networks(environ["petstore.address"]))
+            turn = environ[TURN] = self._services.exports.take(caller.id, client)
             if LANES in environ:
                 raise WouldWait
         return turn

@@ -137,6 +137,9 @@ def test_the_minimum_is_a_setting(minimum):
         ("Zoo Berlin", "petstore", False),  # who knows the software tries this one
         ("Zoo Berlin", "zoo hamburg 1", True),
         ("https://api.zoo.example", "https-api.zoo.example", False),
+        ("https://petshop.example", "petshop.example", False),
+        ("https://petshop.example", "petshop12", False),
+        ("https://petshop.example", "petshop and more", True),
         ("an", "4711-an-0815", True),  # so short a one is in too many
         ("4711", "4711-0815-2398", True),
     ],

@@ -15,7 +15,7 @@ import pytest
 
 from petstore.domain import exports
 from petstore.domain.invoices import full_invoices
-from petstore.limits.exports import MAX_ACCOUNTS, ExportTurns
+from petstore.limits.exports import MAX_ACCOUNTS, MAX_OF_CLIENT, ExportTurns
 from petstore.repository import audit, idempotency, invoices, sessions, users
 from petstore.request import Request, encode
 from tests.client import Client
@@ -98,7 +98,7 @@ def collected(services, user_id):
 
 def request_of(services, user):
     """A request for an export, as a handler gets it."""
-    turn = services.exports.take(user.id)
+    turn = services.exports.take(user.id, "somewhere")
     return Request(services, "id", time.monotonic() + FAR, "GET /me/export", {}, {}, None, user, turn=turn)
 
 
@@ -231,7 +231,7 @@ def test_a_second_export_of_an_account_is_refused_while_the_first_one_is_read(se
 
 
 def test_there_is_room_for_so_many_exports_and_no_more(make, ana, buyer, turns):
-    taken = [turns.take(-number) for number in range(MAX_ACCOUNTS)]
+    taken = [turns.take(-number, f"client {number}") for number in range(MAX_ACCOUNTS)]
     refused = buyer.get("/me/export")
     assert (refused.status, refused["Retry-After"]) == (503, "1")
     for turn in taken:
@@ -241,12 +241,23 @@ def test_there_is_room_for_so_many_exports_and_no_more(make, ana, buyer, turns):
 
 def test_a_turn_that_has_ended_does_not_end_the_next_one_of_its_account():
     turns = ExportTurns()
-    first = turns.take(7)
+    first = turns.take(7, "here")
     first.end()
-    turns.take(7)
+    turns.take(7, "here")
     first.end()
     with pytest.raises(exports.errors.TooManyRequests):
-        turns.take(7)
+        turns.take(7, "here")
+
+
+def test_the_accounts_of_one_address_do_not_take_the_exports_of_others(make, ana, buyer, turns):
+    taken = [turns.take(-number, "192.0.2.7") for number in range(MAX_OF_CLIENT)]
+    with pytest.raises(exports.errors.TooManyRequests) as refused:
+        turns.take(-99, "192.0.2.7")
+    assert refused.value.headers["Retry-After"] == "1"
+    assert buyer.get("/me/export").status == 200
+    taken[0].end()
+    for turn in (turns.take(-99, "192.0.2.7"), *taken):
+        turn.end()
 
 
 def test_who_goes_away_while_its_export_waits_or_is_refused_then_gives_its_turn_back(make, ana, admin, service, clients, turns):

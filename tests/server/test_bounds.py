@@ -12,8 +12,9 @@ import time
 
 import pytest
 
+from petstore.limits.clients import subscriber
 from petstore.server.bodies import MAX_BODIES
-from petstore.server.connections import networks_of, subscriber
+from petstore.server.connections import networks_of
 from petstore.settings import networks
 from petstore.web.validation import MAX_BODY
 from tests.raw_http import HOST, PATIENCE, answers, get, read_all, refused, talk
@@ -178,11 +179,77 @@ def test_the_silent_connections_of_one_address_take_its_share_only(complaints):
 def test_who_is_being_answered_is_not_silent():
     with serving(slow, connections=16, threads=30) as server, contextlib.ExitStack() as stack:
         busy = []
-        for _ in range(12):
+        for _ in range(7):
             busy += silent(server.address, 1, stack)
             busy[-1].sendall(get())
         silent(server.address, 8, stack)
-        assert [read_answer(connection) for connection in busy] == [b"/livez"] * 12
+        assert [read_answer(connection) for connection in busy] == [b"/livez"] * 7
+
+
+def large(environ, start_response):
+    start_response("200 OK", [("Content-Length", "4000000")])
+    return [b"x" * 4_000_000]
+
+
+def test_who_does_not_read_has_a_share_too():
+    def app(environ, start_response):
+        return (large if environ["PATH_INFO"] == "/large" else hello)(environ, start_response)
+
+    with serving(app, connections=16, read_seconds=30) as server, contextlib.ExitStack() as stack:
+        unread = []
+        for _ in range(20):
+            unread += silent(server.address, 1, stack)
+            unread[-1].sendall(get(b"/large"))
+            eventually(lambda: any(channel.total_outbufs_len for channel in server._channels()))
+            time.sleep(0.05)
+        assert len(server._channels()) == 4
+        with connect(server.address, NEIGHBOUR) as other:
+            other.sendall(get())
+            assert read_answer(other) == b"hello"
+
+
+def test_one_client_is_not_answered_on_more_than_half_of_all_connections(complaints):
+    release = threading.Event()
+
+    def held_back(environ, start_response):
+        release.wait(PATIENCE)
+        return hello(environ, start_response)
+
+    with serving(held_back, connections=16, threads=20) as server, contextlib.ExitStack() as stack:
+        busy = []
+        for _ in range(12):
+            busy += silent(server.address, 1, stack)
+            busy[-1].sendall(get())
+            time.sleep(0.02)
+        eventually(lambda: sum(map(is_closed, busy)) == 4)
+        release.set()
+        assert [read_answer(connection) for connection in busy[:8]] == [b"hello"] * 8
+    assert "127.0.0.1 has 8 connections that are being answered: further ones are closed" in complaints()
+
+
+def test_a_new_connection_is_not_taken_for_one_that_was_closed_for_it(complaints):
+    """It may get the number of that one, of which something has just been heard."""
+    with serving(hello, connections=40, read_seconds=30) as server, contextlib.ExitStack() as stack:
+        for _ in range(60):
+            held_by_one = silent(server.address, 10, stack)
+            for connection in held_by_one[:5]:
+                connection.close()
+            with connect(server.address, NEIGHBOUR) as other:
+                time.sleep(0.005)
+                other.sendall(get())
+                assert read_answer(other) == b"hello"
+    assert not [line for line in complaints() if "share" not in line and "has more than" not in line]
+
+
+@pytest.mark.slow
+def test_what_a_client_does_not_read_is_thrown_away_when_it_is_hung_up_on():
+    with serving(large, read_seconds=1) as server, connect(server.address) as connection:
+        connection.sendall(get())
+        eventually(lambda: server._channels())
+        eventually(lambda: not server._channels())
+        parts = iter(lambda: connection.recv(65_536), b"")
+        with pytest.raises(ConnectionResetError):
+            list(parts)
 
 
 def test_half_a_request_is_silent_too():
@@ -223,8 +290,8 @@ def test_when_all_connections_are_busy_who_comes_waits_until_one_is_free(complai
 
     with serving(held_back, connections=16, threads=20) as server, contextlib.ExitStack() as stack:
         busy = []
-        for _ in range(16):
-            busy += silent(server.address, 1, stack)
+        for number in range(16):
+            busy += silent(server.address, 1, stack, f"127.0.0.{number % 4 + 3}")
             busy[-1].sendall(get(more=b"Connection: close\r\n"))
         eventually(lambda: sum(bool(channel.requests) for channel in server._channels()) == 16)
         late = stack.enter_context(connect(server.address, NEIGHBOUR))

@@ -137,6 +137,7 @@ FRAMING = {
     "a chunk size that ends in CR": (b"Transfer-Encoding: chunked", b"5\rhello\r\n0\r\n\r\n", 400),
     "a chunk without a size": (b"Transfer-Encoding: chunked", b";a=b\r\nhello\r\n0\r\n\r\n", 400),
     "an endless chunk extension": (b"Transfer-Encoding: chunked", b"5;" + b"a" * 2000, 400),
+    "chunks of one byte": (b"Transfer-Encoding: chunked", b"1\r\nx\r\n" * 5000, 400),
     "a trailer that ends in LF": (b"Transfer-Encoding: chunked", b"0\r\nX: a\nY: b\r\n\r\n", 400),
     "an endless trailer": (b"Transfer-Encoding: chunked", b"0\r\n" + b"X: a\r\n" * 2000, 400),
 }
@@ -163,6 +164,12 @@ def test_a_chunk_that_cannot_become_right_is_refused_before_its_line_has_ended(a
     with socket.create_connection(address, timeout=2) as connection:
         connection.sendall(b"POST /login HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST + b"\r\n" + line)
         assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+def test_a_body_of_small_chunks_is_read(anyone):
+    body = body_of(100_000)
+    assert anyone.post("/login", raw=chunked(body, 30)).status == 422
+    assert anyone.post("/login", raw=chunked(body_of(1300), 1)).status == 422
 
 
 CHUNKED = {

@@ -326,7 +326,8 @@ def test_a_client_that_goes_away_leaves_no_error(complaints, leave):
 def test_when_every_connection_is_taken_the_idle_ones_make_room(start):
     with serving(hello, connections=16) as server, contextlib.ExitStack() as stack:
         for _ in range(40):
-            stack.enter_context(socket.create_connection(server.address, timeout=10)).sendall(start)
+            source = ("127.0.0.2", 0)
+            stack.enter_context(socket.create_connection(server.address, timeout=10, source_address=source)).sendall(start)
         started = time.monotonic()
         assert talk(server.address, get(more=b"Connection: close\r\n"))[0][2] == b"hello"
         assert time.monotonic() - started < 10  # three times the 2 s, in turn
