@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.rfc7230 import CHUNK_EXT
+from waitress.rfc7230 import CHUNK_EXT, HEADER_FIELD_RE
 from waitress.utilities import BadRequest, Error, RequestEntityTooLarge
 
+from petstore.web.middleware import HOST
 from petstore.web.validation import MAX_BODY
 
 MAX_CHUNK_LINE, MAX_TRAILER = 1024, 8192  # bytes
@@ -22,6 +23,7 @@ RefusesHead = Callable[[dict[str, Any]], bool]  # a WSGI environ without its bod
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + CHUNK_EXT.encode("latin-1") + rb"\r\n")
 _UNFINISHED_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{0,16}\Z|[0-9A-Fa-f]{1,16}(?:;|\r\Z)")
+_BEGINNING = re.compile(rb"(?:\r\n)*(?:\r?\Z|\S)")  # of a request: blank lines may come before it, and nothing else
 _CGI_NAMES = {"CONTENT_TYPE", "CONTENT_LENGTH"}  # the headers whose name in the environ has no HTTP_ (RFC 3875, 4.1)
 
 
@@ -40,6 +42,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     body_rcv: Any
     completed: bool
     error: Any
+    header_plus: bytes  # what has arrived of an unfinished head
     command = path = "-"  # of a request that cannot be parsed, for the log
     received_at = 0.0  # time.monotonic() when its last byte arrived
     refused_at_head = False  # it is answered without its body
@@ -56,6 +59,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         return len(self.body_rcv) if self.body_rcv is not None else 0
 
     def received(self, data: bytes) -> int:
+        if self.body_rcv is None and (self.header_plus or data)[:1].isspace() and not _BEGINNING.match(self.header_plus + data):
+            self.refuse(BadRequest("A request must begin with its method"))
+            return len(data)
         taken = int(super().received(data))
         if self.body_rcv is not None and not self._head_checked and self.headers_finished:
             self._head_checked = True
@@ -95,13 +101,22 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("This server speaks HTTP/1.0 and HTTP/1.1")
         if re.search(rb"[^ -~]", self.first_line):
             raise ParsingError("The request line must be printable ASCII; percent-encode the rest")
-        if b"#" in self.first_line:
-            raise ParsingError("A request target has no fragment (RFC 9112, 3.2); percent-encode # as %23")
+        if not head.startswith(self.first_line + b"\r\n"):  # waitress has stripped it
+            raise ParsingError("The request line must end with the version")
+        self._check_target()
         codings = [value.strip(b" \t").lower() for value in _TRANSFER_ENCODING.findall(head)]
         if codings and (codings != [b"chunked"] or self.version == "1.0" or "CONTENT_LENGTH" in self.headers):
             raise ParsingError("Transfer-Encoding must be chunked, once, in HTTP/1.1, and without Content-Length")
         if self.chunked:
             self.body_rcv = ChunkedBody(self.body_rcv.getbuf())
+
+    def _check_target(self) -> None:
+        if b"#" in self.first_line:
+            raise ParsingError("A request target has no fragment (RFC 9112, 3.2); percent-encode # as %23")
+        if not self.proxy_scheme or self.command == "CONNECT":  # which has a host and a port
+            return
+        if self.proxy_scheme not in ("http", "https") or not HOST.fullmatch(self.proxy_netloc):  # RFC 9110, 4.2
+            raise ParsingError("A request target must be a path, or http:// or https:// with a host and a path")
 
 
 class ChunkedBody:
@@ -185,6 +200,8 @@ class ChunkedBody:
         trailer = text[at:] if end < 0 else text[at:end]
         if len(trailer) > MAX_TRAILER or re.search(rb"\r[^\n]|(?<!\r)\n", trailer):
             self.error = BadRequest("The trailer section is too long, or has a bare CR or LF")
+        elif end >= 0 and not all(map(HEADER_FIELD_RE.match, trailer.split(b"\r\n"))):
+            self.error = BadRequest("A line of the trailer section is no header")
         elif end >= 0:
             self.completed = True
             return end + 4

@@ -20,7 +20,7 @@ from petstore.web.response_cache import ResponseCache
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 access = logging.getLogger("petstore.access")
 
 
@@ -111,7 +111,7 @@ def _check(environ: Mapping[str, Any]) -> None:
     host = environ.get("HTTP_HOST")
     if host is None and environ["SERVER_PROTOCOL"] != "HTTP/1.0":
         raise errors.BadRequest("HTTP/1.1 needs a Host header.")
-    if host is not None and not _HOST.fullmatch(host):
+    if host is not None and not HOST.fullmatch(host):
         raise errors.BadRequest("There must be one Host header: a name or address, and a port.")
     try:
         environ["PATH_INFO"].encode("latin-1").decode("utf-8")

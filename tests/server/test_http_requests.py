@@ -139,6 +139,9 @@ FRAMING = {
     "an endless chunk extension": (b"Transfer-Encoding: chunked", b"5;" + b"a" * 2000, 400),
     "chunks of one byte": (b"Transfer-Encoding: chunked", b"1\r\nx\r\n" * 5000, 400),
     "a trailer that ends in LF": (b"Transfer-Encoding: chunked", b"0\r\nX: a\nY: b\r\n\r\n", 400),
+    "a trailer that is a request": (b"Transfer-Encoding: chunked", b"0\r\n", 400),
+    "a trailer without a name": (b"Transfer-Encoding: chunked", b"0\r\n: a\r\n\r\n", 400),
+    "a folded trailer": (b"Transfer-Encoding: chunked", b"0\r\nX: a\r\n b\r\n\r\n", 400),
     "an endless trailer": (b"Transfer-Encoding: chunked", b"0\r\n" + b"X: a\r\n" * 2000, 400),
 }
 
@@ -211,12 +214,19 @@ def test_a_bad_chunked_body_is_refused_wherever_it_is_cut_into_packets(case):
         b"GET /livez http/1.1", b"get /livez HTTP/1.1", b"GET  /livez HTTP/1.1", b"GET /li vez HTTP/1.1", b"GET",
         b"GET /livez HTTP/1.1\n", b"GET /liv\tez HTTP/1.1", b"GET /livez\x00 HTTP/1.1", b"GET /\xc3\xbc HTTP/1.1",
         b"GET /livez# HTTP/1.1", b"GET /livez#x HTTP/1.1", b"GET //livez?a#b HTTP/1.1", b"GET http://shop/livez#x HTTP/1.1",
-        b"GET //\xff HTTP/1.1", b"GET http://[shop/livez HTTP/1.1", b"PRI * HTTP/2.0", b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET //\xff HTTP/1.1", b"GET http://[shop/livez HTTP/1.1", b"GET http:///livez HTTP/1.1", b"GET http:livez HTTP/1.1",
+        b"GET http://ana@shop/livez HTTP/1.1", b"GET http://a,b/livez HTTP/1.1", b"GET ftp://shop/livez HTTP/1.1", b"GET A: HTTP/1.1",
+        b" GET /livez HTTP/1.1", b"\tGET /livez HTTP/1.1", b"\x0bGET /livez HTTP/1.1", b"\r\n GET /livez HTTP/1.1", b"\nGET /livez HTTP/1.1",
+        b"\r\r\nGET /livez HTTP/1.1", b"GET /livez HTTP/1.1 ", b"GET /livez HTTP/1.1\x0c", b"PRI * HTTP/2.0", b"\x16\x03\x01\x02\x00\x01\x00",
     ],
 )  # fmt: skip
 def test_a_request_line_that_is_none_is_refused(address, complaints, line):
     assert refused(address, line + b"\r\n" + HOST + b"\r\n" + SMUGGLED) == 400
     assert complaints() == []
+
+
+def test_a_blank_before_a_request_is_refused_wherever_it_is_cut_into_packets(address):
+    assert refused(address, b"\r\n", b"\r", b"\n", b" ", SMUGGLED) == 400
 
 
 def test_blank_lines_before_a_request_and_half_closed_connections_are_fine(address):
@@ -266,7 +276,7 @@ def test_http_1_0_needs_no_host_and_may_keep_its_connection(address):
 @pytest.mark.parametrize(
     ("target", "status"),
     [
-        ("/%6civez", 200), ("http://shop/livez", 200), ("http://elsewhere:81/livez?", 200), ("/livez%23", 404),
+        ("/%6civez", 200), ("http://shop/livez", 200), ("http://elsewhere:81/livez?", 200), ("HTTPS://[::1]/livez", 200), ("/livez%23", 404),
         ("//livez", 404), ("///livez", 404), ("/%2Flivez", 404), ("/livez/", 404), ("/livez%00", 404), ("/livez%0A", 404),
         ("/livez%20", 404), ("/LIVEZ", 404), ("/./livez", 404), ("/x/../livez", 404), ("/livez;x", 404), ("*", 404), ("livez", 404),
         ("http://shop//livez", 404), ("/%25", 404), ("/%zz", 404), ("/%C3%BC", 404), ("/" + "x" * 15_000, 404),
