@@ -1,3 +1,3 @@
 """A pet shop's backend: an HTTP API over PostgreSQL for accounts, catalogue, purchases, invoices and stock."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
