@@ -1,0 +1,133 @@
+"""The answers of an operation in the OpenAPI document: what each success and each error is, its headers and its examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from petstore.errors import PROBLEM_JSON, PROBLEMS
+from petstore.web.openapi_schemas import page, reference, to_component
+from petstore.web.validation import SCHEMAS
+
+# Errors that every route may answer with.
+_ANYWHERE = [
+    "bad-request",
+    "too-large",
+    "unsupported-media-type",
+    "too-many-requests",
+    "headers-too-large",
+    "internal-error",
+    "not-implemented-here",
+    "unavailable",
+]
+
+
+class Route(Protocol):
+    """What is used of a bottle.Route. config: its facts, see petstore.app."""
+
+    method: str
+    rule: str
+    callback: Any
+    config: Mapping[str, Any]
+
+
+def problems_of(route: Route) -> dict[int, list[str]]:
+    """The slugs of every error that this route may answer with, by status."""
+    facts = route.config
+    by_fact = {
+        "body": ("malformed-json", "invalid"),
+        "hashes": ("too-many-attempts",),
+        "idempotent": ("key-in-use", "key-reused", "too-many-keys"),
+    }
+    slugs = {*_ANYWHERE, *facts.get("refuses", ())}
+    slugs.update(slug for fact, found in by_fact.items() if facts.get(fact) for slug in found)
+    if facts["auth"] != "anyone":
+        slugs.update(("unauthorized", "login-ended"))
+    if facts["auth"] == "admin":
+        slugs.add("forbidden")
+    if route.method != "GET":
+        slugs.add("outcome-unknown")
+    found: dict[int, list[str]] = {}
+    for slug in sorted(slugs, key=lambda slug: (PROBLEMS[slug].status, list(PROBLEMS).index(slug))):
+        found.setdefault(PROBLEMS[slug].status, []).append(slug)
+    return found
+
+
+def successes(route: Route) -> dict[str, Any]:
+    facts = route.config
+    status = facts.get("status") or (200 if facts.get("returns") or facts.get("pages") else 204)
+    names = ["X-Request-ID", *(["ETag"] if route.method == "GET" else []), *(["X-Cache"] if facts.get("cached") else [])]
+    names += [*(["Location"] if facts.get("location") else []), *(["Idempotent-Replayed"] if facts.get("idempotent") else [])]
+    names += _RATE_LIMIT_HEADERS if facts.get("hashes") else []
+    success = {"description": "Done.", "headers": _headers(names)}
+    if status == 204:
+        return {"204": success}
+    found = {str(status): {**success, "description": "The answer.", "content": _content(facts)}}
+    if route.method == "GET":
+        found["304"] = {**success, "description": "It still has the ETag that you have."}
+    return found
+
+
+def refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
+    status = PROBLEMS[slugs[0]].status
+    names = ["X-Request-ID", *_HEADERS_BY_STATUS.get(status, ())]
+    names += ["Retry-After", "Idempotent-Replayed"] if status == 409 and route.config.get("idempotent") else []
+    names += _RATE_LIMIT_HEADERS if status in (401, 409) and route.config.get("hashes") else []
+    examples = {slug: {"$ref": f"#/components/examples/{slug}"} for slug in slugs}
+    return {
+        "description": "\n".join(f"- [`{slug}`](/problems/{slug}): {PROBLEMS[slug].title()}." for slug in slugs),
+        "headers": _headers(names),
+        "content": {PROBLEM_JSON: {"schema": to_component("problem"), "examples": examples}},
+    }
+
+
+def body_examples(name: str) -> dict[str, Any]:
+    return {f"example {number}": {"value": value} for number, value in enumerate(SCHEMAS[name].get("examples", ()), 1)}
+
+
+def _content(facts: Mapping[str, Any]) -> dict[str, Any]:
+    returns, pages = facts.get("returns"), facts.get("pages")
+    if returns and "/" in returns:
+        return {media_type: {"schema": {"type": "string"}} for media_type in returns.split()}
+    schemas, examples = [], {}
+    if pages:
+        schemas.append(reference(page(pages)))
+        examples["a page"] = {"value": {"items": SCHEMAS[pages]["examples"][:1], "next": None}}
+    if returns:
+        schemas.append(to_component(returns))
+        examples |= _example(returns, facts.get("example", 0))
+    media_type: dict[str, Any] = {"schema": schemas[0] if len(schemas) == 1 else {"oneOf": schemas}}
+    return {"application/json": {**media_type, **({"examples": examples} if examples else {})}}
+
+
+def _example(name: str, number: int | None) -> dict[str, Any]:
+    """The example that fits the route. number: its index, None for no example."""
+    examples = SCHEMAS[name].get("examples", ())
+    return {"example": {"value": examples[number]}} if number is not None and examples else {}
+
+
+def _headers(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _required(description: str, **schema: Any) -> dict[str, Any]:
+    return {**text(description, **schema), "required": True}
+
+
+def text(description: str, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", **schema}}
+
+
+_RATE_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
+_HEADERS_BY_STATUS = {401: ("WWW-Authenticate",), 429: (*_RATE_LIMIT_HEADERS, "Retry-After"), 503: ("Retry-After",)}
+HEADERS = {
+    "ETag": _required("a hash of the very bytes"),
+    "Idempotent-Replayed": text("this is the answer that the first request with this key was given", const="true"),
+    "Location": _required("where what was made can be read"),
+    "RateLimit": text("what is left, and when there is more (draft-ietf-httpapi-ratelimit-headers)"),
+    "RateLimit-Policy": text("how many in how many seconds"),
+    "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}},
+    "WWW-Authenticate": _required("what would be accepted (RFC 6750)"),
+    "X-Cache": _required("where the answer came from", enum=["HIT", "MISS", "BYPASS"]),
+    "X-Request-ID": _required("yours if you sent one, else a new one; the log has it"),
+}
