@@ -75,11 +75,16 @@ def names_in(path: Path) -> set[str]:
 def _bound(node: ast.stmt) -> set[str]:
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return {node.name}
+    if isinstance(node, ast.ImportFrom):
+        return {alias.asname for alias in node.names if alias.asname}  # what a package hands on: `import Problem as Problem`
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
-MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): names_in(path) for path in PACKAGE.rglob("*.py")}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): names_in(path)
+    for path in PACKAGE.rglob("*.py")
+}
 
 
 def is_there(dotted: str) -> bool:

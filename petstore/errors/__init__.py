@@ -1,44 +1,15 @@
-"""The errors of the API, one class for each, and their rendering as application/problem+json (RFC 9457)."""
+"""The errors of the API, one class for each."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-PROBLEM_JSON = "application/problem+json"
-Fault = Mapping[str, Any]  # {"pointer": "/products/0/quantity", "detail": "must be at least 1"}, and members of its own
-PROBLEMS: dict[str, type[Problem]] = {}  # every class, by its slug; petstore/web/problems.json explains each to clients
-
-
-class Problem(Exception):
-    """The request could not be answered."""  # of each class, the docstring is the title and the default detail
-
-    status: ClassVar[int] = 500
-    slug: ClassVar[str] = "problem"  # of a class EmailTaken: email-taken
-
-    def __init_subclass__(cls) -> None:
-        cls.slug = re.sub("(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
-        PROBLEMS[cls.slug] = cls
-
-    def __init__(
-        self,
-        detail: str = "",
-        *,
-        errors: Iterable[Fault] = (),
-        headers: Mapping[str, str] | None = None,
-        **members: Any,
-    ) -> None:
-        super().__init__(detail)
-        self.detail = detail or f"{self.title()}."
-        self.errors = list(errors)
-        self.headers = dict(headers or {})
-        self.members = members
-
-    @classmethod
-    def title(cls) -> str:
-        return (cls.__doc__ or "").strip().splitlines()[0].rstrip(".")
+from petstore.errors.problem import PROBLEM_JSON as PROBLEM_JSON
+from petstore.errors.problem import PROBLEMS as PROBLEMS
+from petstore.errors.problem import Fault as Fault
+from petstore.errors.problem import Problem as Problem
+from petstore.errors.problem import render as render
 
 
 class BadRequest(Problem):
@@ -238,11 +209,3 @@ With an Idempotency-Key, a request that takes one can be sent again at once."""
 def invalid(pointer: str, detail: str) -> Invalid:
     """A 422 about one member of the body."""
     return Invalid([{"pointer": pointer, "detail": detail}])
-
-
-def render(problem: Problem, request_id: str) -> bytes:
-    """The body of an error answer, application/problem+json (RFC 9457)."""
-    document = {"type": f"/problems/{problem.slug}", "title": problem.title(), "status": problem.status, "detail": problem.detail}
-    document |= {"request_id": request_id, **problem.members, **({"errors": problem.errors} if problem.errors else {})}
-    # ASCII, with escapes: a pointer may repeat a member name of the request that has lone surrogates.
-    return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
