@@ -111,7 +111,7 @@ def _add_accounts(app: Bottle) -> None:
     app.post("/login", callback=sessions.login, auth="anyone", body="credentials", returns="tokens",
              refuses=("wrong-credentials",), hashes=True)
     app.post("/refresh", callback=sessions.refresh, auth="anyone", body="refresh_token", returns="tokens",
-             refuses=("wrong-refresh-token",))
+             refuses=("wrong-refresh-token", "refresh-token-just-used"))
     app.post("/logout", callback=sessions.logout, auth="anyone", body="refresh_token")
     app.get("/me", callback=users.get_profile, auth="user", returns="profile")
     app.post("/me/password", callback=users.change_password, auth="user", body="password_change",

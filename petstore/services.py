@@ -11,6 +11,7 @@ from threading import BoundedSemaphore
 from petstore import db
 from petstore.auth import signing_keys
 from petstore.auth.key_agreement import KeyAgreement
+from petstore.auth.refresh_tokens import RefreshTokens
 from petstore.auth.tokens import Tokens
 from petstore.cache.local import LocalCache
 from petstore.cache.redis_cache import Cache
@@ -49,6 +50,7 @@ class Services:
     cache: Cache
     local_cache: LocalCache
     tokens: Tokens
+    refresh_tokens: RefreshTokens
     failed_attempts: FailedAttempts
     request_rate: RequestRate
     lock_waits: LockWaits
@@ -101,6 +103,7 @@ def start_services(settings: Settings) -> Services:
         cache=cache,
         local_cache=LocalCache(),
         tokens=Tokens(keyring, issuer=settings.issuer, audience=settings.audience, seconds=settings.token_seconds),
+        refresh_tokens=RefreshTokens(lambda: keyring.now().refresh),
         failed_attempts=FailedAttempts(cache.connection),
         request_rate=RequestRate(settings.rate_limit),
         lock_waits=LockWaits(max(1, settings.threads - 1)),

@@ -1,11 +1,12 @@
 """Whether the nodes of a shop can verify each other's tokens. Each tells the others, by Redis, which keys it has.
 
-They need not have the same keys: in a rotation one signs with the new key while another still signs with the old one. What counts
-is that each node has the key that each other one signs with.
+Their signing keys may differ: in a rotation one signs with the new key while another still signs with the old one. What counts is
+that each node has the key that each other one signs with. The refresh key must be the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import uuid
@@ -20,6 +21,7 @@ ANNOUNCED_SECONDS = (
     60  # that a node counts after its last announcement; shorter than any rotation publishes a key (PUBLISH_SECONDS)
 )
 OK, DIFFER, UNKNOWN = "ok", "differ", "unknown"
+_REFRESH = "refresh:"  # before a hash of the refresh key; releases up to 0.2.0 announce none
 logger = logging.getLogger(__name__)
 
 
@@ -37,7 +39,7 @@ class KeyAgreement:
         try:
             with self._reach() as connection:
                 announced = connection.announce(
-                    "signing keys", self._node, " ".join([own.kid, *own.verifying]), ANNOUNCED_SECONDS
+                    "signing keys", self._node, " ".join([own.kid, *own.verifying, _refresh_word(own)]), ANNOUNCED_SECONDS
                 )
         except CacheDown:
             return UNKNOWN
@@ -56,7 +58,14 @@ def _fault(own: Keys, nodes: list[list[str]]) -> str | None:
     for _, *verifies in nodes:
         if own.kid not in verifies:
             return f"this one signs with {own.kid}, and another one does not have it, so it refuses those tokens; copy the folder"
+    for _, *words in nodes:
+        if any(word.startswith(_REFRESH) and word != _refresh_word(own) for word in words):
+            return "another one has another refresh key, so a lost answer of /refresh is not given again; copy the folder"
     return None
+
+
+def _refresh_word(keys: Keys) -> str:
+    return _REFRESH + hashlib.sha256(keys.refresh).hexdigest()
 
 
 def _node(folder: Path) -> str:

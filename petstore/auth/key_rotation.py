@@ -6,25 +6,46 @@ import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from petstore.auth import signing_keys
-from petstore.auth.signing_keys import KEY_FILE, MINIMUM_BITS, NEXT_FILE, RETIRED_FILES, KeyFault, load_key, retired, thumbprint
+from petstore.auth.signing_keys import (
+    KEY_FILE,
+    MINIMUM_BITS,
+    NEXT_FILE,
+    REFRESH_FILE,
+    RETIRED_FILES,
+    KeyFault,
+    load_key,
+    load_refresh_key,
+    refresh_pem,
+    retired,
+    thumbprint,
+)
 
 
 def generate_key(folder: Path, bits: int = MINIMUM_BITS, name: str = KEY_FILE) -> Path:
-    """Write a new RSA key to `folder`, readable by its owner only. KeyFault when the file exists."""
+    """Write a new RSA key to `folder`, readable by its owner only; beside the first one, refresh.pem. KeyFault when it exists."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / name
     try:
         _write(path, _new_pem(bits), os.link)  # a link never overwrites: two services that start at once get the same key
     except FileExistsError:
         raise KeyFault(f"{path} exists already; --replace makes a new key and ends every access token") from None
+    if name == KEY_FILE:
+        _keep_refresh_key(folder)
     return path
+
+
+def _keep_refresh_key(folder: Path) -> None:
+    """Write refresh.pem if it is missing: as long as it follows from private.pem, it would change with it."""
+    with suppress(FileExistsError):
+        if not (folder / REFRESH_FILE).exists():
+            _write(folder / REFRESH_FILE, refresh_pem(load_refresh_key(folder, load_key(folder / KEY_FILE))), os.link)
 
 
 def close_folder(folder: Path) -> None:
@@ -49,6 +70,8 @@ def _new_pem(bits: int) -> bytes:
 
 def replace_key(folder: Path, bits: int) -> None:
     """Replace the signing key at once. Every access token becomes invalid, and a rotation that was under way is given up."""
+    with suppress(KeyFault):  # it may be replaced because it cannot be used
+        _keep_refresh_key(folder)
     for path in (folder / NEXT_FILE, *retired(folder)):
         path.unlink(missing_ok=True)
     _write(folder / KEY_FILE, _new_pem(bits), os.replace)
@@ -72,6 +95,7 @@ def rotation_lock(folder: Path) -> Iterator[bool]:
 def switch(folder: Path) -> str:
     """Sign with next.pem from now on, and keep the public half of the old key as retired-<kid>.pem; the kid of the new key."""
     kid = thumbprint(load_key(folder / NEXT_FILE).public_key())
+    _keep_refresh_key(folder)
     public = load_key(folder / KEY_FILE).public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     _write(folder / RETIRED_FILES.replace("*", thumbprint(public)), pem, os.replace)

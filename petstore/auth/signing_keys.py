@@ -1,8 +1,10 @@
-"""The keys that sign access tokens: files of one folder, which is read again when it changes.
+"""The keys of access and refresh tokens: files of one folder, which is read again when it changes.
 
     private.pem         signs and verifies
     next.pem            during a rotation: published and verifies; signs after the switch
     retired-<kid>.pem   during a rotation: public half of the key that signed before; verifies until its last token has expired
+    refresh.pem         makes refresh tokens (petstore.auth.refresh_tokens), and stays when the others change. Until it is there,
+                        private.pem gives the key: a folder of an older release serves, and all its copies have the same key
 
 The `kid` of a key is its RFC 7638 thumbprint.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import logging
 import os
@@ -29,7 +32,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 MINIMUM_BITS = 2048
-KEY_FILE, NEXT_FILE = "private.pem", "next.pem"
+KEY_FILE, NEXT_FILE, REFRESH_FILE = "private.pem", "next.pem", "refresh.pem"
 RETIRED_FILES = "retired-*.pem"
 RELOAD_SECONDS = 1.0  # between two checks of the folder
 UNKNOWN_SECONDS = 0.1  # the same, when a token names an unknown key
@@ -43,11 +46,12 @@ class KeyFault(Exception):
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a folder at one moment. kid: of the signing key; verifying: all public keys, by kid."""
+    """The keys of a folder at one moment. kid: of the signing key; verifying: all public keys, by kid; refresh: 32 bytes."""
 
     signing: RSAPrivateKey
     kid: str
     verifying: Mapping[str, RSAPublicKey]
+    refresh: bytes
 
     def published(self) -> dict[str, Any]:
         """The JWK set (RFC 7517): public members only."""
@@ -119,7 +123,29 @@ def _load_keys(folder: Path) -> Keys:
     signing = load_key(folder / KEY_FILE)
     retired_keys = [_load_public(path) for path in retired(folder)]
     verifying = [signing.public_key(), *(key.public_key() for key in next_keys), *retired_keys]
-    return Keys(signing, thumbprint(signing.public_key()), {thumbprint(key): key for key in verifying})
+    refresh = load_refresh_key(folder, signing)
+    return Keys(signing, thumbprint(signing.public_key()), {thumbprint(key): key for key in verifying}, refresh)
+
+
+def load_refresh_key(folder: Path, signing: RSAPrivateKey) -> bytes:
+    """The key of refresh.pem; while there is none, one that follows from the signing key. 32 bytes; KeyFault as for load_key."""
+    if (folder / REFRESH_FILE).exists():
+        key: bytes = _read(folder / REFRESH_FILE, _parse_refresh_key, "a refresh", 0o007)
+        return key
+    der = signing.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return hmac.digest(der, b"petstore refresh tokens", "sha256")
+
+
+def refresh_pem(key: bytes) -> bytes:
+    """The content of refresh.pem."""
+    return b"-----BEGIN PETSTORE REFRESH KEY-----\n%b\n-----END PETSTORE REFRESH KEY-----\n" % base64.b64encode(key)
+
+
+def _parse_refresh_key(pem: bytes) -> bytes:
+    key = base64.b64decode(pem.split(b"\n")[1] if pem.count(b"\n") > 1 else b"")
+    if len(key) != 32 or pem != refresh_pem(key):
+        raise ValueError
+    return key
 
 
 def folder_fault(folder: Path) -> str | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from petstore import errors
+from petstore.auth.refresh_tokens import Login, hash_of
 from petstore.auth.tokens import Caller
 from petstore.cache.document import Validity
 from petstore.cache.local import Entry
@@ -20,6 +19,7 @@ from petstore.cache.waiting import resting
 from petstore.db import Connection
 from petstore.domain.transactions import transact
 from petstore.repository import sessions
+from petstore.repository.sessions import Refreshed, RepeatedRefresh
 from petstore.request import Request, Response
 from petstore.services import Services
 
@@ -95,32 +95,63 @@ def invalidate(services: Services, user_id: int) -> None:
 
 def begin(request: Request, user_id: int, password: str) -> Response | None:
     """Begin a login. password: the hash that was checked. None when the account is disabled, or has another password by now."""
-    token = _new_token()
-    seconds = request.services.settings.refresh_seconds
-    session: dict[str, Any] = {"password": password, "address": request.address, "token_hash": _hash(token), "seconds": seconds}
-    caller = transact(request, lambda conn: sessions.create_session(conn, user_id=user_id, **session))
-    return _token_response(request, caller, token) if caller else None
+    refresh_tokens, seconds = request.services.refresh_tokens, request.services.settings.refresh_seconds
+    session: dict[str, Any] = {"password": password, "address": request.address, "seconds": seconds}
+
+    def work(conn: Connection) -> Response | None:
+        caller = sessions.create_session(conn, user_id=user_id, **session)
+        if caller is None:
+            return None
+        token = refresh_tokens.first(Login(caller.session_id, caller.session_uuid))
+        sessions.create_refresh_token(conn, token_hash=hash_of(token), session_id=caller.session_id)
+        return _token_response(request, caller, token)
+
+    return transact(request, work)
 
 
 def refresh(request: Request, token: str) -> Response:
-    """Rotate a refresh token: the next tokens of its login. Reusing a token after 10 s revokes the login (it may be stolen).
+    """Exchange a refresh token for the next tokens of its login. Shown again within 10 s, it gives the same refresh token.
 
+    RefreshTokenJustUsed when that one is used. After 10 s a used token ends its login (it may be stolen): WrongRefreshToken.
     TooManyRequests when the login got its REFRESHES; the token stays valid.
     """
-    new = _new_token()
-    seconds = request.services.settings.refresh_seconds
-    given: dict[str, Any] = {"token_hash": _hash(token), "new_hash": _hash(new), "seconds": seconds}
-    limit: dict[str, Any] = {"most": REFRESHES, "window_seconds": REFRESH_WINDOW_SECONDS}
-    caller = transact(request, lambda conn: sessions.refresh_session(conn, **given, **limit))
+    caller, new = transact(request, lambda conn: _exchange(request, conn, token))
     if caller is None:
-        user_id = transact(request, lambda conn: sessions.end_reused_session(conn, token_hash=_hash(token)))
-        if user_id is not None:
-            invalidate(request.services, user_id)
-            logger.warning("a refresh token of user %d was reused: login revoked; request %s", user_id, request.request_id)
+        _end_reused(request, token)
         raise errors.WrongRefreshToken()
-    if caller.wait_seconds:
+    if isinstance(caller, Refreshed) and caller.wait_seconds:
         raise _too_many_refreshes(caller.wait_seconds)
+    if isinstance(caller, RepeatedRefresh) and not caller.next_unused:
+        raise errors.RefreshTokenJustUsed()
     return _token_response(request, caller, new)
+
+
+def _exchange(request: Request, conn: Connection, token: str) -> tuple[Caller | None, str]:
+    """The caller and the next token: Refreshed, or RepeatedRefresh if the token was used within 10 s. None: it is not valid."""
+    login = request.services.refresh_tokens.login_of(token) or sessions.get_login(conn, token_hash=hash_of(token))
+    if login is None:
+        return None, ""
+    new = request.services.refresh_tokens.successor(token, login)
+    token_hash, next_hash = hash_of(token), hash_of(new)
+    given: dict[str, Any] = {"seconds": request.services.settings.refresh_seconds}
+    limit: dict[str, Any] = {"most": REFRESHES, "window_seconds": REFRESH_WINDOW_SECONDS}
+    refreshed = sessions.refresh_session(conn, token_hash=token_hash, new_hash=next_hash, **given, **limit)
+    return refreshed or sessions.get_repeated_refresh(conn, token_hash=token_hash, next_hash=next_hash), new
+
+
+def _end_reused(request: Request, token: str) -> None:
+    """End the login of a token that was used more than 10 s ago."""
+    user_id = transact(request, lambda conn: sessions.end_reused_session(conn, **_named(request, token)))
+    if user_id is not None:
+        invalidate(request.services, user_id)
+        logger.warning("a refresh token of user %d was reused: login revoked; request %s", user_id, request.request_id)
+
+
+def _named(request: Request, token: str) -> dict[str, Any]:
+    """What a refresh token tells: parameters of the queries that find its login, also when it is no longer stored."""
+    login = request.services.refresh_tokens.login_of(token)
+    session_id, session_uuid = (login.session_id, login.session_uuid) if login else (None, None)
+    return {"token_hash": hash_of(token), "session_id": session_id, "session_uuid": session_uuid}
 
 
 def _too_many_refreshes(seconds: int) -> errors.TooManyRequests:
@@ -133,7 +164,7 @@ this one stays valid: try again in {seconds} s."
 
 def end(request: Request, token: str) -> None:
     """End the login of a refresh token. An unknown token is no error."""
-    user_id = transact(request, lambda conn: sessions.end_session(conn, token_hash=_hash(token)))
+    user_id = transact(request, lambda conn: sessions.end_session(conn, **_named(request, token)))
     if user_id is not None:
         invalidate(request.services, user_id)
 
@@ -143,12 +174,3 @@ def _token_response(request: Request, caller: Caller, refresh_token: str) -> Res
     access_token = tokens.issue(caller)
     body = {"access_token": access_token, "token_type": "Bearer", "expires_in": tokens.seconds, "refresh_token": refresh_token}
     return Response(200, body)
-
-
-def _new_token() -> str:
-    """256 random bits."""
-    return secrets.token_urlsafe(32)
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

@@ -48,6 +48,10 @@ class WrongRefreshToken(Unauthorized):
     """The refresh token is not valid, or was used before: log in again."""
 
 
+class RefreshTokenJustUsed(Unauthorized):
+    """The refresh token was used just now, and so was the next one: use the newest."""
+
+
 class Forbidden(Problem):
     """Your role does not allow this."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from petstore.auth.refresh_tokens import Login
 from petstore.auth.tokens import Caller
 from petstore.db import Connection, execute, one_or_none, scalar, stream
 
@@ -30,20 +31,22 @@ class Refreshed(Caller):
     wait_seconds: int = 0
 
 
-def create_session(
-    conn: Connection, *, user_id: int, password: str, address: str | None, token_hash: bytes, seconds: int
-) -> Caller | None:
+@dataclass(frozen=True)
+class RepeatedRefresh(Caller):
+    """The caller of a refresh token that was used just now. next_unused: whether the token after it is unused."""
+
+    next_unused: bool = False
+
+
+def create_session(conn: Connection, *, user_id: int, password: str, address: str | None, seconds: int) -> Caller | None:
     """Begin a login; None when the account is not active or has another hash by now. seconds: life of the refresh token."""
-    return one_or_none(
-        conn,
-        "sessions/create_session",
-        Caller,
-        user_id=user_id,
-        password=password,
-        address=address,
-        token_hash=token_hash,
-        seconds=seconds,
-    )
+    account = {"user_id": user_id, "password": password, "address": address}
+    return one_or_none(conn, "sessions/create_session", Caller, **account, seconds=seconds)
+
+
+def create_refresh_token(conn: Connection, *, token_hash: bytes, session_id: int) -> None:
+    """Add the first refresh token of a login."""
+    execute(conn, "sessions/create_refresh_token", token_hash=token_hash, session_id=session_id)
 
 
 def get_caller(conn: Connection, *, user_id: int, session_id: int, token_version: int, session_uuid: str | None) -> str | None:
@@ -72,15 +75,33 @@ def refresh_session(
     )
 
 
-def end_reused_session(conn: Connection, *, token_hash: bytes) -> int | None:
-    """End the login of a refresh token that was used more than 10 s ago; the user's id, or None."""
-    found: int | None = scalar(conn, "sessions/end_reused_session", token_hash=token_hash)
+def get_login(conn: Connection, *, token_hash: bytes) -> Login | None:
+    """The login of a refresh token, used or unused; None when the token is unknown."""
+    return one_or_none(conn, "sessions/get_login", Login, token_hash=token_hash)
+
+
+def get_repeated_refresh(conn: Connection, *, token_hash: bytes, next_hash: bytes) -> RepeatedRefresh | None:
+    """The caller of a refresh token that was used at most 10 s ago; None when it was not, or its login has ended."""
+    return one_or_none(conn, "sessions/get_repeated_refresh", RepeatedRefresh, token_hash=token_hash, next_hash=next_hash)
+
+
+def end_reused_session(conn: Connection, *, token_hash: bytes, session_id: int | None, session_uuid: str | None) -> int | None:
+    """End the login of a refresh token that was used more than 10 s ago; the user's id, or None.
+
+    session_id, session_uuid: the login that the token names, None if it names none.
+    """
+    login = {"session_id": session_id, "session_uuid": session_uuid}
+    found: int | None = scalar(conn, "sessions/end_reused_session", token_hash=token_hash, **login)
     return found
 
 
-def end_session(conn: Connection, *, token_hash: bytes) -> int | None:
-    """End the login of a refresh token; the user's id, or None when there is no such login, or it has ended."""
-    found: int | None = scalar(conn, "sessions/end_session", token_hash=token_hash)
+def end_session(conn: Connection, *, token_hash: bytes, session_id: int | None, session_uuid: str | None) -> int | None:
+    """End the login of a refresh token; the user's id, or None when there is no such login.
+
+    session_id, session_uuid: the login that the token names, None if it names none.
+    """
+    login = {"session_id": session_id, "session_uuid": session_uuid}
+    found: int | None = scalar(conn, "sessions/end_session", token_hash=token_hash, **login)
     return found
 
 

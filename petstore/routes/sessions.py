@@ -29,7 +29,11 @@ def login(request: Request) -> Response:
 
 
 def refresh(request: Request) -> Response:
-    """Give the next tokens for a refresh token, which works once."""
+    """Give the next tokens for a refresh token.
+
+    Shown again within 10 s, while its successor is unused, it gives the same refresh token: send it again if the answer was
+    lost. If the successor is used: `refresh-token-just-used`. After 10 s the whole login ends.
+    """
     return logins.refresh(request, request.body["refresh_token"])
 
 

@@ -47,7 +47,8 @@ def put(path: Path, pem: bytes, mode: int = 0o600) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """Its files, but for the refresh key, which no rotation touches."""
+    return sorted(path.name for path in folder.iterdir() if path.name != "refresh.pem")
 
 
 def retired_name(kid: str) -> str:

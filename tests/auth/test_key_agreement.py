@@ -63,6 +63,27 @@ def test_a_node_with_another_key_is_noticed_by_both_and_logged_once(nodes, caplo
     assert checked(nodes) == [OK, OK]
 
 
+def test_a_node_with_another_refresh_key_is_noticed_by_both(nodes, caplog):
+    pem = signing_keys.refresh_pem(b"k" * 32)
+    (folders(nodes)[1] / signing_keys.REFRESH_FILE).write_bytes(pem)
+    assert checked(nodes) == [DIFFER, DIFFER]
+    assert [record.getMessage().count("another refresh key") for record in caplog.records if "same" in record.getMessage()] == [
+        1,
+        1,
+    ]
+    assert "a2tra2tr" not in caplog.text
+    copied(nodes)
+    assert checked(nodes) == [OK, OK]
+
+
+def test_a_node_of_a_release_that_announces_no_refresh_key_agrees(nodes, monkeypatch):
+    monkeypatch.setattr(key_agreement, "_refresh_word", lambda keys: "")
+    nodes[0].key_agreement.check()
+    monkeypatch.undo()
+    monkeypatch.setattr(signing_keys, "RELOAD_SECONDS", -1.0)
+    assert nodes[1].key_agreement.check() == OK
+
+
 def test_a_rotation_with_a_copy_after_each_step_is_never_called_a_difference(nodes):
     first = folders(nodes)[0]
     key_rotation.generate_key(first, name=signing_keys.NEXT_FILE)

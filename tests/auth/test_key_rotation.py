@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from petstore.auth import key_rotation
-from petstore.auth.signing_keys import KEY_FILE, NEXT_FILE, Keyring, load_key, load_keys, thumbprint
+from petstore.auth.signing_keys import KEY_FILE, NEXT_FILE, REFRESH_FILE, Keyring, load_key, load_keys, thumbprint
 from petstore.cli import keys as key_commands
 from petstore.errors import Unauthorized
 from tests.auth.key_files import (
@@ -207,7 +207,7 @@ def test_the_files_of_a_rotation_by_root_belong_to_whom_the_key_belongs(impatien
     monkeypatch.setattr(key_commands, "_wait", look)
     assert rotate(folder, "--publish-seconds", "0").returncode == 0
     look(0, "the end")
-    assert {name for _, name in seen} == {KEY_FILE, NEXT_FILE, retired_name(kids[0])}
+    assert {name for _, name in seen} == {KEY_FILE, NEXT_FILE, retired_name(kids[0]), REFRESH_FILE}
     assert set(seen.values()) == {(NOBODY, NOBODY, 0o600)}
 
 

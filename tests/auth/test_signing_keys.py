@@ -14,7 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from petstore.auth import key_rotation, signing_keys
 from petstore.auth.key_rotation import generate_key
-from petstore.auth.signing_keys import KEY_FILE, NEXT_FILE, KeyFault, Keyring, load_key, load_keys, thumbprint
+from petstore.auth.signing_keys import (
+    KEY_FILE,
+    NEXT_FILE,
+    REFRESH_FILE,
+    KeyFault,
+    Keyring,
+    load_key,
+    load_keys,
+    refresh_pem,
+    thumbprint,
+)
 from petstore.errors import Unauthorized
 from tests.auth.key_files import SOMEBODY, issuer_of, kid_of, names, pem_of, public_pem_of, put, retired_name, spoil
 
@@ -70,6 +80,28 @@ def test_a_key_that_cannot_be_used_is_refused_with_its_path_and_what_to_do(folde
         load_keys(folder)
     assert str(folder / name) in str(refusal.value)
     assert "BEGIN" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("fault", ["a folder", "empty", "short", "no base64", "private", "open to all"])
+def test_a_refresh_key_that_cannot_be_used_is_refused_with_its_path(folder, pairs, fault):
+    path = folder / REFRESH_FILE
+    put(path, refresh_pem(b"k" * 32))
+    assert load_keys(folder).refresh == b"k" * 32
+    path.unlink()
+    if fault == "a folder":
+        path.mkdir()
+    else:
+        good = refresh_pem(b"k" * 32)
+        pems = {
+            "empty": b"",
+            "short": refresh_pem(b"k" * 31),
+            "no base64": good.replace(b"a2", b"!!"),
+            "private": pem_of(pairs[1]),
+        }
+        put(path, pems.get(fault, good), 0o604 if fault == "open to all" else 0o600)
+    with pytest.raises(KeyFault) as refusal:
+        load_keys(folder)
+    assert str(path) in str(refusal.value)
 
 
 def test_a_folder_without_a_signing_key_is_refused_with_how_to_make_one(folder, pairs):

@@ -1,18 +1,14 @@
-"""The queries of accounts, logins and the audit log, each beside a row that must not match."""
+"""The queries of accounts and the audit log, each beside a row that must not match."""
 
 import json
 from datetime import datetime, timedelta, timezone
-from hashlib import sha256
 
 import pytest
 
-from petstore.auth.tokens import Caller
 from petstore.repository import audit, sessions, users
-from petstore.repository.sessions import Refreshed
 
 LATEST = 2**63 - 1
 PHC = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA"
-FIRST, SECOND, THIRD, NEW, OTHER = (sha256(text).digest() for text in (b"1", b"2", b"3", b"new", b"other"))
 
 
 def two(conn):
@@ -23,17 +19,6 @@ def two(conn):
 def row(conn, user, columns):
     """What a user's row has in these columns."""
     return conn.execute(f"SELECT {columns} FROM users WHERE id = %s", (user.id,)).fetchone()
-
-
-def login(conn, user, token_hash=FIRST, **changes):
-    facts = {"password": PHC, "address": "192.0.2.7", "seconds": 60} | changes
-    return sessions.create_session(conn, user_id=user.id, token_hash=token_hash, **facts)
-
-
-def tokens(conn):
-    return conn.execute(
-        "SELECT token_hash, session_id, used_at IS NOT NULL FROM refresh_tokens ORDER BY session_id, 3"
-    ).fetchall()
 
 
 # ── users ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,203 +140,6 @@ def test_an_email_is_the_same_however_its_letters_are_composed(conn, find):
     assert find(conn, email="ZOE\u0308@example.com").id == zoe.id
 
 
-def uuid_of(conn, session_id):
-    return conn.execute("SELECT session_uuid::text FROM sessions WHERE id = %s", (session_id,)).fetchone()[0]
-
-
-# ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_login_begins_for_an_active_account_whose_hash_is_the_one_that_was_checked(conn):
-    ana, bob = two(conn)
-    users.update_user(conn, user_id=bob.id, role=None, active=False)
-    assert (login(conn, ana, password=PHC + "2"), login(conn, bob)) == (None, None)
-    assert tokens(conn) == []
-    first, second = login(conn, ana), login(conn, ana, SECOND, address=None, seconds=7)
-    assert first == Caller(ana.id, "user", first.session_id, 1, uuid_of(conn, first.session_id))
-    assert second.session_uuid == uuid_of(conn, second.session_id) != first.session_uuid
-    assert tokens(conn) == [(FIRST, first.session_id, False), (SECOND, second.session_id, False)]
-    shown = list(sessions.list_sessions(conn, user_id=ana.id))
-    assert [(one.id, one.address, one.expires_at - one.created_at, one.ended_at, one.end_reason, one.live) for one in shown] == [
-        (first.session_id, "192.0.2.7", timedelta(seconds=60), None, None, True),
-        (second.session_id, None, timedelta(seconds=7), None, None, True),
-    ]
-    assert list(sessions.list_sessions(conn, user_id=bob.id)) == []
-
-
-def test_a_caller_has_the_role_of_this_moment_while_the_login_lives(conn):
-    ana, bob = two(conn)
-    mine, other, bobs = login(conn, ana), login(conn, ana, SECOND), login(conn, bob, THIRD)
-
-    def role(user=ana, session=mine, version=1, uuid=None):
-        ids = {"user_id": user.id, "session_id": session.session_id}
-        return sessions.get_caller(conn, **ids, token_version=version, session_uuid=uuid)
-
-    assert (role(), role(session=other), role(bob, bobs)) == ("user", "user", "user")
-    assert (role(uuid=mine.session_uuid), role(session=other, uuid=other.session_uuid)) == ("user", "user")
-    assert (role(uuid=other.session_uuid), role(uuid=bobs.session_uuid)) == (None, None)
-    assert (role(user=bob), role(session=bobs), role(version=2)) == (None, None, None)
-    users.update_user(conn, user_id=ana.id, role="admin", active=None)
-    assert (role(), role(bob, bobs)) == ("admin", "user")
-    assert sessions.end_session(conn, token_hash=FIRST) == ana.id
-    assert (role(), role(session=other)) == (None, "admin")
-    users.update_user(conn, user_id=ana.id, role=None, active=False)
-    assert (role(session=other), role(session=other, version=2)) == (None, None)
-    users.update_user(conn, user_id=ana.id, role=None, active=True)
-    assert (role(session=other), role(bob, bobs)) == (None, "user")
-
-
-@pytest.fixture
-def logins(make):
-    """Two logins of Ana's and one of Bob's, with the refresh tokens FIRST, SECOND and THIRD."""
-    ana, bob = make.user("ana@example.com"), make.user("bob@example.com")
-    version = "INSERT INTO sessions (user_id, token_version, expires_at) VALUES (%s, 1, now() + interval '30 days') RETURNING id"
-    found = [(FIRST, ana, ana.session_id), (SECOND, ana, make.scalar(version, ana.id)), (THIRD, bob, bob.session_id)]
-    for token_hash, _, session_id in found:
-        make.conn.execute("INSERT INTO refresh_tokens (token_hash, session_id) VALUES (%s, %s)", (token_hash, session_id))
-    return {token_hash: (user, session_id) for token_hash, user, session_id in found}
-
-
-def trade(conn, token_hash, new_hash=NEW, seconds=60):
-    limit = {"most": 100, "window_seconds": 600}
-    return sessions.refresh_session(conn, token_hash=token_hash, new_hash=new_hash, seconds=seconds, **limit)
-
-
-def test_a_refresh_token_is_traded_once_for_the_next_one_of_its_login(conn, make, logins):
-    ana, session_id = logins[FIRST]
-    make.conn.execute("UPDATE users SET role = 'admin' WHERE id = %s", (ana.id,))
-    before = list(sessions.list_sessions(conn, user_id=ana.id))
-    assert trade(conn, FIRST) == Refreshed(ana.id, "admin", session_id, 1, uuid_of(conn, session_id), 0)
-    assert trade(conn, FIRST, OTHER) is None
-    assert trade(conn, OTHER) is None
-    waiting, (bobs,) = [(SECOND, logins[SECOND][1], False)], [(THIRD, logins[THIRD][1], False)]
-    assert sorted(tokens(conn)) == sorted([(FIRST, session_id, True), (NEW, session_id, False), *waiting, bobs])
-    now = conn.execute("SELECT now()").fetchone()[0]
-    after = list(sessions.list_sessions(conn, user_id=ana.id))
-    assert (after[0].expires_at, after[1]) == (now + timedelta(seconds=60), before[1])
-    assert trade(conn, NEW, OTHER).session_id == session_id
-
-
-@pytest.mark.parametrize(
-    "over",
-    [
-        "UPDATE sessions SET ended_at = now(), end_reason = 'reuse' WHERE id = {session_id}",
-        "UPDATE sessions SET created_at = now() - interval '2 d', expires_at = now() - interval '1 s' WHERE id = {session_id}",
-        "UPDATE users SET active = false WHERE id = {user_id}",
-        "UPDATE users SET token_version = 2 WHERE id = {user_id}",
-    ],
-)
-def test_a_login_that_is_over_lets_nobody_in_and_is_shown_as_over(conn, make, logins, over):
-    ana, session_id = logins[FIRST]
-    make.conn.execute(over.format(user_id=ana.id, session_id=session_id))
-
-    def role(token_hash):
-        user, of_token = logins[token_hash]
-        return sessions.get_caller(conn, user_id=user.id, session_id=of_token, token_version=1, session_uuid=None)
-
-    both = over.startswith("UPDATE users")
-    assert [role(token_hash) for token_hash in (FIRST, SECOND, THIRD)] == [None, None if both else "user", "user"]
-    assert [one.live for one in sessions.list_sessions(conn, user_id=ana.id)] == [False, not both]
-    assert [one.live for one in sessions.list_sessions(conn, user_id=logins[THIRD][0].id)] == [True]
-
-
-def test_a_login_is_prolonged_to_a_year_after_it_at_most(conn, make, logins):
-    make.conn.execute("UPDATE sessions SET created_at = now() - interval '364 days' WHERE id = %s", (logins[FIRST][1],))
-    year = 366 * 86_400
-    trade(conn, FIRST, NEW, year)
-    trade(conn, SECOND, OTHER, year)
-    ended, other = sessions.list_sessions(conn, user_id=logins[FIRST][0].id)
-    assert ended.expires_at == ended.created_at + timedelta(days=365)
-    assert other.expires_at == other.created_at + timedelta(days=365)
-
-
-@pytest.mark.parametrize(
-    "over",
-    [
-        "UPDATE sessions SET ended_at = now(), end_reason = 'logout' WHERE id = {session_id}",
-        "UPDATE sessions SET created_at = now() - interval '2 d', expires_at = now() - interval '1 s' WHERE id = {session_id}",
-        "UPDATE users SET active = false WHERE id = {user_id}",
-        "UPDATE users SET token_version = 2 WHERE id = {user_id}",
-    ],
-)
-def test_a_refresh_token_of_a_login_that_is_over_is_not_traded(conn, make, logins, over):
-    ana, session_id = logins[FIRST]
-    make.conn.execute(over.format(user_id=ana.id, session_id=session_id))
-    assert trade(conn, FIRST) is None
-    assert trade(conn, THIRD, OTHER) is not None
-    assert (trade(conn, SECOND) is None) is over.startswith("UPDATE users")
-    assert (FIRST, session_id, False) in tokens(conn)
-
-
-def test_a_token_that_was_used_more_than_ten_seconds_ago_ends_its_login(conn, logins):
-    ana, session_id = logins[FIRST]
-    assert sessions.end_reused_session(conn, token_hash=FIRST) is None  # it was not used
-    trade(conn, FIRST)
-    for seconds in ("9.9", "10"):
-        conn.execute("UPDATE refresh_tokens SET used_at = now() - %s::interval WHERE token_hash = %s", (f"{seconds} s", FIRST))
-        assert sessions.end_reused_session(conn, token_hash=FIRST) is None
-    conn.execute("UPDATE refresh_tokens SET used_at = now() - interval '10.1 s' WHERE token_hash = %s", (FIRST,))
-    assert sessions.end_reused_session(conn, token_hash=NEW) is None
-    assert sessions.end_reused_session(conn, token_hash=FIRST) == ana.id
-    assert sessions.end_reused_session(conn, token_hash=FIRST) is None
-    ended, other = list(sessions.list_sessions(conn, user_id=ana.id))
-    assert (ended.id, ended.end_reason, ended.ended_at) == (session_id, "reuse", conn.execute("SELECT now()").fetchone()[0])
-    assert (other.end_reason, other.ended_at) == (None, None)
-
-
-@pytest.mark.parametrize("used", [False, True])
-def test_logging_out_ends_the_login_of_the_token_used_or_not(conn, logins, used):
-    ana, session_id = logins[FIRST]
-    if used:
-        trade(conn, FIRST)
-    assert sessions.end_session(conn, token_hash=OTHER) is None
-    assert sessions.end_session(conn, token_hash=FIRST) == ana.id
-    assert sessions.end_session(conn, token_hash=FIRST) == ana.id  # it had ended, and stays as it is
-    ended, other = list(sessions.list_sessions(conn, user_id=ana.id))
-    assert (ended.id, ended.end_reason, other.end_reason) == (session_id, "logout", None)
-
-
-def test_the_logins_of_one_account_are_removed_with_their_tokens(conn, logins):
-    ana, bob = logins[FIRST][0], logins[THIRD][0]
-    assert sessions.delete_sessions(conn, user_id=ana.id) == 2
-    assert list(sessions.list_sessions(conn, user_id=ana.id)) == []
-    assert len(list(sessions.list_sessions(conn, user_id=bob.id))) == 1
-    assert tokens(conn) == [(THIRD, bob.session_id, False)]
-
-
-def test_an_address_is_known_to_the_account_that_was_logged_in_from_it(conn):
-    ana, bob = two(conn)
-    login(conn, ana)
-    login(conn, ana, SECOND, address="2001:db8::7")
-    login(conn, bob, THIRD, address=None)
-
-    def known(address, email="ana@EXAMPLE.com"):
-        return sessions.is_known_address(conn, email=email, address=address)
-
-    # Of IPv6, all that one household has counts as one.
-    for address in ("192.0.2.7", "2001:0DB8:0::7", "2001:db8::ffff:0:0:8"):
-        assert known(address)
-    for address in ("192.0.2.70", "192.0.2.6", "2001:db8:0:1::7", "::7", "::ffff:192.0.2.7", None):
-        assert not known(address)
-    for email in ("bob@example.com", "ana", "%"):
-        assert not known("192.0.2.7", email)
-    assert not known(None, "bob@example.com")
-
-
-def test_what_is_long_over_is_purged(conn, make, logins):
-    old = "UPDATE sessions SET created_at = now() - interval '1 year', expires_at = now() - %s::interval WHERE id = %s"
-    make.conn.execute(old, ("30 days 1 s", logins[FIRST][1]))
-    make.conn.execute(old, ("29 days 23:59", logins[SECOND][1]))
-    used = "UPDATE refresh_tokens SET used_at = now() - %s::interval WHERE token_hash = %s"
-    make.conn.execute(used, ("30 days 1 s", SECOND))
-    make.conn.execute(used, ("29 days 23:59", THIRD))
-    assert sessions.purge_refresh_tokens(conn) == 1
-    assert [token_hash for token_hash, *_ in tokens(conn)] == [FIRST, THIRD]
-    assert sessions.purge_sessions(conn) == 1
-    assert [token_hash for token_hash, *_ in tokens(conn)] == [THIRD]
-    assert [one.id for one in sessions.list_sessions(conn, user_id=logins[SECOND][0].id)] == [logins[SECOND][1]]
-
-
 # ── audit ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -376,8 +164,9 @@ def told(conn, make):
     conn.execute("SELECT set_config('petstore.request', '', true)")
     users.update_user(conn, user_id=bob.id, role=None, active=True)  # in SQL
     ask(conn, ana, None)
-    login(conn, ana, password=users.get_own_credentials(conn, user_id=ana.id).password)
-    sessions.end_session(conn, token_hash=FIRST)
+    password = users.get_own_credentials(conn, user_id=ana.id).password
+    login = sessions.create_session(conn, user_id=ana.id, password=password, address="192.0.2.7", seconds=60)
+    sessions.end_session(conn, token_hash=b"?" * 32, session_id=login.session_id, session_uuid=login.session_uuid)
     assert bob.session_id == bob.id  # an entry about the one is none about the other
     conn.execute("UPDATE sessions SET ended_at = now(), end_reason = 'logout' WHERE id = %s", (bob.session_id,))
     return ana, bob

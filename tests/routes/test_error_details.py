@@ -171,9 +171,10 @@ def test_an_error_says_where_and_what_would_be_right_and_repeats_no_secret(ask):
 
 
 def test_only_a_few_kinds_of_error_are_told_elsewhere():
-    """Those that come of load, of broken servers, or of the framing, which have tests of their own."""
+    """Those that come of load, of two requests at once, of broken servers, or of the framing, which have tests of their own."""
     elsewhere = {
         "conflict",
+        "refresh-token-just-used",
         "key-in-use",
         "key-reused",
         "headers-too-large",

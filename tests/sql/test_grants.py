@@ -22,7 +22,8 @@ SHOP = f"""
     INSERT INTO sessions (id, user_id, token_version, address, created_at, expires_at) OVERRIDING SYSTEM VALUE
     VALUES (1, 1, 1, '192.0.2.7', now() - interval '1 day', now() + interval '1 day'), (2, 1, 1, NULL, '2020-01-01', '2020-02-01');
     INSERT INTO refresh_tokens (token_hash, session_id, used_at)
-    VALUES ('{HASH}', 1, NULL), (sha256('used'), 1, now() - interval '1 hour'), (sha256('old'), 2, '2020-01-02');
+    VALUES ('{HASH}', 1, NULL), (sha256('used'), 1, now() - interval '1 hour'), (sha256('now'), 1, now()),
+        (sha256('old'), 2, '2020-01-02');
     INSERT INTO audit_log (id, actor_id, action, subject_id, fields) OVERRIDING SYSTEM VALUE
     VALUES (1, 1, 'user.update', 1, '{{role}}');
     INSERT INTO audit_addresses (audit_id, created_at, address) VALUES (1, '2020-01-01', '192.0.2.7');
@@ -46,8 +47,9 @@ OTHER_VALUES = {
     "idempotency/get_wait": {"most": "0"},
     "invoices/create_event": {"invoice_id": "2"},
     "invoices/update_status": {"invoice_id": "2"},
-    "sessions/create_session": {"token_hash": HASH.replace("e3", "00")},
+    "sessions/create_refresh_token": {"token_hash": HASH.replace("e3", "00")},
     "sessions/end_reused_session": {"token_hash": f"\\x{sha256(b'used').hexdigest()}"},
+    "sessions/get_repeated_refresh": {"token_hash": f"\\x{sha256(b'now').hexdigest()}"},
     **{f"users/{name}": {"old_password": PHC} for name in ("change_password", "rehash_password", "erase_user")},
 }
 # What the service runs beside its files (petstore/db/schema.py).

@@ -9,8 +9,10 @@
 -- wait_seconds is 0; or so long a session that got its most has to wait, and then nothing is changed: the token stays valid.
 -- session_uuid by way of JSON, because version 8 does not have it: NULL then.
 --
+-- Tokens of the session that were used before that time are deleted, at most 1,000: they tell their session themselves (end_reused_session).
+--
 -- Locks: sessions, the row, FOR NO KEY UPDATE, so that of two concurrent requests the second finds the token used; refresh_tokens, the
--- row. Adds a row to refresh_tokens.
+-- row, and those that it deletes. Adds a row to refresh_tokens.
 -- psql -v token_hash='\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' -v new_hash='\xa7ffc6f8bf1ed76651c14756a061d662f580ff4de43b49fa82d80a4b80f8434a' -v seconds=2592000 -v most=100 -v window_seconds=600 -f sql/queries/sessions/refresh_session.sql
 WITH RECURSIVE login AS (
     SELECT
@@ -77,6 +79,21 @@ prolonged AS (
 next_token AS (
     INSERT INTO refresh_tokens (token_hash, session_id)
     SELECT :'new_hash'::bytea, session_id FROM used
+),
+
+forgotten AS (
+    DELETE FROM refresh_tokens
+    WHERE token_hash = any(
+        array(
+            SELECT t.token_hash
+            FROM used
+            INNER JOIN refresh_tokens AS t ON used.session_id = t.session_id
+            WHERE t.used_at < now() - make_interval(secs => :'window_seconds'::integer)
+            ORDER BY t.used_at
+            LIMIT 1000
+            FOR UPDATE OF t SKIP LOCKED
+        )
+    )
 )
 
 SELECT id, role, session_id, token_version, session_uuid, 0 AS wait_seconds
