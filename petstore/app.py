@@ -152,7 +152,7 @@ def _add_invoices(app: Bottle) -> None:
     app.get("/admin/invoices", callback=invoices.list_all_invoices, auth="admin",
             query=("status", "user_id", "from", "to", "limit", "after"), pages="invoice_summary")
     app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change_invoice, auth="admin", body="invoice_change",
-              returns="invoice", example=2, refuses=changes)
+              returns="invoice", example=2, idempotent=True, refuses=changes)
     app.post("/admin/invoices/<invoice_id>/credit_notes", callback=credit_notes.create_credit_note, auth="admin",
              body="credit_note_new", returns="credit_note", status=201, idempotent=True,
              refuses=("not-found", "not-creditable", "credit-exceeds-invoice", "stock-limit"))

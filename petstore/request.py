@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from datetime import date, datetime, timezone
 from decimal import Decimal
-from typing import IO, Any, Concatenate, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from petstore.auth.tokens import Caller
 from petstore.cache.document import Document, document
@@ -18,6 +18,18 @@ from petstore.services import Services
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Key(NamedTuple):
+    """An Idempotency-Key. text: as it is stored; quoted: as it was sent, if that was another text, and is to be stored as well.
+
+    Releases up to 0.2 stored a key with the quotes in which it was sent. Their answers are to be found for 24 hours after the
+    upgrade, and while it is under way a node of theirs has to find ours. The release after 0.3 can leave `quoted` out: by then
+    every key is stored by its text.
+    """
+
+    text: str
+    quoted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Request:
     body: Any
     caller: Caller | None
     address: str | None = None
-    key: str | None = None
+    key: Key | None = None
     turn: Turn | None = None
 
     @property

@@ -18,7 +18,7 @@ from petstore.domain.refusals import FromFacts
 from petstore.domain.transactions import transact
 from petstore.repository import idempotency
 from petstore.repository.idempotency import SavedAnswer
-from petstore.request import Request, Response
+from petstore.request import Key, Request, Response
 
 KEY_WAIT_SECONDS = 2.0  # the longest that a retry waits for the first request with its key
 _POLL_SECONDS = 0.05  # between two attempts to claim a key
@@ -27,7 +27,7 @@ Work = Callable[[Connection], Response]
 
 
 def transact_once(
-    request: Request, work: Work, *, key: str | None, invalidates: Sequence[str], from_facts: FromFacts | None = None
+    request: Request, work: Work, *, key: Key | None, invalidates: Sequence[str], from_facts: FromFacts | None = None
 ) -> Response:
     """As `transact`, but once per key. Claiming the key, `work` and saving its answer are one transaction.
 
@@ -74,9 +74,10 @@ class _RolledBack(Exception):
 class _KeyedWork:
     """The work of a request that has an Idempotency-Key. The methods raise KeyInUse while another transaction has the key."""
 
-    def __init__(self, request: Request, work: Work, key: str, from_facts: FromFacts | None) -> None:
+    def __init__(self, request: Request, work: Work, key: Key, from_facts: FromFacts | None) -> None:
         self._request, self._work, self._from_facts = request, work, from_facts
-        self._key: dict[str, Any] = {"user_id": request.user.id, "route": request.route, "key": key}
+        self._key: dict[str, Any] = {"user_id": request.user.id, "route": request.route, "key": key.text}
+        self._quoted = self._key | {"key": key.quoted} if key.quoted is not None else None
         self._fingerprint = _fingerprint(request)
 
     def run(self, conn: Connection) -> Response:
@@ -90,15 +91,16 @@ class _KeyedWork:
         except errors.Conflict as conflict:
             return self._save_refusal(conn, conflict)
         body, location = self._request.encode(response.value), response.headers.get("Location")
-        idempotency.save_answer(conn, **self._key, status=response.status, location=location, body=body)
+        for key in self._spellings:
+            idempotency.save_answer(conn, **key, status=response.status, location=location, body=body)
         return Response(response.status, body, response.headers)
 
     def replay_or(self, refusal: errors.Problem) -> Response:
         """The saved answer, without a transaction; raise `refusal` if there is none."""
-        saved = self._request.read(idempotency.get_answer, **self._key)
-        if saved is None:
-            raise refusal
-        return self._replay(saved)
+        for key in self._spellings:
+            if (saved := self._request.read(idempotency.get_answer, **key)) is not None:
+                return self._replay(saved)
+        raise refusal
 
     def find_outcome(self) -> Response:
         """The saved answer, if the COMMIT that got no answer succeeded. Unavailable: it was rolled back.
@@ -125,19 +127,31 @@ class _KeyedWork:
             raise _RolledBack
         return self._replay(saved)
 
+    @property
+    def _spellings(self) -> list[dict[str, Any]]:
+        """The key by its text and, if it came in quotes, as a node of the release before looks for it (petstore.request.Key)."""
+        return [self._key] if self._quoted is None else [self._key, self._quoted]
+
     def _claim_key(self, conn: Connection) -> SavedAnswer | None:
         """Claim the key for this transaction: None. If the key was used before: the answer of the first request."""
-        if idempotency.claim_key(conn, **self._key, fingerprint=self._fingerprint) is not None:
-            return None
-        saved = idempotency.get_answer(conn, **self._key)
-        if saved is None or saved.status is None:
-            raise errors.KeyInUse(headers={"Retry-After": "1"})
-        return saved
+        if self._quoted is not None:
+            saved = idempotency.get_answer(conn, **self._quoted)
+            if saved is not None and saved.status is not None:
+                return saved
+        if idempotency.claim_key(conn, **self._key, fingerprint=self._fingerprint) is None:
+            saved = idempotency.get_answer(conn, **self._key)
+            if saved is None or saved.status is None:
+                raise _in_use()
+            return saved
+        if self._quoted is not None and idempotency.claim_key(conn, **self._quoted, fingerprint=self._fingerprint) is None:
+            raise _in_use()  # taken since it was looked up: the next attempt finds its answer
+        return None
 
     def _save_refusal(self, conn: Connection, conflict: errors.Conflict) -> Response:
         body = errors.render(conflict, self._request.request_id)
         short = refusals.pack(conflict, self._request.request_id, body)
-        idempotency.save_refusal(conn, **self._key, status=conflict.status, short=short, body=body)
+        for key in self._spellings:
+            idempotency.save_refusal(conn, **key, status=conflict.status, short=short, body=body)
         return Response(conflict.status, body, conflict.headers)
 
     def _replay(self, saved: SavedAnswer) -> Response:
@@ -146,6 +160,10 @@ class _KeyedWork:
         headers = {"Idempotent-Replayed": "true"} | ({"Location": saved.location} if saved.location else {})
         status, body = saved.status or 0, saved.body or b""
         return Response(status, refusals.unpack(body, self._from_facts) if status >= 400 else body, headers)
+
+
+def _in_use() -> errors.KeyInUse:
+    return errors.KeyInUse(headers={"Retry-After": "1"})
 
 
 def _fingerprint(request: Request) -> bytes:

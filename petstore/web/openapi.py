@@ -14,7 +14,7 @@ from petstore import __version__
 from petstore.errors import PROBLEMS
 from petstore.web.openapi_responses import HEADERS, Route, body_examples, problems_of, refusal, successes, text
 from petstore.web.openapi_schemas import components, reference, to_component
-from petstore.web.parameters import MAX_KEY, PARAMETERS, schemas_of
+from petstore.web.parameters import KEY_PATTERN, PARAMETERS, schemas_of
 from petstore.web.validation import MAX_BODY
 
 EXPLANATIONS: Mapping[str, Mapping[str, Any]] = json.loads(
@@ -113,7 +113,7 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    **text("yours, a new one for each thing that you want done", minLength=1, maxLength=MAX_KEY, pattern="^[ -~]+$"),
+    **text('yours, a new one for each thing that you want done; `"k"` is the same key as `k`', pattern=KEY_PATTERN),
 }
 _IF_NONE_MATCH = {
     "name": "If-None-Match",

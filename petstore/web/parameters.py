@@ -9,12 +9,15 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from petstore import errors
+from petstore.request import Key
 from petstore.web.validation import SCHEMAS, SHOWN
 
 Schema = Mapping[str, Any]
 PARAMETERS: Mapping[str, Schema] = SCHEMAS["parameters"]["properties"]
 MAX_ID = 2**63 - 1
 MAX_KEY = 255  # characters of an Idempotency-Key
+# As it is, or a string of a structured field (RFC 8941, 3.3.3), which the draft of the header writes.
+KEY_PATTERN = f'^(?:[ !#-~][ -~]{{0,{MAX_KEY - 1}}}|"(?:[ !#-\\[\\]-~]|\\\\["\\\\]){{1,{MAX_KEY}}}")$'
 
 
 def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Collection[str] = ()) -> dict[str, Any]:
@@ -64,11 +67,27 @@ def parse_parameter(name: str, text: str, schema: Schema) -> Any:
     return text
 
 
-def idempotency_key(header: str | None) -> str | None:
-    """Check the Idempotency-Key of a request, if it has one: 1 to MAX_KEY printable ASCII characters."""
-    if header is not None and not re.fullmatch(f"[ -~]{{1,{MAX_KEY}}}", header):
-        raise fault("Idempotency-Key", f"must have 1 to {MAX_KEY} printable ASCII characters", kind="Header")
-    return header
+def idempotency_key(header: str | None) -> Key | None:
+    """The Idempotency-Key of a request, if it has one. `k` and `"k"` are the same."""
+    if header is None:
+        return None
+    if not re.fullmatch(KEY_PATTERN, header):
+        detail = f"must have 1 to {MAX_KEY} printable ASCII characters"
+        if header.startswith('"'):
+            detail += ' between its quotes, where \\" is a quote and \\\\ a backslash, and nothing after the second quote'
+        raise fault("Idempotency-Key", detail, kind="Header")
+    if not header.startswith('"'):
+        return Key(header)
+    text, storable = re.sub(r"\\(.)", r"\1", header[1:-1]), len(header) <= MAX_KEY
+    if text.startswith('"') and storable:  # stored as it was sent: its text may be what an older release stored of another key
+        return Key(header)
+    return Key(text, header if storable else None)
+
+
+def no_idempotency_key(header: str | None) -> None:
+    """Refuse an Idempotency-Key where none is taken: its client relies on it."""
+    if header is not None:
+        raise fault("Idempotency-Key", "is not taken by this request: leave it out", kind="Header")
 
 
 def _integer(name: str, text: str, minimum: int, maximum: int) -> int:

@@ -83,7 +83,8 @@ class RequestPlugin:
         raw = read_body(bottle_request.environ, length)
         query_string = bottle_request.environ.get("QUERY_STRING", "")
         query = parameters.parse_query(query_string, schemas, facts.get("required", ()))
-        key = parameters.idempotency_key(bottle_request.environ.get("HTTP_IDEMPOTENCY_KEY")) if facts.get("idempotent") else None
+        take_key = parameters.idempotency_key if facts.get("idempotent") else parameters.no_idempotency_key
+        key = take_key(bottle_request.environ.get("HTTP_IDEMPOTENCY_KEY"))
         value = None
         if body is not None:
             value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)

@@ -120,11 +120,12 @@ def known_generations(environ: Mapping[str, Any]) -> Mapping[str, str | None]:
 
 
 def is_cacheable(environ: Mapping[str, Any]) -> bool:
-    """Whether a request can be answered from memory at all: a GET without a body."""
+    """Whether a request can be answered from memory at all: a GET without a body, and without a header that its route refuses."""
     return (
         environ["REQUEST_METHOD"] == "GET"
         and environ.get("CONTENT_LENGTH", "") in ("", "0")
         and "HTTP_TRANSFER_ENCODING" not in environ
+        and "HTTP_IDEMPOTENCY_KEY" not in environ
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from petstore import db
 from petstore.repository import idempotency
-from tests.routes.test_idempotency import BUY, CREATE, CREDIT, MODIFY, WITH_KEY, Shop, is_replay
+from tests.routes.test_idempotency import BUY, CREATE, CREDIT, DONE, MODIFY, WITH_KEY, Shop, is_replay
 from tests.waiting import eventually
 
 
@@ -37,14 +37,15 @@ def is_key_in_use(answer):
 def test_of_twelve_twins_at_once_one_is_done(shop, route):
     twins = [shop.clients(shop.boss) for _ in range(12)]
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda twin: shop.send(route, "k", client=twin), twins))
+        answers = list(pool.map(lambda twin, key: shop.send(route, key, client=twin), twins, ["k", '"k"'] * 6))
     (first,) = [answer for answer in answers if answer.status < 400 and answer["Idempotent-Replayed"] is None]
     assert all(answer is first or is_key_in_use(answer) or is_replay(answer, first) for answer in answers)
     after = shop.state()
     assert is_replay(shop.send(route, "k"), first)
     assert shop.state() == after
-    rows = {BUY: ("invoices", 4), CREATE: ("products", 3), MODIFY: ("stock_movements", 3), CREDIT: ("credit_notes", 1)}[route]
-    assert shop.make.scalar(f"SELECT count(*) FROM {rows[0]}") == rows[1]
+    rows = {BUY: ("invoices", 4), CREATE: ("products", 3), MODIFY: ("stock_movements", 3), CREDIT: ("credit_notes", 1)}
+    table, number = rows.get(route, ("invoice_events WHERE to_status = 'shipped'", 1))
+    assert shop.make.scalar(f"SELECT count(*) FROM {table}") == number
 
 
 def others_are_served(shop):
@@ -68,6 +69,16 @@ def test_twins_wait_for_the_first_one_and_keep_nobody_else_waiting(shop, elsewhe
     assert sum(is_key_in_use(answer) for answer in answers) == 9
     assert sum(not is_key_in_use(answer) and is_replay(answer, first) for answer in answers if answer is not first) == 2
     assert shop.make.stock(1) == 8
+
+
+def test_a_request_in_a_process_of_the_release_before_holds_its_spelling(shop, elsewhere, monkeypatch):
+    """Which has not looked for the key without its quotes, and does not claim it."""
+    monkeypatch.setattr("petstore.domain.idempotency.KEY_WAIT_SECONDS", 0.2)
+    hold(elsewhere, shop, '"k"')
+    assert is_key_in_use(shop.send(BUY, '"k"'))
+    assert shop.keys() == []
+    elsewhere.execute("ROLLBACK")
+    shop.is_done_once(BUY, '"k"')
 
 
 def test_twins_of_a_request_in_another_process_drain_neither_pool_nor_threads(shop, elsewhere):
@@ -139,7 +150,7 @@ def test_when_the_first_one_in_another_process_fails_the_next_one_is_done(shop, 
         assert not sent.done()
         elsewhere.execute("ROLLBACK")
         first = sent.result()
-    assert (first.status, first["Idempotent-Replayed"]) == (200 if route == MODIFY else 201, None)
+    assert (first.status, first["Idempotent-Replayed"]) == (DONE[route], None)
     assert is_replay(shop.send(route, "k"), first)
 
 

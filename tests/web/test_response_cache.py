@@ -279,6 +279,16 @@ def test_nobody_is_shown_anothers_page(two, make, ana):
         assert [nobody.get("/invoices").status for _ in range(2)] == [401] * 2
 
 
+@pytest.mark.parametrize("path", ["/products", "/invoices"])
+def test_a_header_that_a_read_refuses_is_refused_although_memory_has_the_answer(two, make, ana, path):
+    make.product()
+    with as_user(two[0], ana) as client:
+        warm(client, path, two[0])
+        assert client.get(path, headers={"Idempotency-Key": "k"}).status == 400
+        assert client.request("HEAD", path, headers={"Idempotency-Key": "k"}).status == 400
+        assert client.get(path)["X-Cache"] == "HIT"
+
+
 def test_a_get_with_a_body_is_read_as_ever(two, make, ana):
     make.product()
     with as_user(two[0], ana) as client:
