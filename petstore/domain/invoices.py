@@ -12,7 +12,7 @@ from petstore.cache.prefixes import INVOICES, stock_prefixes
 from petstore.db import Connection
 from petstore.domain.stock import check_stock_limit
 from petstore.repository import invoices
-from petstore.repository.invoices import Invoice, InvoiceReferences, LockedInvoice
+from petstore.repository.invoices import Event, Invoice, InvoiceReferences, LockedInvoice
 from petstore.request import Request
 
 RETURN_STATUSES = ("cancelled", "refunded")  # on entering one of these, goods come back
@@ -55,14 +55,18 @@ def lock_invoice(change: InvoiceChange) -> LockedInvoice:
     return locked
 
 
-def change_status(change: InvoiceChange, status: str, restock: bool = True) -> None:
-    """Give the invoice another status: lock, check, take goods back, write the event. Does nothing if it has that status.
+def change_status(change: InvoiceChange, status: str, restock: bool | None = None) -> None:
+    """Give the invoice another status: lock, check, take goods back, write the event.
 
+    If it has that status already, nothing is changed; TransitionNotAllowed if the request says what was not kept with it.
     Cancelling puts all goods back into stock. Refunding makes a credit note for all that was not credited yet.
+    restock: whether a refund puts its goods into stock; None if the request does not say so: then it does.
     """
     locked = lock_invoice(change)
     if status == locked.status:
+        _check_same_request(change, locked, restock)
         return
+    restock = restock is not False
     if status not in locked.allowed:
         detail = f"The invoice is {locked.status}; it can become: {', '.join(locked.allowed) or 'nothing else'}."
         raise errors.TransitionNotAllowed(detail, current=locked.status, allowed=locked.allowed)
@@ -76,6 +80,29 @@ def change_status(change: InvoiceChange, status: str, restock: bool = True) -> N
     invoices.create_event(change.conn, **statuses, actor_id=change.actor_id, restocked=restocked, reason=change.reason)
     if not invoices.update_status(change.conn, **statuses):
         raise LookupError("a locked invoice has changed its status")
+
+
+def _check_same_request(change: InvoiceChange, locked: LockedInvoice, restock: bool | None) -> None:
+    """Raise TransitionNotAllowed if the request adds something to the change that gave the invoice its status.
+
+    The error does not say what was kept: a customer asks, too.
+    """
+    events = invoices.list_events(change.conn, invoice_ids=[change.invoice_id])
+    kept = next((event for event in events if event.to_status == locked.status), None)
+    faults: list[errors.Fault] = []
+    if change.reason is not None and (kept is None or change.reason != kept.reason):
+        faults.append({"pointer": "/reason", "detail": "is not what was kept with this status, and that stays"})
+    if restock is not None and kept is not None and restock != kept.restocked and (kept.restocked or _credited(change, kept)):
+        faults.append({"pointer": "/restock", "detail": "is not what was done with the goods, and that stays"})
+    if faults:
+        detail = f"The invoice is {locked.status} already, and the {faults[0]['pointer'][1:]} {faults[0]['detail']}."
+        raise errors.TransitionNotAllowed(detail, errors=faults, current=locked.status, allowed=locked.allowed)
+
+
+def _credited(change: InvoiceChange, event: Event) -> bool:
+    """Whether a refund had goods left to credit. The credit note is from its transaction, so it has its time."""
+    notes = invoices.list_credit_notes(change.conn, invoice_ids=[change.invoice_id])
+    return any(note.created_at == event.created_at for note in notes)
 
 
 def credit_goods(change: InvoiceChange, goods: Goods) -> int:

@@ -70,7 +70,7 @@ def _search(conn: Connection, /, *, status: str | None, user_id: int | None, **p
 
 def change_invoice(request: Request) -> Response:
     """Give an invoice another status; cancelling and refunding put the goods back, unless `restock` is false."""
-    status, restock = request.body["status"], request.body.get("restock", True)
+    status, restock = request.body["status"], request.body.get("restock")
     if "restock" in request.body and status != "refunded":
         raise errors.invalid("/restock", "goes with status refunded only")
     return _change(request, find_invoice(request, request.path["invoice_id"]), status, restock)
@@ -81,10 +81,10 @@ def cancel_invoice(request: Request) -> Response:
     invoice = find_invoice(request, request.path["invoice_id"])
     if invoice.user_id != request.user.id:
         raise no_such_invoice()
-    return _change(request, invoice, "cancelled", True)
+    return _change(request, invoice, "cancelled")
 
 
-def _change(request: Request, invoice: InvoiceReferences, status: str, restock: bool) -> Response:
+def _change(request: Request, invoice: InvoiceReferences, status: str, restock: bool | None = None) -> Response:
     """One transaction: BEGIN, claim the key, change, save the answer, COMMIT. Then the stale cache entries are invalid."""
 
     def change(conn: Connection) -> Response:

@@ -79,7 +79,7 @@ class Model:
 
     def __init__(self, emails):
         self.emails, self.deleted = set(emails), set()  # in small letters; ids
-        self.products, self.invoices = {}, {}  # by id
+        self.products, self.invoices, self.refunds = {}, {}, {}  # by id; of a refund, whether its goods went into stock
         self.movements, self.numbers = [], {}  # newest first; the last of each series and year
 
     # ── what is read ──
@@ -183,7 +183,7 @@ class Model:
         invoice, status, reason = self.invoices[invoice_id], body["status"], body.get("reason")
         before, details = invoice["status"], invoice["details"]
         if status == before:
-            return 200, invoice
+            return self._asked_again(invoice, body)
         if status not in NEXT[before]:
             return refusal(409, "transition-not-allowed", current=before, allowed=NEXT[before])
         invoice["status"], restock, restocked = status, body.get("restock", True), False
@@ -194,12 +194,22 @@ class Model:
             for detail in details:
                 self._put_back(invoice, detail, "cancel_restock", detail["quantity"], actor_id)
         elif status == "refunded" and (left := [one for one in details if one["credited"] < one["quantity"]]):
-            restocked = restock
+            restocked = self.refunds[invoice_id] = restock
             lines = [{**one, "quantity": one["quantity"] - one["credited"], "restock": restock} for one in left]
             self._take_back(invoice, lines, actor_id, reason, told["credit_notes"][-1])
         event = {"from_status": before, "to_status": status, "actor_id": actor_id, "restocked": restocked}
         invoice["events"].append(event | {"reason": reason, "created_at": Chosen()})
         return 200, invoice
+
+    def _asked_again(self, invoice, body):
+        """A request for the status that the invoice has: nothing can be added to it."""
+        reasons = [event["reason"] for event in invoice["events"] if event["to_status"] == invoice["status"]]
+        other = ["reason"] if "reason" in body and [body["reason"]] != reasons else []
+        restock = body.get("restock")
+        other += ["restock"] if restock is not None and restock != self.refunds.get(invoice["id"], restock) else []
+        facts = {"current": invoice["status"], "allowed": NEXT[invoice["status"]]}
+        errors = [{"pointer": f"/{name}"} for name in other]
+        return refusal(409, "transition-not-allowed", **facts, errors=errors) if other else (200, invoice)
 
     def credit(self, actor_id, invoice_id, body, told):
         invoice, wanted = self.invoices[invoice_id], add_up(body["lines"])

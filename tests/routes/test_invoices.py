@@ -194,6 +194,53 @@ def test_the_reason_and_who_gave_it_are_kept_with_the_change(make, ana, admin):
     assert make.rows("SELECT actor_id, reason FROM invoice_events") == [(boss, "Changed her mind 🐈")]
 
 
+@pytest.mark.parametrize("kept", [{}, {"reason": "SEPA A"}])
+@pytest.mark.parametrize("status", ["paid", "cancelled", "refunded"])
+def test_nothing_is_added_to_a_change_by_asking_for_it_again(make, ana, admin, status, kept):
+    invoice_id = make.invoice(ana.id, {make.product(): 1}, status="paid" if status == "refunded" else "pending")
+    first = change(admin, invoice_id, status, **kept)
+    assert first.status == 200
+    for same in ({}, kept):
+        assert change(admin, invoice_id, status, **same).body == first.body
+    answer = change(admin, invoice_id, status, reason="SEPA B")
+    assert (answer.status, answer.json()["type"]) == (409, "/problems/transition-not-allowed")
+    assert answer.pointers() == ["/reason"]
+    assert answer.json()["current"] == status
+    assert b"SEPA" not in answer.body
+    assert make.rows("SELECT to_status, reason FROM invoice_events") == [(status, kept.get("reason"))]
+    assert make.scalar("SELECT count(*) FROM stock_movements") == 1 + (status != "paid")
+
+
+@pytest.mark.parametrize(("goods", "kept"), [(1, True), (1, False), (0, True), (0, False)])
+def test_a_refund_that_is_asked_for_again_says_the_same_of_its_goods(make, ana, admin, goods, kept):
+    invoice_id = make.invoice(ana.id, {make.product(): 1} if goods else {}, status="paid")
+    first = change(admin, invoice_id, "refunded", restock=kept)
+    assert change(admin, invoice_id, "refunded").body == change(admin, invoice_id, "refunded", restock=kept).body == first.body
+    answer = change(admin, invoice_id, "refunded", restock=not kept)
+    if goods:
+        assert (answer.status, answer.pointers()) == (409, ["/restock"])
+    else:  # nothing was left to credit, so what was said of it is not kept
+        assert answer.body == first.body
+
+
+def test_a_status_without_an_event_has_no_reason_that_could_be_the_same(make, ana, admin, buyer):
+    pending, paid = make.invoice(ana.id), make.invoice(ana.id, status="paid")
+    for invoice_id, status in ((pending, "pending"), (paid, "paid")):
+        assert change(admin, invoice_id, status).status == 200
+        assert change(admin, invoice_id, status, reason="Because").status == 409
+    assert make.rows("SELECT FROM invoice_events") == []
+
+
+def test_a_customer_does_not_learn_the_reason_of_an_admin_from_a_conflict(make, ana, admin, buyer):
+    invoice_id = make.invoice(ana.id)
+    change(admin, invoice_id, "cancelled", reason="Fraud")
+    assert cancel(buyer, invoice_id).status == 200
+    answer = cancel(buyer, invoice_id, reason="Ordered twice")
+    assert (answer.status, answer.pointers()) == (409, ["/reason"])
+    assert b"Fraud" not in answer.body
+    assert make.rows("SELECT reason FROM invoice_events") == [("Fraud",)]
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -305,7 +352,7 @@ def test_a_buyer_cancels_what_is_pending_and_the_goods_go_back_once(make, ana, b
     invoice_id, untouched = make.invoice(ana.id, {product_id: 3}), make.invoice(ana.id, {other: 2})
     answers = [
         cancel(buyer, invoice_id, reason="Allergic 🐈"),
-        cancel(buyer, invoice_id, reason="again"),
+        cancel(buyer, invoice_id, reason="Allergic 🐈"),
         cancel(buyer, invoice_id),
     ]
     assert {answer.status for answer in answers} == {200}

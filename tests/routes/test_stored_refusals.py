@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from tests.routes.test_idempotency import BUY, CREDIT, MODIFY, Shop, is_replay, turned
+from tests.routes.test_idempotency import BUY, CHANGE, CREDIT, MODIFY, Shop, is_replay, turned
 
 IDS = range(1, 101)
 LONGEST = {"key": "k" * 255, "request_id": "r" * 64}
@@ -72,6 +72,21 @@ REFUSED = {  # the type, the request, and what makes the database refuse it
         *("credit-exceeds-invoice", CREDIT, "/admin/invoices/1/credit_notes"),
         {"lines": [{**line, "restock": bool(line["quantity"] % 2)} for line in SHORT]},
         "SELECT",
+    ),
+    "another status": (
+        "transition-not-allowed",
+        CHANGE,
+        "/admin/invoices/2",
+        {"status": "shipped", "reason": "x" * 500},
+        "SELECT",
+    ),
+    "nothing to add": (
+        *("transition-not-allowed", CHANGE, "/admin/invoices/1", {"status": "paid", "reason": "x" * 500}),
+        "SELECT",
+    ),
+    "no room to put back": (
+        *("stock-limit", CHANGE, "/admin/invoices/1", {"status": "refunded", "reason": "x" * 500}),
+        "UPDATE products SET stock = 1000000000",
     ),
     "all full": (
         *("stock-limit", CREDIT, "/admin/invoices/1/credit_notes", {"lines": lines(1), "reason": "x" * 500}),
