@@ -115,10 +115,10 @@ def _add_accounts(app: Bottle) -> None:
     app.post("/logout", callback=sessions.logout, auth="anyone", body="refresh_token")
     app.get("/me", callback=users.get_profile, auth="user", returns="profile")
     app.post("/me/password", callback=users.change_password, auth="user", body="password_change",
-             refuses=("wrong-credentials",), hashes=True)
+             hashes=True)
     app.get("/me/export", callback=users.export_account, auth="user", returns="export", by_turns=True)
     app.post("/me/delete", callback=users.delete_account, auth="user", body="account_deletion",
-             refuses=("wrong-credentials", "last-admin"), hashes=True)
+             refuses=("last-admin",), hashes=True)
     app.get("/admin/users", callback=users.list_accounts, auth="admin", query=("email", "limit", "after"), pages="account")
     app.route("/admin/users/<user_id>", "PATCH", users.change_account, auth="admin", body="user_change", returns="account",
               example=1, refuses=("not-found", "last-admin"))

@@ -43,15 +43,18 @@ def login_attempt(request: Request, email: str) -> Iterator[Attempt]:
 
 @contextmanager
 def password_attempt(request: Request) -> Iterator[Attempt]:
-    """An attempt of the caller to give their current password. It counts per login, so strangers cannot block it."""
+    """An attempt of the caller to give their current password. It counts per login, so strangers cannot block it.
+
+    WrongCredentials in the block becomes Invalid: the caller is logged in, and a 401 makes clients refresh and send it again.
+    """
     attempt = request.services.failed_attempts.attempt({ACCOUNT_HERE: f"login {request.user.session_id}"})
-    with _counted(request, attempt, errors.WrongCredentials):
-        try:
+    try:
+        with _counted(request, attempt, errors.WrongCredentials):
             yield attempt
-        except errors.WrongCredentials as problem:
-            problem.detail = "The current password is wrong."
-            problem.errors = [{"pointer": "/current_password", "detail": "is wrong"}]
-            raise
+    except errors.WrongCredentials:
+        refusal = errors.invalid("/current_password", "is wrong")
+        refusal.headers.update(attempt.fields())
+        raise refusal from None
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
     status = PROBLEMS[slugs[0]].status
     names = ["X-Request-ID", *_HEADERS_BY_STATUS.get(status, ())]
     names += ["Retry-After", "Idempotent-Replayed"] if status == 409 and route.config.get("idempotent") else []
-    names += _RATE_LIMIT_HEADERS if status in (401, 409) and route.config.get("hashes") else []
+    names += _RATE_LIMIT_HEADERS if status in (401, 409, 422) and route.config.get("hashes") else []
     examples = {slug: {"$ref": f"#/components/examples/{slug}"} for slug in slugs}
     return {
         "description": "\n".join(f"- [`{slug}`](/problems/{slug}): {PROBLEMS[slug].title()}." for slug in slugs),

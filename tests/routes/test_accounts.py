@@ -124,11 +124,16 @@ def test_the_new_password_logs_in_and_the_old_one_does_not(make, ana, buyer, any
     assert anyone.post("/login", {"email": ANA, "password": NEW_PASSWORD}).status == 200
 
 
+def assert_wrong_password(answer):
+    """It is no 401: the login is good, and a client must not refresh it and send the same again."""
+    assert (answer.status, answer.json()["type"], answer["WWW-Authenticate"]) == (422, "/problems/invalid", None)
+    assert answer.json()["errors"] == [{"pointer": "/current_password", "detail": "is wrong"}]
+
+
 def test_a_wrong_current_password_changes_nothing(make, ana, buyer):
     before = people(make)
     answer = change(buyer, current="not this one")
-    assert (answer.status, answer.json()["type"]) == (401, "/problems/wrong-credentials")
-    assert answer["WWW-Authenticate"] == 'Bearer realm="petstore"'
+    assert_wrong_password(answer)
     assert people(make) == before
     assert buyer.get("/me").status == 200
 
@@ -150,7 +155,7 @@ def test_of_two_new_passwords_at_once_one_counts(make, ana, clients, anyone):
         # Both have proved the old password by now.
         futures = in_order(make, *(partial(change, clients(ana), new=new) for new in wanted))
     statuses = [future.result().status for future in futures]
-    assert sorted(statuses) == [204, 401]
+    assert sorted(statuses) == [204, 422]
     assert make.rows("SELECT token_version FROM users") == [(2,)]
     for new, status in zip(wanted, statuses, strict=True):
         assert anyone.post("/login", {"email": ANA, "password": new}).status == (200 if status == 204 else 401)
@@ -310,8 +315,7 @@ def test_the_email_of_a_deleted_account_can_be_registered_anew_and_inherits_noth
 def test_a_wrong_current_password_deletes_nothing(make, lives):
     (client, _), _ = lives
     before = people(make), make.rows("SELECT * FROM sessions"), make.rows("SELECT * FROM idempotency_keys")
-    answer = delete(client, "not this one")
-    assert (answer.status, answer.json()["type"]) == (401, "/problems/wrong-credentials")
+    assert_wrong_password(delete(client, "not this one"))
     assert (people(make), make.rows("SELECT * FROM sessions"), make.rows("SELECT * FROM idempotency_keys")) == before
     assert client.get("/me").status == 200
 
@@ -330,7 +334,7 @@ def test_a_deletion_with_a_password_that_was_right_when_it_was_checked_deletes_n
     with make.conn.transaction():
         make.conn.execute("UPDATE users SET password = %s WHERE id = %s", (other, ana.id))
         (answer,) = in_order(make, lambda: delete(clients(ana)))
-    assert (answer.result().status, answer.result().json()["type"]) == (401, "/problems/wrong-credentials")
+    assert_wrong_password(answer.result())
     assert make.rows("SELECT email, password, active FROM users") == [(ANA, other, True)]
     assert make.scalar("SELECT count(*) FROM sessions") == 1
 

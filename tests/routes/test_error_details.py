@@ -84,7 +84,7 @@ WRONG = [
     ("gone", ("GET", "/me"), None, "login-ended", "login of this access token", "log in again"),
     ("user", CREATE, {"name": "x", "price": "1", "stock": 1}, "forbidden", "Your role is user", "the role admin"),
     ("anyone", ("POST", "/login"), body(), "wrong-credentials", "Email or password", "wrong"),
-    ("user", ("POST", "/me/delete"), {"current_password": SECRET}, "wrong-credentials", "/current_password", "is wrong"),
+    ("user", ("POST", "/me/delete"), {"current_password": SECRET}, "invalid", "/current_password", "is wrong"),
     ("anyone", ("POST", "/refresh"), {"refresh_token": SECRET}, "wrong-refresh-token", "refresh token", "log in again"),
     # what is not there
     ("anyone", ("GET", "/product"), None, "not-found", "path", "GET /openapi.json"),
