@@ -87,6 +87,8 @@ def _add_routes(app: Bottle) -> None:
     cached, cache_control: the answer has an X-Cache header; its Cache-Control, if not the usual one
     refuses: slugs of the errors that only this route answers with
     idempotent: it takes an Idempotency-Key
+    if_match: it takes an If-Match; every other route refuses one
+    tagged: a write whose answer has the ETag of what it shows
     by_turns: a caller gets one answer at a time (petstore.limits.exports), which is made by a thread of a lane of its own
     hashes: it hashes a password, and is served by threads of its own (petstore.server.lanes)
     database: False if it needs no database; no other route with the same first segment may need it
@@ -130,12 +132,12 @@ def _add_shop(app: Bottle) -> None:
     app.get("/products", callback=products.get_products, auth="anyone", query=("id", "limit", "after"), pages="product",
             returns="product", refuses=("not-found",), cached=True)
     app.post("/create_product", callback=products.create_product, auth="admin", body="product_new", returns="product", status=201,
-             example=1, location=True, idempotent=True)
+             example=1, location=True, idempotent=True, tagged=True)
     app.route("/modify_product", "PATCH", products.modify_product, auth="admin", query=("id",), required=("id",),
-              body="product_changes", returns="product", example=2, idempotent=True,
+              body="product_changes", returns="product", example=2, idempotent=True, if_match=True, tagged=True,
               refuses=("not-found", "edit-conflict", "stock-changed", "not-enough-stock", "stock-limit"))
     app.delete("/delete_product", callback=products.delete_product, auth="admin", query=("id", "version"), required=("id",),
-               refuses=("not-found", "edit-conflict"))
+               if_match=True, refuses=("not-found", "edit-conflict"))
     app.get("/admin/products/movements", callback=products.list_movements, auth="admin", query=("id", "limit", "after"),
             required=("id",), pages="movement", refuses=("not-found",))
     app.post("/purchase_product", callback=purchases.purchase_product, auth="user", body="purchase", returns="invoice",

@@ -34,7 +34,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Response:
-    """An answer that has no ETag. value: what becomes the JSON body (Request.encode); None for no body."""
+    """The answer to a write. value: what becomes the JSON body (Request.encode); None for no body."""
 
     status: int
     value: Any = None
@@ -61,6 +61,7 @@ class Request:
     caller: the user of the access token, None if the route needs none
     address: the client's, None if it is not known
     key: the Idempotency-Key, if the route takes one and the client sent one
+    if_match: the tags of the If-Match, as petstore.web.parameters.if_match gives them, if the client sent one
     turn: the caller's, on a route whose answers are made `by_turns`
     """
 
@@ -74,6 +75,7 @@ class Request:
     caller: Caller | None
     address: str | None = None
     key: Key | None = None
+    if_match: tuple[str, ...] | None = None
     turn: Turn | None = None
 
     @property

@@ -25,33 +25,44 @@ P = ParamSpec("P")
 C = TypeVar("C", bound=HasCache)
 
 
-def cached(prefix: str, ttl: int) -> Callable[[Callable[Concatenate[C, P], Any]], Callable[Concatenate[C, P], Document]]:
+def cached(
+    prefix: str, ttl: int, tag_of: Callable[[bytes], str] | None = None
+) -> Callable[[Callable[Concatenate[C, P], Any]], Callable[Concatenate[C, P], Document]]:
     """Cache what a function of (request, **key) returns, as JSON bytes, for `ttl` seconds. Exceptions are not cached.
 
     `prefix` may contain members of the key: `"invoices:{user_id}"`. Single-flight per generation: of many misses at the same time
     one calls the function, and a reader after a write never shares an older result.
+    tag_of: gives the ETag of a body; by default it is a hash.
     """
 
     def decorate(function: Callable[Concatenate[C, P], Any]) -> Callable[Concatenate[C, P], Document]:
         @functools.wraps(function)
         def wrapper(request: C, *args: P.args, **key: P.kwargs) -> Document:
-            cache, full_prefix = request.cache, prefix.format_map(key)
+            def new(status: str) -> Document:
+                body = request.encode(function(request, *args, **key))
+                return document(body, status, tag=tag_of(body) if tag_of else None)
+
             name = function.__name__ + "".join(f":{value}" for value in key.values())
-            found = cache.read(full_prefix, name)
-            if found.entry is not None:
-                return found.entry
-            generation = found.generation
-            if generation is None:
-                return document(request.encode(function(request, *args, **key)), BYPASS)
-
-            def make() -> Document:
-                made = document(request.encode(function(request, *args, **key)), BYPASS if found.marked else MISS)
-                if not found.marked:
-                    cache.store(full_prefix, name, generation, made, ttl)
-                return made
-
-            return cache.single_flight.share((full_prefix, name, generation), make, WAIT_SECONDS)
+            return _read(request.cache, prefix.format_map(key), name, ttl, new)
 
         return wrapper  # type: ignore[return-value]  # mypy: functools.wraps names the first parameter
 
     return decorate
+
+
+def _read(cache: Cache, prefix: str, name: str, ttl: int, new: Callable[[str], Document]) -> Document:
+    """The entry, or a new document. new: makes it, with what becomes its X-Cache."""
+    found = cache.read(prefix, name)
+    if found.entry is not None:
+        return found.entry
+    generation = found.generation
+    if generation is None:
+        return new(BYPASS)
+
+    def make() -> Document:
+        made = new(BYPASS if found.marked else MISS)
+        if not found.marked:
+            cache.store(prefix, name, generation, made, ttl)
+        return made
+
+    return cache.single_flight.share((prefix, name, generation), make, WAIT_SECONDS)

@@ -29,9 +29,11 @@ class Document:
     validity: Validity | None = None
 
 
-def document(body: bytes, cache: str | None = None, content_type: str = Document.content_type) -> Document:
-    """A document whose ETag is a hash of the body."""
-    return Document(body, etag(new_hash(body)), cache, content_type)
+def document(
+    body: bytes, cache: str | None = None, content_type: str = Document.content_type, tag: str | None = None
+) -> Document:
+    """A document. tag: its ETag; None for a hash of the body."""
+    return Document(body, tag or etag(new_hash(body)), cache, content_type)
 
 
 def new_hash(begin: bytes = b"") -> hashlib.blake2b:

@@ -128,6 +128,12 @@ class StockLimit(Conflict):
     """The stock of a product would pass its limit."""
 
 
+class PreconditionFailed(Problem):
+    """The product is not what your If-Match names."""
+
+    status = 412
+
+
 class TooLarge(Problem):
     """The body is too large."""
 

@@ -25,14 +25,6 @@ class Product:
 
 
 @dataclass(frozen=True)
-class EditedProduct:
-    """A product that is locked until the transaction ends. stock: pieces."""
-
-    stock: int
-    version: int
-
-
-@dataclass(frozen=True)
 class Movement:
     """A row of the stock ledger. delta: pieces added; stock: pieces after it; actor_id: None for a change made in psql."""
 
@@ -62,9 +54,9 @@ def create_product(conn: Connection, *, actor_id: int, **columns: Any) -> Produc
     return one(conn, "products/create_product", Product, actor_id=actor_id, **columns)
 
 
-def lock_product(conn: Connection, *, product_id: int) -> EditedProduct | None:
-    """Lock a product until the transaction ends; None when it does not exist or is deleted."""
-    return one_or_none(conn, "products/lock_product", EditedProduct, product_id=product_id)
+def lock_product(conn: Connection, *, product_id: int) -> Product | None:
+    """A product, locked until the transaction ends; None when it does not exist or is deleted."""
+    return one_or_none(conn, "products/lock_product", Product, product_id=product_id)
 
 
 def update_product(conn: Connection, *, product_id: int, actor_id: int, reason: str | None, **columns: Any) -> Product | None:

@@ -10,6 +10,7 @@ from petstore.cache.document import Document
 from petstore.cache.prefixes import PRODUCT, PRODUCTS, stock_prefixes
 from petstore.db import Connection
 from petstore.domain.idempotency import transact_once
+from petstore.domain.preconditions import check_if_match, product_tag
 from petstore.domain.stock import check_stock_limit, shortage
 from petstore.domain.transactions import transact
 from petstore.repository import products
@@ -37,7 +38,7 @@ def get_products(request: Request) -> Document:
     return _single(request, product_id=query["id"])
 
 
-@cached(PRODUCT, ttl=300)
+@cached(PRODUCT, ttl=300, tag_of=product_tag)
 def _single(request: Request, *, product_id: int) -> Any:
     return _require(request.read(products.get_product, product_id=product_id))
 
@@ -66,7 +67,7 @@ def create_product(request: Request) -> Response:
         product = products.create_product(conn, **columns, actor_id=request.user.id)
         return Response(201, product, {"Location": f"/products?id={product.id}"})
 
-    return transact_once(request, create, key=request.key, invalidates=[PRODUCTS])
+    return _tagged(request, transact_once(request, create, key=request.key, invalidates=[PRODUCTS]))
 
 
 def modify_product(request: Request) -> Response:
@@ -76,12 +77,20 @@ def modify_product(request: Request) -> Response:
     columns = _columns(request)
 
     def modify(conn: Connection) -> Response:
-        locked = _lock(conn, product_id, body.get("version"), pointer="/version")
+        locked = _lock(conn, request, body.get("version"), pointer="/version")
         columns["stock"] = _new_stock(body, product_id, locked.stock)
         cause = {"actor_id": request.user.id, "reason": body.get("reason")}
         return Response(200, products.update_product(conn, product_id=product_id, **columns, **cause))
 
-    return transact_once(request, modify, key=request.key, invalidates=stock_prefixes([product_id]))
+    return _tagged(request, transact_once(request, modify, key=request.key, invalidates=stock_prefixes([product_id])))
+
+
+def _tagged(request: Request, response: Response) -> Response:
+    """An answer that shows a product, with the product's ETag: who edits it again need not read it."""
+    if response.status >= 400:
+        return response
+    body = request.encode(response.value)
+    return Response(response.status, body, {**response.headers, "ETag": product_tag(body)})
 
 
 def delete_product(request: Request) -> Response:
@@ -89,18 +98,20 @@ def delete_product(request: Request) -> Response:
     product_id = request.query["id"]
 
     def delete(conn: Connection) -> Response:
-        _lock(conn, product_id, request.query.get("version"), parameter="version")
+        _lock(conn, request, request.query.get("version"), parameter="version")
         products.delete_product(conn, product_id=product_id)
         return Response(204)
 
     return transact(request, delete, invalidates=stock_prefixes([product_id]))
 
 
-def _lock(conn: Connection, product_id: int, version: int | None, **place: str) -> products.EditedProduct:
-    """Lock a product until the transaction ends. EditConflict if its version is another. place: where the request names it."""
-    locked = products.lock_product(conn, product_id=product_id)
-    if locked is None:
-        raise _no_such_product()
+def _lock(conn: Connection, request: Request, version: int | None, **place: str) -> products.Product:
+    """Lock the product of the request until the transaction ends. PreconditionFailed, EditConflict if it has changed since.
+
+    version: that the request names, if it does; place: where.
+    """
+    locked = _require(products.lock_product(conn, product_id=request.query["id"]))
+    check_if_match(request, locked)
     if version not in (None, locked.version):
         detail = f"You name version {version}, and it has version {locked.version} now: read it again."
         there = {**place, "detail": f"is {locked.version} now"}

@@ -94,6 +94,8 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": place, "required": required, "description": whole["description"], "schema": reference(schema)}
     if facts.get("idempotent"):
         yield _IDEMPOTENCY_KEY
+    if facts.get("if_match"):
+        yield _IF_MATCH
     if route.method == "GET":
         yield _IF_NONE_MATCH
 
@@ -114,6 +116,12 @@ _IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     **text('yours, a new one for each thing that you want done; `"k"` is the same key as `k`', pattern=KEY_PATTERN),
+}
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    **text("the ETag of the product that you have, or a list of ETags, or `*`: 412 if it has none of them now", minLength=1),
 }
 _IF_NONE_MATCH = {
     "name": "If-None-Match",

@@ -38,6 +38,7 @@ def problems_of(route: Route) -> dict[int, list[str]]:
         "body": ("malformed-json", "invalid"),
         "hashes": ("too-many-attempts",),
         "idempotent": ("key-in-use", "key-reused", "too-many-keys"),
+        "if_match": ("precondition-failed",),
     }
     slugs = {*_ANYWHERE, *facts.get("refuses", ())}
     slugs.update(slug for fact, found in by_fact.items() if facts.get(fact) for slug in found)
@@ -56,7 +57,11 @@ def problems_of(route: Route) -> dict[int, list[str]]:
 def successes(route: Route) -> dict[str, Any]:
     facts = route.config
     status = facts.get("status") or (200 if facts.get("returns") or facts.get("pages") else 204)
-    names = ["X-Request-ID", *(["ETag"] if route.method == "GET" else []), *(["X-Cache"] if facts.get("cached") else [])]
+    names = [
+        "X-Request-ID",
+        *(["ETag"] if route.method == "GET" or facts.get("tagged") else []),
+        *(["X-Cache"] if facts.get("cached") else []),
+    ]
     names += [*(["Location"] if facts.get("location") else []), *(["Idempotent-Replayed"] if facts.get("idempotent") else [])]
     names += _RATE_LIMIT_HEADERS if facts.get("hashes") else []
     success = {"description": "Done.", "headers": _headers(names)}
@@ -121,7 +126,7 @@ def text(description: str, **schema: Any) -> dict[str, Any]:
 _RATE_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
 _HEADERS_BY_STATUS = {401: ("WWW-Authenticate",), 429: (*_RATE_LIMIT_HEADERS, "Retry-After"), 503: ("Retry-After",)}
 HEADERS = {
-    "ETag": _required("a hash of the very bytes"),
+    "ETag": _required("a hash of the very bytes; that of a product also has its stock"),
     "Idempotent-Replayed": text("this is the answer that the first request with this key was given", const="true"),
     "Location": _required("where what was made can be read"),
     "RateLimit": text("what is left, and when there is more (draft-ietf-httpapi-ratelimit-headers)"),

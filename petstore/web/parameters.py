@@ -18,6 +18,7 @@ MAX_ID = 2**63 - 1
 MAX_KEY = 255  # characters of an Idempotency-Key
 # As it is, or a string of a structured field (RFC 8941, 3.3.3), which the draft of the header writes.
 KEY_PATTERN = f'^(?:[ !#-~][ -~]{{0,{MAX_KEY - 1}}}|"(?:[ !#-\\[\\]-~]|\\\\["\\\\]){{1,{MAX_KEY}}}")$'
+_TAG = re.compile(r'[ \t,]*((?:W/)?"[!#-~\x80-\xff]*")[ \t]*(?=,|\Z)')  # an ETag in a list (RFC 9110, 8.8.3 and 5.6.1)
 
 
 def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Collection[str] = ()) -> dict[str, Any]:
@@ -88,6 +89,21 @@ def no_idempotency_key(header: str | None) -> None:
     """Refuse an Idempotency-Key where none is taken: its client relies on it."""
     if header is not None:
         raise fault("Idempotency-Key", "is not taken by this request: leave it out", kind="Header")
+
+
+def if_match(header: str | None) -> tuple[str, ...] | None:
+    """The tags of an If-Match (RFC 9110, 13.1.1), if the request has one; ("*",) for whatever there is."""
+    if header is None:
+        return None
+    if header.strip(" \t") == "*":
+        return ("*",)
+    tags, end = [], 0
+    while found := _TAG.match(header, end):
+        tags.append(found[1])
+        end = found.end()
+    if not tags or header[end:].strip(" \t,"):
+        raise fault("If-Match", 'must be *, or ETags in their quotes, such as "3f2a" or "3f2a", "b07c"', kind="Header")
+    return tuple(tags)
 
 
 def _integer(name: str, text: str, minimum: int, maximum: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bottle import Bottle, HTTPError, HTTPResponse, Route
@@ -49,13 +49,14 @@ class RequestPlugin:
         cache_control = facts.get("cache_control") or _cache_control(route.method, facts["auth"])
         reserved = RESERVED_SECONDS if facts.get("hashes") else 0
         schemas = parameters.schemas_of(facts.get("query", ()))
+        conditional = [f"{one.method} {one.rule}" for one in route.app.routes if one.config.get("if_match")]
 
         def handle(**path: str) -> HTTPResponse:
             deadline = _received_at() + REQUEST_SECONDS  # includes the wait for a thread
             try:
                 if time.monotonic() >= deadline - reserved:
                     raise errors.Unavailable("The service has more to do than it can; try again.")
-                checked = self._check(facts, schemas, deadline)
+                checked = self._check(facts, schemas, conditional, deadline)
                 values = parameters.parse_path(path)
                 if reserved:
                     self._services.db.expect_writes()  # before a password is hashed in vain
@@ -73,14 +74,22 @@ class RequestPlugin:
 
         return handle
 
-    def _check(self, facts: Mapping[str, Any], schemas: Mapping[str, parameters.Schema], deadline: float) -> dict[str, Any]:
-        """The members of the Request that the client sent, checked by the facts of the route."""
+    def _check(
+        self, facts: Mapping[str, Any], schemas: Mapping[str, parameters.Schema], conditional: Sequence[str], deadline: float
+    ) -> dict[str, Any]:
+        """The members of the Request that the client sent, checked by the facts of the route.
+
+        conditional: the routes that take an If-Match.
+        """
         auth, body = facts["auth"], facts.get("body")
         length = check_length_and_type(bottle_request.environ)
         caller = self._authenticate(deadline) if auth != "anyone" else None
         if caller and caller.role not in ROLES[auth]:
             raise errors.Forbidden(f"Your role is {caller.role}; this takes the role {auth}.")
         raw = read_body(bottle_request.environ, length)
+        if "HTTP_IF_MATCH" in bottle_request.environ and not facts.get("if_match"):
+            raise parameters.fault("If-Match", f"is for {' and '.join(conditional)} only", kind="Header")
+        if_match = parameters.if_match(bottle_request.environ.get("HTTP_IF_MATCH"))
         query_string = bottle_request.environ.get("QUERY_STRING", "")
         query = parameters.parse_query(query_string, schemas, facts.get("required", ()))
         take_key = parameters.idempotency_key if facts.get("idempotent") else parameters.no_idempotency_key
@@ -90,7 +99,7 @@ class RequestPlugin:
             value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)
             validation.validate(body, value)
         address = bottle_request.environ["petstore.address"] or None
-        return {"query": query, "body": value, "caller": caller, "address": address, "key": key}
+        return {"query": query, "body": value, "caller": caller, "address": address, "key": key, "if_match": if_match}
 
     def _take_turn(self, caller: Caller) -> Turn:
         """The caller's turn. Once it has one, our own server has a thread of another lane serve the request, with the turn."""

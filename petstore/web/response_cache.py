@@ -126,6 +126,7 @@ def is_cacheable(environ: Mapping[str, Any]) -> bool:
         and environ.get("CONTENT_LENGTH", "") in ("", "0")
         and "HTTP_TRANSFER_ENCODING" not in environ
         and "HTTP_IDEMPOTENCY_KEY" not in environ
+        and "HTTP_IF_MATCH" not in environ
     )
 
 

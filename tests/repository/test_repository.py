@@ -106,7 +106,7 @@ def test_products_come_change_and_go(conn):
     boss = users.save_admin(conn, email="boss@example.com", password=PHC).id
     one, two = (create(conn, boss, name) for name in ("One", "Two"))
     assert products.get_product(conn, product_id=one.id) == one
-    assert products.lock_product(conn, product_id=one.id) == products.EditedProduct(5, 1)
+    assert products.lock_product(conn, product_id=one.id) == one
     changed = update(conn, boss, one.id, name="New")
     assert (changed.name, changed.price, changed.stock, changed.version) == ("New", Decimal("1.50"), 5, 2)
     assert products.list_products(conn, after=0, limit=10) == [changed, two]

@@ -74,6 +74,8 @@ WRONG = [
     ("admin", ("GET", "/admin/audit?action=x"), None, "bad-request", "action", "such as product.update"),
     ("user", ("GET", "/invoices/abc"), None, "bad-request", "invoice_id", "a whole number from 1"),
     ("user", (*BUY, {"Idempotency-Key": "ü"}), {"products": [LINE]}, "bad-request", "Idempotency-Key", "printable ASCII"),
+    ("admin", (*MODIFY, {"If-Match": "abc"}), {"stock": 1}, "bad-request", "If-Match", "ETags in their quotes"),
+    ("anyone", ("GET", "/products", {"If-Match": '"abc"'}), None, "bad-request", "If-Match", "is for PATCH /modify_product"),
     ("anyone", ("POST", "/login", {"Content-Type": "text/plain"}), b"{}", "unsupported-media-type", "body", "application/json"),
     ("anyone", ("POST", "/login", JSON | {"Content-Encoding": "gzip"}), b"{}", "unsupported-media-type", "body", "without"),
     # who asks
@@ -102,6 +104,7 @@ WRONG = [
     ("user", BUY, {"products": [LINE | {"expected_price": "9"}]}, "price-changed", "/products/0/expected_price", "is 12.50 now"),
     ("admin", MODIFY, {"stock": 1, "expected_stock": 3}, "stock-changed", "/expected_stock", "the stock is 10 now"),
     ("admin", ("PATCH", "/modify_product?id=2"), {"price": "1", "version": 2}, "edit-conflict", "/version", "is 1 now"),
+    ("admin", (*MODIFY, {"If-Match": '"abc"'}), {"price": "1"}, "precondition-failed", "If-Match", "has not the ETag"),
     ("admin", ("PATCH", "/modify_product?id=3"), {"stock_delta": 1}, "stock-limit", "stock of a product", "1,000,000,000 pieces"),
     ("admin", ("PATCH", "/admin/invoices/1"), {"status": "shipped"}, "transition-not-allowed", "is pending", "cancelled, paid"),
     ("admin", ("POST", "/admin/invoices/1/credit_notes"), {"lines": [LINE]}, "not-creditable", "is pending", "paid, shipped"),

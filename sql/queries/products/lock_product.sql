@@ -1,4 +1,4 @@
--- Locks a product on sale and returns its stock and version; no row if there is no such product.
+-- Locks a product on sale and returns it; no row if there is no such product.
 --
 --   product_id  bigint  the product
 --
@@ -6,7 +6,8 @@
 --
 -- Locks: products, the row, FOR UPDATE.
 -- psql -v product_id=4 -f sql/queries/products/lock_product.sql
-SELECT stock, version
+\ir _columns.sql
+SELECT :product_columns
 FROM products
 WHERE id = :'product_id'::bigint AND deleted_at IS NULL
 FOR UPDATE;
