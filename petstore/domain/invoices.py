@@ -11,7 +11,7 @@ from petstore import errors
 from petstore.cache.prefixes import INVOICES, stock_prefixes
 from petstore.db import Connection
 from petstore.domain.stock import check_stock_limit
-from petstore.repository import invoices
+from petstore.repository import credit_notes, invoices
 from petstore.repository.invoices import Event, Invoice, InvoiceReferences, LockedInvoice
 from petstore.request import Request
 
@@ -108,10 +108,10 @@ def _credited(change: InvoiceChange, event: Event) -> bool:
 def credit_goods(change: InvoiceChange, goods: Goods) -> int:
     """Make a credit note for goods of a locked invoice, and put those into stock that are to go there; its id."""
     _put_into_stock(change, goods, "return_restock")
-    credit_note_id = invoices.create_credit_note(
+    credit_note_id = credit_notes.create_credit_note(
         change.conn, invoice_id=change.invoice_id, actor_id=change.actor_id, reason=change.reason
     )
-    invoices.create_credit_note_lines(
+    credit_notes.create_credit_note_lines(
         change.conn,
         credit_note_id=credit_note_id,
         invoice_id=change.invoice_id,
@@ -169,8 +169,8 @@ def full_invoices(conn: Connection, rows: Sequence[Invoice]) -> list[dict[str, A
 
 def full_credit_notes(conn: Connection, invoice_ids: list[int]) -> list[dict[str, Any]]:
     """The credit notes of these invoices with their lines, oldest first, as JSON members."""
-    lines = group_by("credit_note_id", invoices.list_credit_note_lines(conn, invoice_ids=invoice_ids))
-    notes = invoices.list_credit_notes(conn, invoice_ids=invoice_ids)
+    lines = group_by("credit_note_id", credit_notes.list_credit_note_lines(conn, invoice_ids=invoice_ids))
+    notes = credit_notes.list_credit_notes(conn, invoice_ids=invoice_ids)
     return [{**vars(note), "lines": lines[note.id]} for note in notes]
 
 

@@ -1,4 +1,4 @@
-"""Invoices, their events and credit notes (sql/queries/invoices)."""
+"""Invoices, their lines and events (sql/queries/invoices)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from petstore.db import Connection, execute, many, one_or_none, scalar
+from petstore.db import Connection, execute, many, one_or_none
 
 
 @dataclass(frozen=True)
@@ -50,33 +50,6 @@ class Event:
 
 
 @dataclass(frozen=True)
-class CreditNote:
-    """A credit note without its lines. total: the sum of the lines, in `currency`."""
-
-    id: int
-    number: str
-    invoice_id: int
-    total: Decimal
-    currency: str
-    actor_id: int
-    reason: str | None
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class CreditNoteLine:
-    """A line of a credit note. quantity: pieces; restock: whether they went back into stock."""
-
-    credit_note_id: int
-    product_id: int
-    name: str
-    unit_price: Decimal
-    quantity: int
-    line_total: Decimal
-    restock: bool
-
-
-@dataclass(frozen=True)
 class InvoiceReferences:
     """The ids that an invoice refers to: its owner's and its products'. They never change."""
 
@@ -114,16 +87,6 @@ def list_invoice_details(conn: Connection, *, invoice_ids: list[int]) -> list[In
 def list_events(conn: Connection, *, invoice_ids: list[int]) -> list[Event]:
     """The changes of invoices' status, oldest first."""
     return many(conn, "invoices/list_events", Event, invoice_ids=invoice_ids)
-
-
-def list_credit_notes(conn: Connection, *, invoice_ids: list[int]) -> list[CreditNote]:
-    """The credit notes of invoices, oldest first."""
-    return many(conn, "invoices/list_credit_notes", CreditNote, invoice_ids=invoice_ids)
-
-
-def list_credit_note_lines(conn: Connection, *, invoice_ids: list[int]) -> list[CreditNoteLine]:
-    """The lines of every credit note of invoices."""
-    return many(conn, "invoices/list_credit_note_lines", CreditNoteLine, invoice_ids=invoice_ids)
 
 
 def list_invoices(conn: Connection, *, user_id: int, before: int, limit: int) -> list[Invoice]:
@@ -220,30 +183,4 @@ def return_stock(
         kind=kind,
         invoice_id=invoice_id,
         actor_id=actor_id,
-    )
-
-
-def create_credit_note(conn: Connection, *, invoice_id: int, actor_id: int, reason: str | None) -> int:
-    """Create a credit note, with its number and without lines; its id."""
-    return int(scalar(conn, "invoices/create_credit_note", invoice_id=invoice_id, actor_id=actor_id, reason=reason))
-
-
-def create_credit_note_lines(
-    conn: Connection,
-    *,
-    credit_note_id: int,
-    invoice_id: int,
-    product_ids: list[int],
-    quantities: list[int],
-    restocks: list[bool],
-) -> int:
-    """Create the lines of a credit note; how many."""
-    return execute(
-        conn,
-        "invoices/create_credit_note_lines",
-        credit_note_id=credit_note_id,
-        invoice_id=invoice_id,
-        product_ids=product_ids,
-        quantities=quantities,
-        restocks=restocks,
     )

@@ -17,10 +17,10 @@ from petstore.db.errors import WrongDatabase, WrongQuery, WrongVersion
 from petstore.db.migrations import OLDEST_VERSION, newest_version
 from petstore.db.queries import Query, load_queries, load_reports
 from petstore.db.schema import schema_exists
-from petstore.repository import audit, idempotency, invoices, products, purchases, sessions, system, users
+from petstore.repository import audit, credit_notes, idempotency, invoices, products, purchases, sessions, system, users
 from petstore.repository.drift import missing_rights
 
-MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, idempotency, audit, system)
+MODULES: tuple[ModuleType, ...] = (users, sessions, products, purchases, invoices, credit_notes, idempotency, audit, system)
 # SQL type → annotation of a parameter or a dataclass field. A nullable parameter is text in SQL: see `compare`.
 _PYTHON: Mapping[str, Any] = {
     "bigint": int,

@@ -10,7 +10,7 @@ import pytest
 from petstore.app import openapi_document
 from petstore.cli import seeding
 from petstore.db.queries import load_reports
-from petstore.repository import audit, idempotency, invoices, products, sessions, users
+from petstore.repository import audit, credit_notes, idempotency, invoices, products, sessions, users
 from petstore.web.pagination import LIMIT
 from petstore.web.validation import SCHEMAS, validate
 from tests.openapi_contract import DOCUMENT
@@ -109,8 +109,8 @@ ROWS = {
     "invoice_summary": invoices.Invoice,
     "invoice_detail": invoices.InvoiceDetail,
     "invoice_event": invoices.Event,
-    "credit_note": invoices.CreditNote,
-    "credit_note_line": invoices.CreditNoteLine,
+    "credit_note": credit_notes.CreditNote,
+    "credit_note_line": credit_notes.CreditNoteLine,
 }
 
 

@@ -12,7 +12,7 @@ from petstore.db import Connection
 from petstore.db.describe import describe
 from petstore.db.migrations import newest_version
 from petstore.db.queries import load_queries
-from petstore.repository import idempotency, invoices, products, purchases, system, users
+from petstore.repository import credit_notes, idempotency, invoices, products, purchases, system, users
 from petstore.repository.reports import run_report
 from petstore.repository.startup_check import compare, functions
 from tests.factories import product_columns
@@ -275,25 +275,25 @@ def test_credit_notes_and_their_lines_belong_to_one_invoice(conn, make):
     ana, cat, dog = make.user(), make.product(price="1.50"), make.product(price="2.00")
     mine, other = (make.invoice(ana.id, {cat: 2, dog: 4}, status="paid") for _ in range(2))
     notes = [
-        invoices.create_credit_note(conn, invoice_id=invoice_id, actor_id=ana.id, reason=reason)
+        credit_notes.create_credit_note(conn, invoice_id=invoice_id, actor_id=ana.id, reason=reason)
         for invoice_id, reason in ((mine, "why"), (mine, None), (other, None))
     ]
     for note, invoice_id, quantity in zip(notes, (mine, mine, other), (1, 2, 3), strict=True):
         lines = {"product_ids": [dog], "quantities": [quantity], "restocks": [quantity == 1]}
-        assert invoices.create_credit_note_lines(conn, credit_note_id=note, invoice_id=invoice_id, **lines) == 1
-    first, second = invoices.list_credit_notes(conn, invoice_ids=[mine])
+        assert credit_notes.create_credit_note_lines(conn, credit_note_id=note, invoice_id=invoice_id, **lines) == 1
+    first, second = credit_notes.list_credit_notes(conn, invoice_ids=[mine])
     assert (first.id, first.number, first.total, first.reason) == (notes[0], f"C{year(conn)}-000001", Decimal("2.00"), "why")
     assert (second.id, second.number, second.total) == (notes[1], f"C{year(conn)}-000002", Decimal("4.00"))
     name = make.scalar("SELECT name FROM products WHERE id = %s", dog)
-    assert invoices.list_credit_note_lines(conn, invoice_ids=[mine]) == [
-        invoices.CreditNoteLine(notes[0], dog, name, Decimal("2.00"), 1, Decimal("2.00"), True),
-        invoices.CreditNoteLine(notes[1], dog, name, Decimal("2.00"), 2, Decimal("4.00"), False),
+    assert credit_notes.list_credit_note_lines(conn, invoice_ids=[mine]) == [
+        credit_notes.CreditNoteLine(notes[0], dog, name, Decimal("2.00"), 1, Decimal("2.00"), True),
+        credit_notes.CreditNoteLine(notes[1], dog, name, Decimal("2.00"), 2, Decimal("4.00"), False),
     ]
     both = {"invoice_ids": [other, mine]}
-    assert [(note.id, note.invoice_id) for note in invoices.list_credit_notes(conn, **both)] == [
+    assert [(note.id, note.invoice_id) for note in credit_notes.list_credit_notes(conn, **both)] == [
         *((notes[0], mine), (notes[1], mine), (notes[2], other))
     ]
-    assert [line.credit_note_id for line in invoices.list_credit_note_lines(conn, **both)] == notes
+    assert [line.credit_note_id for line in credit_notes.list_credit_note_lines(conn, **both)] == notes
     credited = [(line.invoice_id, line.credited) for line in invoices.list_invoice_details(conn, **both)]
     assert credited == [(mine, 0), (mine, 3), (other, 0), (other, 3)]
 

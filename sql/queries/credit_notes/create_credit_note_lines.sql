@@ -9,7 +9,7 @@
 -- One step of a credit note: run it in one transaction with the other steps.
 --
 -- Locks: invoice_details, the lines of the invoice. Adds rows to credit_note_lines.
--- psql -v credit_note_id=1 -v invoice_id=1 -v product_ids='{1}' -v quantities='{1}' -v restocks='{false}' -f sql/queries/invoices/create_credit_note_lines.sql
+-- psql -v credit_note_id=1 -v invoice_id=1 -v product_ids='{1}' -v quantities='{1}' -v restocks='{false}' -f sql/queries/credit_notes/create_credit_note_lines.sql
 INSERT INTO credit_note_lines (credit_note_id, invoice_id, product_id, quantity, restock)
 SELECT
     :'credit_note_id'::bigint,

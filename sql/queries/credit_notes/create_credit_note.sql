@@ -8,7 +8,7 @@
 --
 -- Locks: users and invoices, the rows that it refers to, FOR KEY SHARE; number_series, the row of the year until the transaction ends,
 -- so run it late. Adds a row to credit_notes.
--- psql -v invoice_id=1 -v actor_id=1 -v reason= -f sql/queries/invoices/create_credit_note.sql
+-- psql -v invoice_id=1 -v actor_id=1 -v reason= -f sql/queries/credit_notes/create_credit_note.sql
 INSERT INTO credit_notes (invoice_id, actor_id, reason)
 VALUES (:'invoice_id'::bigint, :'actor_id'::bigint, nullif(:'reason'::text, ''))
 RETURNING id;

@@ -3,7 +3,7 @@
 --   invoice_ids  bigint[]  the invoices
 --
 -- Locks: none.
--- psql -v invoice_ids='{1}' -f sql/queries/invoices/list_credit_note_lines.sql
+-- psql -v invoice_ids='{1}' -f sql/queries/credit_notes/list_credit_note_lines.sql
 SELECT
     l.credit_note_id,
     l.product_id,
