@@ -122,6 +122,7 @@ def _add_accounts(app: Bottle) -> None:
     app.post("/me/delete", callback=users.delete_account, auth="user", body="account_deletion",
              refuses=("last-admin",), hashes=True)
     app.get("/admin/users", callback=users.list_accounts, auth="admin", query=("email", "limit", "after"), pages="account")
+    app.get("/admin/users/<user_id>", callback=users.get_account, auth="admin", returns="account", refuses=("not-found",))
     app.route("/admin/users/<user_id>", "PATCH", users.change_account, auth="admin", body="user_change", returns="account",
               example=1, refuses=("not-found", "last-admin"))
     app.get("/admin/audit", callback=audit.list_audit_entries, auth="admin",

@@ -109,6 +109,11 @@ def update_user(conn: Connection, *, user_id: int, role: str | None, active: boo
     return one_or_none(conn, "users/update_user", Account, user_id=user_id, role=role, active=active)
 
 
+def get_account(conn: Connection, *, user_id: int) -> Account | None:
+    """One account as admins see it; None when it is erased."""
+    return one_or_none(conn, "users/get_account", Account, user_id=user_id)
+
+
 def list_users(conn: Connection, *, after: int, limit: int) -> list[Account]:
     """At most `limit` accounts with an id above `after`, in id order."""
     return many(conn, "users/list_users", Account, after=after, limit=limit)

@@ -102,6 +102,14 @@ def list_accounts(request: Request) -> Document:
     return request.document(page("users", request.read(users.list_users, after=after, limit=limit + 1), limit))
 
 
+def get_account(request: Request) -> Document:
+    """An account, as the list of all shows it; one that was deleted is a 404."""
+    account = request.read(users.get_account, user_id=request.path["user_id"])
+    if account is None:
+        raise _no_such_account()
+    return request.document(account)
+
+
 def change_account(request: Request) -> Response:
     """Give an account another role, disable it, or let it in again."""
     user_id, role, active = request.path["user_id"], request.body.get("role"), request.body.get("active")
@@ -117,7 +125,7 @@ def change_account(request: Request) -> Response:
             _keep_an_admin(conn, user_id)
         account = users.update_user(conn, user_id=user_id, role=role, active=active)
         if account is None:
-            raise errors.NotFound("There is no account with this id.")
+            raise _no_such_account()
         return Response(200, account)
 
     with logins.invalidating(request, user_id):
@@ -128,6 +136,10 @@ def _keep_an_admin(conn: Connection, leaving: int) -> None:
     """Raise LastAdmin if the user `leaving` is the only active admin."""
     if users.lock_admins(conn) == [leaving]:
         raise errors.LastAdmin()
+
+
+def _no_such_account() -> errors.NotFound:
+    return errors.NotFound("There is no account with this id.")
 
 
 def _own_credentials(request: Request) -> Credentials:

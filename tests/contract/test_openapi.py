@@ -225,6 +225,7 @@ def test_the_examples_are_what_the_service_takes_and_answers(make, clients):
         ask(admin, "modify_product", 1, query=f"?id={product_id}")
         ask(admin, "change_invoice", 1, invoice_id=1)
         ask(admin, "list_accounts", query="?email=ana@example.com")
+        ask(admin, "get_account", user_id=2)
         ask(ana, "livez")
         ask(ana, "readyz")
         ask(ana, "jwks")

@@ -74,6 +74,7 @@ def test_an_erased_account_is_found_by_nothing_and_its_email_is_free(conn):
     assert users.get_own_credentials(conn, user_id=ana.id) is None
     assert users.get_credentials(conn, email="ana@example.com") is None
     assert users.find_user(conn, email="ana@example.com") is None
+    assert users.get_account(conn, user_id=ana.id) is None
     assert users.update_user(conn, user_id=ana.id, role="admin", active=True) is None
     assert [account.id for account in users.list_users(conn, after=0, limit=9)] == [bob.id]
     assert users.create_user(conn, email="ana@example.com", password=PHC).id not in (ana.id, bob.id)
@@ -116,7 +117,8 @@ def test_accounts_are_listed_in_id_order_and_found_by_email_in_any_case(conn):
     assert users.list_users(conn, after=0, limit=9) == listed
     assert users.list_users(conn, after=ana.id, limit=9) == listed[1:]
     assert users.list_users(conn, after=0, limit=1) == listed[:1]
-    assert users.find_user(conn, email="aNA@Example.com") == listed[0]
+    assert users.find_user(conn, email="aNA@Example.com") == users.get_account(conn, user_id=ana.id) == listed[0]
+    assert users.get_account(conn, user_id=LATEST) is None
     for unknown in ("ana", "an_@example.com", "%", ""):
         assert users.find_user(conn, email=unknown) is None
 

@@ -39,11 +39,23 @@ def test_admins_see_every_account_in_id_order(make, boss, admin, ana):
     )
 
 
+def test_one_account_is_shown_as_the_list_shows_it(make, boss, admin, ana):
+    make.conn.execute("UPDATE users SET active = false WHERE id = %s", (ana.id,))
+    listed = admin.get("/admin/users").json()["items"]
+    answers = [admin.get(f"/admin/users/{one.id}") for one in (boss, ana)]
+    assert [answer.json() for answer in answers] == listed
+    assert (answers[0]["Cache-Control"], answers[0]["X-Cache"]) == ("private, no-cache", None)
+    assert admin.get(f"/admin/users/{ana.id}", headers={"If-None-Match": answers[1]["ETag"]}).status == 304
+
+
 def test_erased_accounts_are_not_shown(make, boss, admin, ana):
     erased = make.user("erased@example.com")
     erase(make, erased)
     assert ids(admin.get("/admin/users")) == [boss.id, ana.id]
     assert ids(admin.get("/admin/users?email=erased@example.com")) == []
+    hidden, missing = (admin.get(f"/admin/users/{user_id}") for user_id in (erased.id, 999))
+    assert hidden.status == missing.status == 404
+    assert hidden.json() | {"request_id": ""} == missing.json() | {"request_id": ""}
 
 
 def test_pages_of_accounts_are_stable_while_others_register(make, boss, admin):
@@ -187,6 +199,7 @@ def test_an_account_that_is_not_there_or_erased_is_a_404(make, admin, ana):
 @pytest.mark.parametrize("user_id", ["0", "-1", "+4", "4.0", "x", "%D9%A4", "9" * 30, str(2**63), "1%00", "04"])
 def test_an_account_id_must_be_a_positive_number(admin, user_id):
     assert admin.patch(f"/admin/users/{user_id}", {"active": False}).status == 400
+    assert admin.get(f"/admin/users/{user_id}").status == 400
 
 
 def test_an_admin_may_step_down_while_there_is_another(make, boss, admin, clients):
