@@ -146,14 +146,14 @@ def _add_shop(app: Bottle) -> None:
 
 
 def _add_invoices(app: Bottle) -> None:
-    app.get("/invoices", callback=invoices.list_invoices, auth="user", query=("limit", "after"), pages="invoice_summary",
-            cached=True)
+    app.get("/invoices", callback=invoices.list_invoices, auth="user", query=("status", "from", "to", "limit", "after"),
+            pages="invoice_summary", cached=True)
     app.get("/invoices/<invoice_id>", callback=invoices.get_invoice, auth="user", returns="invoice", refuses=("not-found",))
     changes = ("not-found", "transition-not-allowed", "stock-limit")
     app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel_invoice, auth="user", body="invoice_cancel",
              body_optional=True, returns="invoice", example=1, refuses=changes)
     app.get("/admin/invoices", callback=invoices.list_all_invoices, auth="admin",
-            query=("status", "user_id", "from", "to", "limit", "after"), pages="invoice_summary")
+            query=("number", "email", "status", "user_id", "from", "to", "limit", "after"), pages="invoice_summary_for_admins")
     app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change_invoice, auth="admin", body="invoice_change",
               returns="invoice", example=2, idempotent=True, refuses=changes)
     app.post("/admin/invoices/<invoice_id>/credit_notes", callback=credit_notes.create_credit_note, auth="admin",

@@ -23,6 +23,13 @@ class Invoice:
 
 
 @dataclass(frozen=True)
+class InvoiceWithEmail(Invoice):
+    """An invoice as admins find it. email: the customer's, None once the account is erased."""
+
+    email: str | None
+
+
+@dataclass(frozen=True)
 class InvoiceDetail:
     """A line of an invoice. name, unit_price: as at the purchase; quantity, credited, restocked: pieces."""
 
@@ -89,32 +96,53 @@ def list_events(conn: Connection, *, invoice_ids: list[int]) -> list[Event]:
     return many(conn, "invoices/list_events", Event, invoice_ids=invoice_ids)
 
 
-def list_invoices(conn: Connection, *, user_id: int, before: int, limit: int) -> list[Invoice]:
-    """At most `limit` invoices of a customer older than the one with the id `before` (0: the newest), newest first."""
-    return many(conn, "invoices/list_invoices", Invoice, user_id=user_id, before=before, limit=limit)
+def list_invoices(
+    conn: Connection,
+    *,
+    user_id: int,
+    before: int,
+    limit: int,
+    status: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[Invoice]:
+    """At most `limit` invoices of a customer older than the one with the id `before` (0: the newest), newest first.
+
+    status: None for any; since, until: created from the one and before the other, None for no bound.
+    """
+    filters = {"user_id": user_id, "status": status, "since": since, "until": until}
+    return many(conn, "invoices/list_invoices", Invoice, **filters, before=before, limit=limit)
 
 
 def search_invoices(
     conn: Connection, *, since: datetime | None, until: datetime | None, before: int, limit: int
-) -> list[Invoice]:
-    """As `list_invoices`, for all customers, created from `since` and before `until`; None: no bound."""
-    return many(conn, "invoices/search_invoices", Invoice, since=since, until=until, before=before, limit=limit)
+) -> list[InvoiceWithEmail]:
+    """As `list_invoices`, for all customers."""
+    return many(conn, "invoices/search_invoices", InvoiceWithEmail, since=since, until=until, before=before, limit=limit)
 
 
 def search_invoices_by_status(
     conn: Connection, *, status: str, since: datetime | None, until: datetime | None, before: int, limit: int
-) -> list[Invoice]:
+) -> list[InvoiceWithEmail]:
     """As `search_invoices`, for one status."""
-    period = {"since": since, "until": until}
-    return many(conn, "invoices/search_invoices_by_status", Invoice, status=status, **period, before=before, limit=limit)
+    filters = {"status": status, "since": since, "until": until}
+    return many(conn, "invoices/search_invoices_by_status", InvoiceWithEmail, **filters, before=before, limit=limit)
 
 
 def search_invoices_by_user(
     conn: Connection, *, user_id: int, status: str | None, since: datetime | None, until: datetime | None, before: int, limit: int
-) -> list[Invoice]:
+) -> list[InvoiceWithEmail]:
     """As `search_invoices`, for one customer. status: None for any."""
     filters = {"user_id": user_id, "status": status, "since": since, "until": until}
-    return many(conn, "invoices/search_invoices_by_user", Invoice, **filters, before=before, limit=limit)
+    return many(conn, "invoices/search_invoices_by_user", InvoiceWithEmail, **filters, before=before, limit=limit)
+
+
+def search_invoices_by_number(
+    conn: Connection, *, number: str, user_id: int | None, status: str | None, since: datetime | None, until: datetime | None
+) -> list[InvoiceWithEmail]:
+    """The invoice with this number, if it fits the filters; None for any."""
+    filters = {"user_id": user_id, "status": status, "since": since, "until": until}
+    return many(conn, "invoices/search_invoices_by_number", InvoiceWithEmail, number=number, **filters)
 
 
 def erase_reasons(conn: Connection, *, user_id: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from petstore import errors
@@ -19,26 +20,32 @@ from petstore.domain.invoices import (
     full_invoice,
     no_such_invoice,
 )
-from petstore.repository import invoices
-from petstore.repository.invoices import Invoice, InvoiceReferences
+from petstore.repository import invoices, users
+from petstore.repository.invoices import InvoiceReferences, InvoiceWithEmail
 from petstore.request import Request, Response
 from petstore.web.pagination import page, position
 
 
 def list_invoices(request: Request) -> Document:
     """A page of the caller's invoices, newest first."""
-    before, limit = position(request.query, _scope(request.user.id), 0)
-    return _page(request, user_id=request.user.id, before=before, limit=limit)
+    query, filters = request.query, {"status": request.query.get("status"), **_period(request)}
+    before, limit = position(query, _scope(request.user.id, filters), 0)
+    return _page(request, user_id=request.user.id, before=before, limit=limit, **filters)
 
 
 @cached(INVOICES, ttl=600)
-def _page(request: Request, *, user_id: int, before: int, limit: int) -> Any:
-    items = request.read(invoices.list_invoices, user_id=user_id, before=before, limit=limit + 1)
-    return page(_scope(user_id), items, limit)
+def _page(request: Request, /, *, user_id: int, before: int, limit: int, **filters: Any) -> Any:
+    items = request.read(invoices.list_invoices, user_id=user_id, before=before, limit=limit + 1, **filters)
+    return page(_scope(user_id, filters), items, limit)
 
 
-def _scope(user_id: int) -> str:
-    return f"invoices/{user_id}"
+def _scope(user_id: int, filters: Mapping[str, Any]) -> str:
+    """Without filters it is that of releases that had none, whose cursors go on."""
+    return "/".join(map(str, ["invoices", user_id, *(filters.values() if any(filters.values()) else ())]))
+
+
+def _period(request: Request) -> dict[str, Any]:
+    return {"since": request.query.get("from"), "until": request.query.get("to")}
 
 
 def get_invoice(request: Request) -> Document:
@@ -51,21 +58,42 @@ def get_invoice(request: Request) -> Document:
 
 
 def list_all_invoices(request: Request) -> Document:
-    """A page of all customers' invoices, newest first."""
-    status, user_id, since, until = (request.query.get(name) for name in ("status", "user_id", "from", "to"))
-    scope = f"all invoices/{status}/{user_id}/{since}/{until}"
-    before, limit = position(request.query, scope, 0)
-    items = request.read(_search, status=status, user_id=user_id, since=since, until=until, before=before, limit=limit + 1)
+    """A page of all customers' invoices, newest first, each with the email of its customer.
+
+    `number` finds one invoice, `email` those of one account. Filters can be combined.
+    """
+    query, period = request.query, _period(request)
+    number, status, customer = query.get("number"), query.get("status"), _customer(request)
+    filters = [status, query.get("user_id"), *period.values()]
+    if number or "email" in query:
+        filters += [number, customer if "email" in query else None]
+    scope = "/".join(map(str, ["all invoices", *filters]))
+    before, limit = position(query, scope, 0)
+    place = {"before": before, "limit": limit + 1}
+    items = request.read(_search, number=number, status=status, user_id=customer, **period, **place)
     return request.document(page(scope, items, limit))
 
 
-def _search(conn: Connection, /, *, status: str | None, user_id: int | None, **page: Any) -> list[Invoice]:
+def _customer(request: Request) -> int | None:
+    """The account that `user_id` and `email` ask for: None for any, 0 if there is none that fits both."""
+    user_id: int | None = request.query.get("user_id")
+    if "email" not in request.query:
+        return user_id
+    account = request.read(users.find_user, email=request.query["email"])
+    return account.id if account is not None and user_id in (None, account.id) else 0
+
+
+def _search(
+    conn: Connection, /, *, number: str | None, status: str | None, user_id: int | None, before: int, limit: int, **period: Any
+) -> list[InvoiceWithEmail]:
     """Choose the query that fits the filters. Each has an index in the order of the list."""
+    if number is not None:
+        return invoices.search_invoices_by_number(conn, number=number, user_id=user_id, status=status, **period)
     if user_id is not None:
-        return invoices.search_invoices_by_user(conn, user_id=user_id, status=status, **page)
+        return invoices.search_invoices_by_user(conn, user_id=user_id, status=status, **period, before=before, limit=limit)
     if status is not None:
-        return invoices.search_invoices_by_status(conn, status=status, **page)
-    return invoices.search_invoices(conn, **page)
+        return invoices.search_invoices_by_status(conn, status=status, **period, before=before, limit=limit)
+    return invoices.search_invoices(conn, **period, before=before, limit=limit)
 
 
 def change_invoice(request: Request) -> Response:

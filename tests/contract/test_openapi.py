@@ -107,6 +107,7 @@ ROWS = {
     "product": products.Product,
     "movement": products.Movement,
     "invoice_summary": invoices.Invoice,
+    "invoice_summary_for_admins": invoices.InvoiceWithEmail,
     "invoice_detail": invoices.InvoiceDetail,
     "invoice_event": invoices.Event,
     "credit_note": credit_notes.CreditNote,

@@ -204,12 +204,14 @@ def test_all_invoices_are_found_by_status_customer_and_time(conn, make):
 
     of_status = partial(found, invoices.search_invoices_by_status)
     of_user = partial(found, invoices.search_invoices_by_user, status=None)
+    own = partial(found, invoices.list_invoices)
     first, second = (datetime(2020, 1, day, tzinfo=timezone.utc) for day in (2, 3))
     assert found() == [bobs, paid, old]
     assert (of_status(status="paid"), of_status(status="pending")) == ([paid], [bobs, old])
     assert (of_user(user_id=ana.id), of_user(user_id=LATEST)) == ([paid, old], [])
-    assert of_user(user_id=ana.id, status="pending") == [old]
-    for search in (found, partial(of_status, status="pending"), partial(of_user, user_id=ana.id)):
+    assert of_user(user_id=ana.id, status="pending") == own(user_id=ana.id, status="pending") == [old]
+    of_ana = {"user_id": ana.id}
+    for search in (found, partial(of_status, status="pending"), partial(of_user, **of_ana), partial(own, **of_ana)):
         every = search()
         assert len(every) > 1
         assert (search(since=first), search(since=second)) == (
@@ -221,10 +223,17 @@ def test_all_invoices_are_found_by_status_customer_and_time(conn, make):
         assert (search(limit=1), search(before=every[0])) == (every[:1], every[1:])
         assert search(before=every[0], until=datetime(2020, 1, 4, tzinfo=timezone.utc), limit=1) == every[1:2]
     period = {"since": None, "until": None, "before": 0, "limit": 9}
-    whole = [invoices.get_invoice(conn, invoice_id=paid)]
+    whole = [invoices.InvoiceWithEmail(**vars(invoices.get_invoice(conn, invoice_id=paid)), email=ana.email)]
     assert invoices.search_invoices_by_status(conn, status="paid", **period) == whole
     assert invoices.search_invoices_by_user(conn, user_id=ana.id, status="paid", **period) == whole
     assert invoices.search_invoices(conn, **period | {"before": bobs, "limit": 1}) == whole
+    anything = {"number": whole[0].number, "user_id": None, "status": None, "since": None, "until": None}
+    assert invoices.search_invoices_by_number(conn, **anything) == whole
+    fitting = {"user_id": ana.id, "status": "paid", "since": second, "until": datetime(2020, 1, 4, tzinfo=timezone.utc)}
+    assert invoices.search_invoices_by_number(conn, **anything | fitting) == whole
+    other = {"number": "1999-000001", "user_id": bob.id, "status": "pending", "since": fitting["until"], "until": second}
+    for name, value in other.items():
+        assert invoices.search_invoices_by_number(conn, **anything | fitting | {name: value}) == []
 
 
 def test_only_a_customers_own_words_are_erased(conn, make):

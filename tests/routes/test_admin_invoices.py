@@ -11,7 +11,7 @@ from tests.routes.test_audit_log import DAY
 
 @pytest.fixture
 def books(make, ana):
-    """Twelve invoices of two customers, in four states, a day apart; their rows: id, customer, status, time."""
+    """Twelve invoices of two customers, in four states, a day apart; their rows: id, customer, status, time, number."""
     make.bob = make.user("bob@example.com")
     product_id = make.product("Tree", "3.00")
     for number in range(12):
@@ -20,7 +20,7 @@ def books(make, ana):
         make.conn.execute(
             "UPDATE invoices SET created_at = %s WHERE id = %s", (DAY + timedelta(days=number, seconds=number), invoice_id)
         )
-    return make.rows("SELECT id, user_id, status, created_at FROM invoices ORDER BY id DESC")
+    return make.rows("SELECT id, user_id, status, created_at, number FROM invoices ORDER BY id DESC")
 
 
 def test_admins_see_the_invoices_of_all_newest_first_without_details(make, books, admin, ana):
@@ -28,7 +28,7 @@ def test_admins_see_the_invoices_of_all_newest_first_without_details(make, books
     assert ids(answer) == [row[0] for row in books]
     assert (answer["Cache-Control"], answer["X-Cache"]) == ("private, no-cache", None)
     last, whole = answer.json()["items"][-1], admin.get("/invoices/1").json()
-    assert last == {name: value for name, value in whole.items() if not isinstance(value, list)}
+    assert last == {name: value for name, value in whole.items() if not isinstance(value, list)} | {"email": ana.email}
     assert (last["id"], last["user_id"], last["status"], last["total"]) == (1, ana.id, "pending", "3.00")
 
 
@@ -39,15 +39,38 @@ def test_a_changed_invoice_is_in_the_list_at_once(books, admin):
     assert ids(admin.get("/admin/invoices?status=paid")) == sorted([*paid, pending[0]], reverse=True)
 
 
+def test_an_erased_customer_has_no_email(make, books, admin, ana):
+    make.conn.execute(
+        "UPDATE users SET email = NULL, password = NULL, active = false, erased_at = now() WHERE id = %s", (ana.id,)
+    )
+    shown = {item["user_id"]: item["email"] for item in admin.get("/admin/invoices").json()["items"]}
+    assert shown == {ana.id: None, make.bob.id: make.bob.email}
+    assert len(ids(admin.get(f"/admin/invoices?user_id={ana.id}"))) == 6
+    assert ids(admin.get(f"/admin/invoices?email={ana.email}")) == []
+
+
 @pytest.mark.parametrize("paged", [False, True])
-def test_invoices_are_filtered_by_state_customer_and_time_in_any_combination(make, books, admin, ana, paged):
+@pytest.mark.parametrize(
+    ("email", "numbered", "most"),
+    [
+        (None, None, 12),
+        ("aNA@Example.com", None, 6),
+        (None, 3, 1),
+        ("bob@example.com", 3, 0),
+        ("nobody@example.com", None, 0),
+    ],
+)
+def test_invoices_are_filtered_by_any_combination(make, books, admin, ana, email, numbered, most, paged):
+    """numbered: the invoice whose number is asked for; it is Ana's, and paid. most: how many are found without other filters."""
     since, until = DAY + timedelta(days=2, seconds=2), DAY + timedelta(days=9, seconds=9)  # the very times of two of them
+    emails = {None: None, "aNA@Example.com": ana.id, "bob@example.com": make.bob.id, "nobody@example.com": 0}
+    number = numbered and next(row[4] for row in books if row[0] == numbered)
     counts = set()
     for status, owner, start, end in itertools.product(
         (None, "pending", "paid", "shipped"), (None, ana.id, make.bob.id, 999), (None, since), (None, until)
     ):
         query = {"status": status, "user_id": owner, "from": start and f"{start:%Y-%m-%dT%H:%M:%SZ}"}
-        query["to"] = end and f"{end:%Y-%m-%dT%H:%M:%SZ}"
+        query |= {"to": end and f"{end:%Y-%m-%dT%H:%M:%SZ}", "email": email, "number": number}
         path = "/admin/invoices?limit=" + ("2" if paged else "100")
         path += "".join(f"&{name}={value}" for name, value in query.items() if value)
         expected = [
@@ -55,6 +78,8 @@ def test_invoices_are_filtered_by_state_customer_and_time_in_any_combination(mak
             for row in books
             if status in (None, row[2])
             and owner in (None, row[1])
+            and emails[email] in (None, row[1])
+            and number in (None, row[4])
             and (start is None or row[3] >= start)
             and (end is None or row[3] < end)
         ]
@@ -62,7 +87,7 @@ def test_invoices_are_filtered_by_state_customer_and_time_in_any_combination(mak
         assert [invoice_id for page in pages for invoice_id in page] == expected, path
         assert not paged or len(pages) == max(1, (len(expected) + 1) // 2)
         counts.add(len(expected))
-    assert {0, 12} < counts
+    assert (max(counts), min(counts)) == (most, 0)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +126,7 @@ def test_a_cursor_of_invoices_is_good_with_its_own_filters_alone(books, admin, a
         "&to=2026-03-12",
     ]
     filters += [f"&status=paid&user_id={ana.id}", "&from=2026-03-01&to=2026-03-12"]
+    filters += ["&email=ana@example.com", "&email=bob@example.com", f"&email=ana@example.com&user_id={ana.id}"]
     cursors = {chosen: admin.get(f"/admin/invoices?limit=1{chosen}").json()["next"] for chosen in filters}
     assert all(cursors.values())
     for chosen, other in itertools.product(filters, filters):
@@ -108,6 +134,10 @@ def test_a_cursor_of_invoices_is_good_with_its_own_filters_alone(books, admin, a
         assert answer.status == (200 if chosen == other else 400), (chosen, other)
     # The same moment is the same filter, however it is written.
     assert admin.get(f"/admin/invoices?from=2026-03-01T01:00:00%2B01:00&after={cursors['&from=2026-03-01']}").status == 200
+    # ... and so is the same account.
+    assert admin.get(f"/admin/invoices?email=ANA@example.com&after={cursors['&email=ana@example.com']}").status == 200
+    for chosen in ("&email=nobody@example.com", f"&number={books[2][4]}"):
+        assert {admin.get(f"/admin/invoices?after={cursor}{chosen}").status for cursor in cursors.values()} == {400}
 
 
 BAD_TIMES = [
@@ -165,7 +195,14 @@ def test_a_time_that_cannot_be_read_is_refused(admin, path, text):
         "after=x",
         "after=",
         "id=1",
-        "number=2000-000001",
+        "number=",
+        "number=1",
+        "number=C2000-000001",
+        "number=2000-000001%0A",
+        "number=2000-000001&number=2000-000001",
+        "email=",
+        "email=ana@example.com&email=ana@example.com",
+        "email=ana%00@example.com",
     ],
 )
 def test_a_query_of_all_invoices_that_cannot_be_read_is_refused(admin, query):

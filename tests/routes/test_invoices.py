@@ -1,3 +1,4 @@
+import itertools
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -5,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from tests.routes.lists import ids, walk
 from tests.waiting import at_once
 
 STATUSES = ["pending", "paid", "shipped", "delivered", "cancelled", "refunded"]
@@ -64,7 +66,78 @@ def test_the_list_is_cached_for_each_customer_alone(make, ana, buyer, clients):
     assert (answer["X-Cache"], answer.json()["items"]) == ("MISS", [])
 
 
-@pytest.mark.parametrize("query", ["id=1", "status=paid", "limit=0", "limit=101", "after=", "after=x", "limit=5&limit=5"])
+def test_a_customer_filters_the_own_invoices_by_state_and_time(make, ana, buyer):
+    """Six invoices, a day apart, of which each third is paid, beside one of somebody else on each day."""
+    days = [datetime(2026, 3, day, tzinfo=timezone.utc) for day in range(1, 7)]
+    rows = []
+    for number, day in enumerate(days):
+        status = ("pending", "pending", "paid")[number % 3]
+        for owner in (make.user().id, ana.id):
+            invoice_id = make.invoice(owner, status=status)
+            make.conn.execute("UPDATE invoices SET created_at = %s WHERE id = %s", (day, invoice_id))
+        rows.insert(0, (invoice_id, status, day))
+    counts = set()
+    for status, since, until in itertools.product((None, "pending", "paid", "shipped"), (None, days[1]), (None, days[5])):
+        path = "/invoices?limit=2" + (f"&status={status}" if status else "")
+        path += (f"&from={since:%Y-%m-%d}" if since else "") + (f"&to={until:%Y-%m-%d}" if until else "")
+        expected = [
+            row[0]
+            for row in rows
+            if status in (None, row[1]) and (since is None or row[2] >= since) and (until is None or row[2] < until)
+        ]
+        assert [invoice_id for page in walk(buyer, path) for invoice_id in page] == expected, path
+        assert buyer.get(path)["X-Cache"] == "HIT"
+        counts.add(len(expected))
+    assert (max(counts), min(counts)) == (6, 0)
+
+
+def test_a_filtered_list_is_cached_by_its_filters_and_a_change_shows_in_it(make, ana, buyer, admin):
+    invoice_id = make.invoice(ana.id)
+    paths = [
+        "/invoices",
+        "/invoices?status=pending",
+        "/invoices?status=paid",
+        "/invoices?from=2020-01-01",
+        "/invoices?to=2020-01-01",
+    ]
+    assert [len(ids(buyer.get(path))) for path in paths] == [1, 1, 0, 1, 0]
+    assert [buyer.get(path)["X-Cache"] for path in paths] == ["HIT"] * 5
+    # The same moment is the same filter, however it is written.
+    assert buyer.get("/invoices?from=2020-01-01T01:00:00%2B01:00")["X-Cache"] == "HIT"
+    change(admin, invoice_id, "paid")
+    answers = [buyer.get(path) for path in paths]
+    assert [(answer["X-Cache"], len(ids(answer))) for answer in answers] == [("MISS", n) for n in (1, 0, 1, 1, 0)]
+
+
+def test_a_cursor_of_the_own_invoices_is_good_with_its_own_filters_alone(make, ana, buyer):
+    for _ in range(2):
+        make.invoice(ana.id)
+        make.invoice(ana.id, status="paid")
+    filters = ["", "&status=paid", "&status=pending", "&from=2020-01-01", "&from=2020-01-02", "&to=2100-01-01"]
+    filters += ["&status=paid&from=2020-01-01", "&from=2020-01-01&to=2100-01-01"]
+    cursors = {chosen: buyer.get(f"/invoices?limit=1{chosen}").json()["next"] for chosen in filters}
+    for chosen, other in itertools.product(filters, filters):
+        answer = buyer.get(f"/invoices?limit=1&after={cursors[other]}{chosen}")
+        assert answer.status == (200 if chosen == other else 400), (chosen, other)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "id=1",
+        "status=sold",
+        "status=",
+        "from=x",
+        "to=",
+        "email=a@b.de",
+        "number=2000-000001",
+        "limit=0",
+        "limit=101",
+        "after=",
+        "after=x",
+        "limit=5&limit=5",
+    ],
+)
 def test_a_query_of_the_invoice_list_that_cannot_be_read_is_refused(buyer, query):
     assert buyer.get(f"/invoices?{query}").status == 400
 

@@ -29,7 +29,7 @@ LISTS: list[tuple[str, dict[str, Any]]] = [
     ("products/list_products", {}),
     ("products/list_movements", {"product_id": 4}),
     ("users/list_users", {}),
-    ("invoices/list_invoices", {"user_id": BUSY}),
+    *(("invoices/list_invoices", {"user_id": BUSY, **period}) for period in PERIODS),
     *(("invoices/search_invoices", period) for period in PERIODS),
     *(("invoices/search_invoices_by_status", {"status": "paid", **period}) for period in PERIODS),
     ("invoices/search_invoices_by_status", {"status": RARE["status"]}),
@@ -41,6 +41,7 @@ LISTS: list[tuple[str, dict[str, Any]]] = [
 ]
 # What an account did, or bought, is walked for what is rare in it: no index knows both.
 PAIRS: list[tuple[str, dict[str, Any]]] = [
+    ("invoices/list_invoices", {"user_id": BUSY, "status": RARE["status"]}),
     ("invoices/search_invoices_by_user", {"user_id": BUSY, "status": RARE["status"]}),
     ("audit/list_entries_by_actor", {"actor_id": BUSY, "action": RARE["action"]}),
 ]

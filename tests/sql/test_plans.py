@@ -99,8 +99,9 @@ def test_a_page_costs_the_same_in_a_small_shop_and_in_a_big_one_however_far_behi
         for given in (first, asked(query, filters, size, deep_cursor(conn, query, first))):
             [([plan],)] = explain(conn, query, "ANALYZE, BUFFERS, FORMAT JSON", generic, given)
             rows, pages = visited(plan["Plan"])
-            assert rows <= PAGE + 2, (size, given)  # the shop's currency, and where the page before ended
-            assert pages <= 2 * PAGE + 20, (size, given)  # a row lies on a page, and there are the indexes' levels
+            emails = PAGE * ("admin_columns" in query.path.read_text())  # each invoice's customer is looked up by primary key
+            assert rows <= PAGE + emails + 2, (size, given)  # the shop's currency, and where the page before ended
+            assert pages <= 2 * PAGE + 4 * emails + 20, (size, given)  # a row lies on a page, and there are the indexes' levels
 
 
 def written_down(query, plan):

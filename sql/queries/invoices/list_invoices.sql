@@ -1,11 +1,14 @@
--- One page of the invoices of one customer, newest first.
+-- One page of the invoices of one customer, newest first, with filters.
 --
---   user_id  bigint   the customer
---   before   bigint   last id of the previous page; 0 for the first page
---   limit    integer  maximum number of rows
+--   user_id  bigint       the customer
+--   status   text         only invoices with this status; NULL (empty in psql) for any
+--   since    timestamptz  only invoices created at or after this time; NULL (empty in psql) for no limit
+--   until    timestamptz  only invoices created before this time; NULL (empty in psql) for no limit
+--   before   bigint       last id of the previous page, with the same filters; 0 for the first page
+--   limit    integer      maximum number of rows
 --
 -- Locks: none.
--- psql -v user_id=1 -v before=0 -v limit=50 -f sql/queries/invoices/list_invoices.sql
+-- psql -v user_id=1 -v status= -v since= -v until= -v before=0 -v limit=50 -f sql/queries/invoices/list_invoices.sql
 \ir _columns.sql
 SELECT :invoice_columns
 FROM invoices
@@ -19,10 +22,13 @@ WHERE
                 SELECT CASE WHEN b.user_id = :'user_id'::bigint THEN b.created_at END FROM invoices AS b
                 WHERE b.id = :'before'::bigint
             ),
+            nullif(:'until'::text, '')::timestamptz,
             'infinity'
         ),
         :'before'::bigint
     )
-    AND user_id >= :'user_id'::bigint
+    -- A scalar subquery runs once, so that the text is not converted to a time for each row.
+    AND (user_id, created_at) >= (:'user_id'::bigint, (SELECT coalesce(nullif(:'since'::text, '')::timestamptz, '-infinity')))
+    AND (nullif(:'status'::text, '') IS NULL OR status = :'status'::text)
 ORDER BY user_id DESC, created_at DESC, id DESC
 LIMIT :'limit'::integer;

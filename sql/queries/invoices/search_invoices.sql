@@ -1,4 +1,4 @@
--- One page of the invoices of all customers, newest first.
+-- One page of the invoices of all customers for admins, newest first.
 --
 --   since   timestamptz  only invoices created at or after this time; NULL (empty in psql) for no limit
 --   until   timestamptz  only invoices created before this time; NULL (empty in psql) for no limit
@@ -8,7 +8,7 @@
 -- Locks: none.
 -- psql -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices.sql
 \ir _columns.sql
-SELECT :invoice_columns
+SELECT :admin_columns
 FROM invoices
 WHERE
     (created_at, id) < (

@@ -1,4 +1,4 @@
--- One page of the invoices of all customers with one status, newest first.
+-- One page of the invoices of all customers with one status for admins, newest first.
 --
 --   status  text         the status
 --   since   timestamptz  only invoices created at or after this time; NULL (empty in psql) for no limit
@@ -9,7 +9,7 @@
 -- Locks: none.
 -- psql -v status=paid -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices_by_status.sql
 \ir _columns.sql
-SELECT :invoice_columns
+SELECT :admin_columns
 FROM invoices
 WHERE
     -- Compares the whole key of one index as a row, so that the planner uses this index for all values.

@@ -10,7 +10,7 @@
 -- Locks: none.
 -- psql -v user_id=1 -v status=paid -v since=2026-01-01 -v until= -v before=0 -v limit=50 -f sql/queries/invoices/search_invoices_by_user.sql
 \ir _columns.sql
-SELECT :invoice_columns
+SELECT :admin_columns
 FROM invoices
 WHERE
     -- Compares the whole key of one index as a row, so that the planner uses this index for all values.
