@@ -130,8 +130,8 @@ def _add_accounts(app: Bottle) -> None:
 
 
 def _add_shop(app: Bottle) -> None:
-    app.get("/products", callback=products.get_products, auth="anyone", query=("id", "limit", "after"), pages="product",
-            returns="product", refuses=("not-found",), cached=True)
+    app.get("/products", callback=products.get_products, auth="anyone", query=("id", "ids", "limit", "after"),
+            pages="product", returns="product", refuses=("not-found",), cached=True)
     app.post("/create_product", callback=products.create_product, auth="admin", body="product_new", returns="product", status=201,
              example=1, location=True, idempotent=True, tagged=True)
     app.route("/modify_product", "PATCH", products.modify_product, auth="admin", query=("id",), required=("id",),

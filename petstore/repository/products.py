@@ -49,6 +49,11 @@ def list_products(conn: Connection, *, after: int, limit: int) -> list[Product]:
     return many(conn, "products/list_products", Product, after=after, limit=limit)
 
 
+def list_products_by_id(conn: Connection, *, product_ids: list[int]) -> list[Product]:
+    """The products on sale among these, in this order. product_ids: each once."""
+    return many(conn, "products/list_products_by_id", Product, product_ids=product_ids)
+
+
 def create_product(conn: Connection, *, actor_id: int, **columns: Any) -> Product:
     """Create a product. columns: those of Product that its query takes."""
     return one(conn, "products/create_product", Product, actor_id=actor_id, **columns)

@@ -25,17 +25,23 @@ _SCOPE = "products"  # a cursor made for another list is refused
 
 
 def get_products(request: Request) -> Document:
-    """One product by `id`, or a page of all.
+    """One product by `id`, some by `ids`, or a page of all.
 
-    `id` stands alone, without `limit` and `after`.
+    `id` and `ids` stand alone. `ids=4,1,7` gives these products as a page without a next one, in this order, each once. One that
+    there is not, or that is not on sale any more, is left out.
     """
     query = request.query
-    if "id" not in query:
-        after, limit = position(query, _SCOPE, 0)
-        return _page(request, after=after, limit=limit)
     if len(query) > 1:
-        raise fault("id", "asks for one product: it cannot stand together with limit or after")
-    return _single(request, product_id=query["id"])
+        for name, wanted in (("id", "one product"), ("ids", "these products")):
+            if name in query:
+                others = ", ".join(other for other in ("id", "ids", "limit", "after") if other != name)
+                raise fault(name, f"asks for {wanted}: it cannot stand together with {others}")
+    if "id" in query:
+        return _single(request, product_id=query["id"])
+    if "ids" in query:
+        return _some(request, product_ids=_ids(query["ids"]))
+    after, limit = position(query, _SCOPE, 0)
+    return _page(request, after=after, limit=limit)
 
 
 @cached(PRODUCT, ttl=300, tag_of=product_tag)
@@ -46,6 +52,19 @@ def _single(request: Request, *, product_id: int) -> Any:
 @cached(PRODUCTS, ttl=600)
 def _page(request: Request, *, after: int, limit: int) -> Any:
     return page(_SCOPE, request.read(products.list_products, after=after, limit=limit + 1), limit)
+
+
+@cached(PRODUCTS, ttl=600)
+def _some(request: Request, *, product_ids: tuple[int, ...]) -> Any:
+    return page(_SCOPE, request.read(products.list_products_by_id, product_ids=list(product_ids)), len(product_ids))
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    """The ids, each once, of a text that its schema has accepted."""
+    ids = tuple(dict.fromkeys(map(int, text.split(","))))
+    if max(ids) > MAX_ID:
+        raise fault("ids", f"must have ids of at most {MAX_ID}")
+    return ids
 
 
 def list_movements(request: Request) -> Document:

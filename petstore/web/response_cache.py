@@ -105,7 +105,8 @@ def store(services: Services, environ: dict[str, Any], caller: Caller | None, do
     """Keep a response in memory, if its document may be kept."""
     if document.validity is not None and is_cacheable(environ):
         response = CachedResponse(headers, document.body, document.etag)
-        services.local_cache.keep(_key(environ, caller), response, document.validity, len(document.body) + _HEADER_BYTES)
+        size = len(document.body) + len(environ.get("QUERY_STRING", "")) + _HEADER_BYTES  # a query may be longer than its answer
+        services.local_cache.keep(_key(environ, caller), response, document.validity, size)
 
 
 def set_generations(environ: dict[str, Any], current: Mapping[str, str | None]) -> None:

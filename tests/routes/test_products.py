@@ -69,9 +69,83 @@ def test_a_page_has_50_items_unless_asked_and_100_at_most(make, anyone):
     assert anyone.get("/products?limit=101").status == 400
 
 
+def test_some_products_are_answered_in_the_order_that_is_asked_for(make, anyone):
+    ids = [make.product() for _ in range(4)]
+    gone = make.product(deleted=True)
+    for asked, found in (
+        (f"{ids[2]},{ids[0]},{ids[3]}", [ids[2], ids[0], ids[3]]),
+        (f"{ids[3]},{gone},999,{2**63 - 1},{ids[1]}", [ids[3], ids[1]]),
+        (f"{ids[1]}%2C{ids[0]}", [ids[1], ids[0]]),
+        (f"{ids[1]},{ids[0]},{ids[1]}", [ids[1], ids[0]]),  # each once
+        (str(ids[0]), [ids[0]]),
+        ("999", []),
+    ):
+        answer = anyone.get(f"/products?ids={asked}")
+        assert (answer.status, answer.json()) == (200, {"items": [make.product_json(one) for one in found], "next": None}), asked
+
+
+def test_a_hundred_products_can_be_asked_for_at_once(make, anyone):
+    make.conn.execute("INSERT INTO products (name, price, stock) SELECT 'P' || i, 1, 1 FROM generate_series(1, 120) AS i")
+    wanted = [*range(120, 20, -1)]
+    answer = anyone.get("/products?ids=" + ",".join(map(str, wanted)))
+    assert [item["id"] for item in answer.json()["items"]] == wanted
+    refused = anyone.get("/products?ids=" + ",".join(map(str, [*wanted, 20])))
+    assert (refused.status, "1 to 100 ids of products with commas between, such as 4,1,7" in refused.json()["detail"]) == (
+        400,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        ",",
+        "1,,2",
+        ",1",
+        "1,",
+        "01",
+        "1,02",
+        "%2B1",
+        "-1",
+        "0",
+        "1;2",
+        "1, 2",
+        "x",
+        "1.0",
+        "%D9%A4",
+        "1%00",
+        "1%0A",
+        str(2**63),
+    ],
+)
+def test_ids_that_cannot_be_read_are_refused(make, anyone, wrong):
+    make.product()
+    answer = anyone.get("/products?ids=" + wrong.replace(" ", "%20"))
+    assert answer.status == 400
+    assert answer.json()["errors"][0]["parameter"] == "ids"
+
+
+def test_some_products_are_cached_like_a_list_until_one_is_changed(make, anyone, admin):
+    first, second = (make.product(stock=5) for _ in range(2))
+    paths = [f"/products?ids={first},{second}", f"/products?ids={second},{first}"]
+    assert [anyone.get(path)["X-Cache"] for path in paths for _ in range(2)] == ["MISS", "HIT"] * 2
+    assert anyone.get(f"/products?ids={first},{second},{first}")["X-Cache"] == "HIT"  # the same products in the same order
+    assert admin.patch(f"/modify_product?id={second}", {"stock": 4}).status == 200
+    answers = [anyone.get(path) for path in paths]
+    assert [answer["X-Cache"] for answer in answers] == ["MISS"] * 2
+    assert [[item["stock"] for item in answer.json()["items"]] for answer in answers] == [[5, 4], [4, 5]]
+    assert admin.delete(f"/delete_product?id={first}").status == 204
+    assert [item["id"] for item in anyone.get(paths[0]).json()["items"]] == [second]
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [
+        ("ids=1&id=1", "id asks"),
+        ("ids=1&limit=5", "ids asks"),
+        ("after=cHJvZHVjdHM6MQ&ids=1", "ids asks"),
+        ("ids=1&ids=2", "ids is given twice"),
         ("id=0", "id"),
         ("id=-1", "id"),
         ("id=%2B4", "id"),

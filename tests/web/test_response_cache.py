@@ -4,15 +4,17 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import redis
 
-from petstore.cache.document import Validity
+from petstore.cache.document import Validity, document
 from petstore.cache.local import LocalCache
 from petstore.cache.redis_connection import RedisConnection
 from petstore.cache.shared_generations import SharedGenerations
 from petstore.domain import logins
+from petstore.web import response_cache
 from tests.cache import writes
 from tests.client import Client
 from tests.factories import PASSWORD
@@ -67,7 +69,7 @@ def plain(answer):
     return answer.status, headers, answer.body
 
 
-@pytest.mark.parametrize("path", ["/products", "/products?id=1", "/products?limit=1", "/invoices"])
+@pytest.mark.parametrize("path", ["/products", "/products?id=1", "/products?ids=1", "/invoices?status=pending"])
 def test_what_was_a_hit_once_is_answered_from_memory_with_the_same_headers_and_bytes(two, make, ana, count_reads, path):
     make.product(), make.product()
     reads = count_reads(two[0][0])
@@ -336,6 +338,17 @@ def test_a_memory_throws_away_the_oldest_when_it_is_full():
     assert memory.get("short") is not None
     time.sleep(0.06)
     assert memory.get("short") is None
+
+
+def test_a_query_that_is_longer_than_its_answer_counts_for_the_size_of_the_memory():
+    services, queries = SimpleNamespace(local_cache=LocalCache(max_bytes=30_000)), [f"ids={n}" + 10_000 * "," for n in range(4)]
+    empty = replace(document(b"{}"), validity=Validity("p", "g", 60))
+    environs = [{"REQUEST_METHOD": "GET", "PATH_INFO": "/products", "QUERY_STRING": query} for query in queries]
+    for environ in environs:
+        response_cache.store(services, environ, None, empty, [])
+    assert [services.local_cache.get(response_cache._key(environ, None)) is not None for environ in environs] == [False] * 2 + [
+        True
+    ] * 2
 
 
 def test_generations_are_shared_by_the_processes_of_a_machine(tmp_path):
