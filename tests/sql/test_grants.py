@@ -46,6 +46,7 @@ OTHER_VALUES = {
     "idempotency/claim_key": {"key": "new"},
     "idempotency/get_wait": {"most": "0"},
     "invoices/create_event": {"invoice_id": "2"},
+    "invoices/search_invoices_by_number": {"number": "2020-000001"},
     "invoices/update_status": {"invoice_id": "2"},
     "sessions/create_refresh_token": {"token_hash": HASH.replace("e3", "00")},
     "sessions/end_reused_session": {"token_hash": f"\\x{sha256(b'used').hexdigest()}"},
