@@ -24,7 +24,7 @@ from petstore.settings import MAX_PASSWORD, Settings
 
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
 WAIT_SECONDS = 2.0  # for a hashing slot, if the caller gives no other limit
-_SHORTEST_NAME = 3  # characters of a name that a password may not contain; a shorter one is in too many passwords
+_SHORTEST_NAME = 3  # characters of a name that does not count in a password; a shorter one is in too many passwords
 _FEWEST = 4  # different characters
 _OWN_NAME = "petstore"
 # What is not seen although its category says otherwise: fillers, joiners and variation selectors (Default_Ignorable_Code_Point).
@@ -55,8 +55,8 @@ def password_fault(password: str, email: str, settings: Settings) -> str | None:
     if any(_is_made_of(name, password) for name in (_OWN_NAME, *_names(settings.issuer))):
         return "must not be the name of this service, also not with digits or other signs: it is tried first"
     name = unicodedata.normalize("NFC", email.rpartition("@")[0]).casefold()
-    if len(name) >= _SHORTEST_NAME and name in folded:
-        return "must not contain the part of your email before the @"
+    if len(name) >= _SHORTEST_NAME and name in folded and sum(map(_is_seen, folded.replace(name, ""))) < minimum:
+        return f"must have at least {minimum} characters besides the part of your email before the @"
     return None
 
 
