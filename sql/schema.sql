@@ -12,7 +12,7 @@
 -- Contents. To find an object, search for its line: CREATE TABLE users, CREATE FUNCTION next_number. Its comments, indexes, grants and
 -- triggers follow it.
 --
---   shop and schema version   schema_version, shop, amount (a domain), refuse_change()
+--   shop and schema version   schema_version, shop, amount (a domain), is_line(), refuse_change()
 --   accounts                  users, sessions, refresh_tokens
 --   audit log                 audit_log, audit_addresses, begin_request(), record_audit()
 --   catalogue                 products
@@ -81,7 +81,9 @@ VALUES
 (10, 'date_erasure', true),
 (11, 'add_session_uuid', true),
 (12, 'fill_session_uuid', true),
-(13, 'shorten_refusals', false);
+(13, 'shorten_refusals', false),
+(14, 'check_names', true),
+(15, 'check_texts', true);
 
 CREATE TABLE shop (
     id integer NOT NULL DEFAULT 1,
@@ -129,6 +131,20 @@ COMMENT ON DOMAIN amount IS 'Money in the currency of the shop: exact, not negat
 COMMENT ON CONSTRAINT amount_range ON DOMAIN amount
 IS 'Also rejects NaN, which sorts above every number. The upper bound is far above any invoice.';
 COMMENT ON CONSTRAINT amount_minor_digits ON DOMAIN amount IS 'Fractions of the smallest coin are rejected, not rounded.';
+
+CREATE FUNCTION is_line(words text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT words !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]'
+        AND words ~ (
+            '[^\u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f'
+            '\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U00013441\U00013442'
+            '\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]'
+        )
+$$;
+COMMENT ON FUNCTION is_line(text)
+IS 'Whether a text can be read on one line: no control characters, none that turn the direction of writing, and at least one '
+'that can be seen: not blanks, joiners, fillers, variation selectors or tags alone. The service has the same rule.';
 
 CREATE FUNCTION refuse_change() RETURNS trigger
 LANGUAGE plpgsql
@@ -449,6 +465,7 @@ CREATE TABLE products (
     CONSTRAINT products_pkey PRIMARY KEY (id),
     CONSTRAINT products_name_length CHECK (char_length(name) BETWEEN 1 AND 200),
     CONSTRAINT products_name_trimmed CHECK (name = btrim(name)),
+    CONSTRAINT products_name_readable CHECK (is_line(name)),
     CONSTRAINT products_price_range CHECK (price <= 999999999),
     CONSTRAINT products_stock_range CHECK (stock BETWEEN 0 AND 1000000000),
     CONSTRAINT products_version_positive CHECK (version > 0)
@@ -464,6 +481,7 @@ COMMENT ON COLUMN products.created_at IS 'When the product was added to the cata
 COMMENT ON COLUMN products.updated_at IS 'Time of the last edit by an admin. Purchases do not change it.';
 COMMENT ON COLUMN products.deleted_at IS 'When the product was deleted; NULL while it is on sale.';
 COMMENT ON CONSTRAINT products_name_trimmed ON products IS 'No spaces at the ends: names that look the same are the same.';
+COMMENT ON CONSTRAINT products_name_readable ON products IS 'As is_line() has it: an invoice shows the name for ever.';
 COMMENT ON CONSTRAINT products_price_range ON products
 IS 'At most 999,999,999: a line of a million pieces still fits into the domain amount.';
 COMMENT ON CONSTRAINT products_stock_range ON products IS 'Never negative: the last guard against overselling.';
@@ -628,6 +646,12 @@ IS 'Lines of a request that name the same product are summed. Credit notes and s
 COMMENT ON CONSTRAINT invoice_details_credited_range ON invoice_details
 IS 'Never more credited than bought, also with concurrent credit notes.';
 
+ALTER TABLE invoice_details ADD CONSTRAINT invoice_details_name_readable
+CHECK (credited > 0 OR restocked > 0 OR is_line(name)) NOT VALID;
+COMMENT ON CONSTRAINT invoice_details_name_readable ON invoice_details
+IS 'As is_line() has it, when the line is written; later only its counters change. '
+'NOT VALID, since names from before the rule stay.';
+
 -- No index on product_id: product rows are never deleted, so nothing looks up their lines, and each purchase would maintain it.
 GRANT SELECT, INSERT (invoice_id, product_id, name, unit_price, quantity) ON invoice_details TO petstore_app;
 GRANT SELECT ON invoice_details TO petstore_report;
@@ -708,6 +732,12 @@ COMMENT ON CONSTRAINT invoice_events_transition_fkey ON invoice_events
 IS 'Only transitions in invoice_transitions. A transition that has been used cannot be deleted there.';
 COMMENT ON CONSTRAINT invoice_events_once ON invoice_events
 IS 'No status is left twice (the transitions have no cycle), so nothing is restocked twice.';
+
+ALTER TABLE invoice_events ADD CONSTRAINT invoice_events_reason_readable
+CHECK (is_line(translate(reason, chr(9) || chr(10), '  '))) NOT VALID;
+COMMENT ON CONSTRAINT invoice_events_reason_readable ON invoice_events
+IS 'As is_line() has it, also with line feeds and tabs. '
+'NOT VALID, since reasons from before the rule stay.';
 
 GRANT
 SELECT, INSERT (invoice_id, from_status, to_status, actor_id, restocked, reason), UPDATE (reason)
@@ -805,6 +835,13 @@ COMMENT ON COLUMN credit_notes.created_at IS 'Start of the transaction that made
 COMMENT ON CONSTRAINT credit_notes_of_invoice_key ON credit_notes
 IS 'For the foreign key of credit_note_lines. Also finds the credit notes of an invoice.';
 COMMENT ON CONSTRAINT credit_notes_number_form ON credit_notes IS 'C, year, hyphen, at least six digits: C2026-000001.';
+
+ALTER TABLE credit_notes ADD CONSTRAINT credit_notes_reason_readable
+CHECK (is_line(translate(reason, chr(9) || chr(10), '  '))) NOT VALID;
+COMMENT ON CONSTRAINT credit_notes_reason_readable ON credit_notes
+IS 'As is_line() has it, also with line feeds and tabs. '
+'NOT VALID, since reasons from before the rule stay.';
+
 GRANT SELECT, INSERT (invoice_id, actor_id, reason) ON credit_notes TO petstore_app;
 GRANT SELECT ON credit_notes TO petstore_report;
 
@@ -957,6 +994,12 @@ COMMENT ON CONSTRAINT stock_movements_sign ON stock_movements
 IS 'Sales remove pieces, restocks add them, and the initial movement equals the stock.';
 COMMENT ON CONSTRAINT stock_movements_invoice_of_kind ON stock_movements
 IS 'Sales and restocks have an invoice; other movements have none.';
+
+ALTER TABLE stock_movements ADD CONSTRAINT stock_movements_reason_readable
+CHECK (is_line(translate(reason, chr(9) || chr(10), '  '))) NOT VALID;
+COMMENT ON CONSTRAINT stock_movements_reason_readable ON stock_movements
+IS 'As is_line() has it, also with line feeds and tabs. '
+'NOT VALID, since reasons from before the rule stay.';
 
 CREATE INDEX stock_movements_of_product ON stock_movements (product_id, id DESC);
 COMMENT ON INDEX stock_movements_of_product IS 'Ledger of one product, newest first.';

@@ -101,7 +101,7 @@ def _check_same_request(change: InvoiceChange, locked: LockedInvoice, restock: b
 
 def _credited(change: InvoiceChange, event: Event) -> bool:
     """Whether a refund had goods left to credit. The credit note is from its transaction, so it has its time."""
-    notes = invoices.list_credit_notes(change.conn, invoice_ids=[change.invoice_id])
+    notes = credit_notes.list_credit_notes(change.conn, invoice_ids=[change.invoice_id])
     return any(note.created_at == event.created_at for note in notes)
 
 

@@ -181,8 +181,8 @@ def _columns(request: Request) -> dict[str, Any]:
     columns = {name: request.body.get(name) for name in COLUMNS}
     if columns["name"] is not None:
         columns["name"] = columns["name"].strip()
-        if not 1 <= len(columns["name"]) <= MAX_NAME:
-            raise errors.invalid("/name", f"must have 1 to {MAX_NAME} characters, spaces at its ends not counted")
+        if len(columns["name"]) > MAX_NAME:
+            raise errors.invalid("/name", f"must have at most {MAX_NAME} characters, spaces at its ends not counted")
     if columns["price"] is not None:
         columns["price"] = money("/price", columns["price"], request.services.settings.minor_digits)
     return columns

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from petstore import errors
 from petstore.request import Key
+from petstore.web.texts import line_fault
 from petstore.web.validation import SCHEMAS, SHOWN
 
 Schema = Mapping[str, Any]
@@ -55,15 +56,15 @@ def parse_parameter(name: str, text: str, schema: Schema) -> Any:
     """The value, as its schema says: an int, a datetime or a string. BadRequest if it does not fit."""
     if not text:
         raise fault(name, "is empty: leave it out, or give it a value")
-    if "\0" in text:
-        raise fault(name, "must not contain NUL characters")
     if "anyOf" in schema:
         return _time(name, text)
     if schema.get("type") == "integer":
         return _integer(name, text, schema["minimum"], schema["maximum"])
     if text not in schema.get("enum", (text,)):
         raise fault(name, f"must be one of: {', '.join(schema['enum'])}")
-    if not re.search(schema.get("pattern", ""), text) or text.endswith("\n"):
+    if wrong := line_fault(text):
+        raise fault(name, wrong)
+    if not re.search(schema.get("pattern", ""), text):
         raise fault(name, f"must be {schema['description']}")
     return text
 

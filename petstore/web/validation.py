@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from petstore import errors
+from petstore.web import texts
 
 MAX_BODY = 262_144  # bytes
 MAX_DEPTH = 32  # levels of nesting in a body
@@ -90,16 +91,24 @@ def _too_deep() -> NoReturn:
     raise errors.MalformedJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
 
 
+_no_text = re.compile("[\x00\ud800-\udfff]").search  # what the database cannot store
+
+
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    if not isinstance(value, str):
+        return
+    if rule := texts.RULES.get(pattern):
+        if value and not _no_text(value) and (fault := rule(value)):  # of an empty one, minLength tells
+            yield ValidationError(fault)
     # Regular expressions of JSON Schema are those of ECMA 262: `$` matches at the very end only, `\d` is ASCII.
-    if isinstance(value, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value, re.ASCII):
+    elif not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value, re.ASCII):
         yield ValidationError("")
 
 
 def _text(_validator: Any, types: Any, value: Any, _schema: Any) -> Iterator[ValidationError]:
     if not any(_validator.is_type(value, kind) for kind in ([types] if isinstance(types, str) else types)):
         yield ValidationError("")
-    elif isinstance(value, str) and re.search("[\x00\ud800-\udfff]", value):
+    elif isinstance(value, str) and _no_text(value):
         yield ValidationError("must not contain NUL characters or lone surrogates")
 
 

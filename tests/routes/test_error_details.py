@@ -51,7 +51,7 @@ WRONG = [
     ("user", BUY, {"products": [LINE | {"expected_price": "5,49"}]}, "invalid", "/products/0/expected_price", '"12.50"'),
     ("user", BUY, {"products": [LINE | {"expected_price": "5.499"}]}, "invalid", "/products/0/expected_price", "at most 2 digits"),
     ("user", BUY, {"products": [{"product_id": 9, "quantity": 1}]}, "invalid", "/products/0/product_id", "no such product"),
-    ("admin", CREATE, {"name": " ", "price": "1", "stock": 1}, "invalid", "/name", "1 to 200 characters"),
+    ("admin", CREATE, {"name": " ", "price": "1", "stock": 1}, "invalid", "/name", "at least one character that can be seen"),
     ("admin", ("PATCH", "/admin/invoices/1"), {"status": "lost"}, "invalid", "/status", "must be one of: pending, paid"),
     ("admin", ("PATCH", "/admin/invoices/1"), {}, "invalid", "/status", "must be one of: pending, paid"),
     ("admin", ("PATCH", "/admin/users/1"), {}, "invalid", "", "must have at least one of: role, active"),

@@ -325,7 +325,7 @@ def test_a_product_out_of_bounds_is_refused_with_the_place(make, admin, change, 
 
 def test_a_name_is_trimmed_and_may_be_200_characters_of_any_script(make, admin):
     name = "猫" * 200
-    assert admin.post("/create_product", NEW | {"name": f" \u3000{name}\t"}).json()["name"] == name
+    assert admin.post("/create_product", NEW | {"name": f" \u3000{name}\u00a0"}).json()["name"] == name
     assert make.scalar("SELECT name FROM products") == name
 
 

@@ -35,6 +35,18 @@ BROKEN = [
     ("INSERT INTO products (name, price, stock) VALUES ('', 1, 1)", "products_name_length"),
     ("INSERT INTO products (name, price, stock) VALUES (repeat('x', 201), 1, 1)", "products_name_length"),
     ("INSERT INTO products (name, price, stock) VALUES (' x', 1, 1)", "products_name_trimmed"),
+    *[
+        (f"INSERT INTO products (name, price, stock) VALUES (U&'{name}', 1, 1)", "products_name_readable")
+        for name in ("a\\0007b", "a\\000ab", "a\\202eb", "\\200b", "\\2800")
+    ],
+    ("INSERT INTO invoice_details (invoice_id, product_id, name, unit_price, quantity) VALUES (1, 2, U&'\\200b', 1, 1)",
+     "invoice_details_name_readable"),
+    ("INSERT INTO invoice_events (invoice_id, from_status, to_status, actor_id, restocked, reason)"
+     " VALUES (1, 'shipped', 'refunded', 1, true, U&'a\\000db')", "invoice_events_reason_readable"),
+    ("INSERT INTO credit_notes (invoice_id, number, actor_id, reason) VALUES (1, 'C2001-000002', 1, U&'a\\202eb')",
+     "credit_notes_reason_readable"),
+    ("INSERT INTO stock_movements (product_id, kind, delta, stock, reason) VALUES (1, 'adjust', 1, 1, U&'\\000a\\0009')",
+     "stock_movements_reason_readable"),
     ("INSERT INTO products (name, price, stock) VALUES ('x', -0.01, 1)", "amount_range"),
     ("INSERT INTO products (name, price, stock) VALUES ('x', 'NaN', 1)", "amount_range"),
     ("INSERT INTO products (name, price, stock) VALUES ('x', 'Infinity', 1)", "amount_range"),
