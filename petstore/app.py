@@ -15,6 +15,7 @@ from petstore.db.queries import load_reports
 from petstore.routes import audit, credit_notes, invoices, pages, products, purchases, reports, sessions, system, users
 from petstore.services import Services
 from petstore.web import openapi
+from petstore.web.compression import holds_secret
 from petstore.web.headers import is_preflight, preflight
 from petstore.web.middleware import RequestMiddleware
 from petstore.web.parameters import PARAMETERS
@@ -189,6 +190,8 @@ def _check_facts(route: Route) -> None:
     by_name = () if isinstance(facts.get("query"), Mapping) else facts.get("query", ())
     for unknown in {*by_name, *re.findall("<(.*?)>", route.rule)} - {*PARAMETERS}:
         raise ValueError(f"{name}: there is no parameter {unknown} in petstore/schemas/parameters.json")
+    if facts.get("cached") and holds_secret(facts):
+        raise ValueError(f"{name}: an answer that holds a secret must not be cached")
     for unknown in {*facts.get("refuses", ())} - {*errors.PROBLEMS}:
         raise ValueError(f"{name}: there is no problem {unknown}")
 

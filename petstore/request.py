@@ -43,11 +43,15 @@ class Response:
 
 @dataclass(frozen=True)
 class FileDocument:
-    """A Document that is too large for memory. file: open, at its beginning; who sends it closes it. size: in bytes."""
+    """A Document that is too large for memory. etag: of the bytes as they are without a coding.
+
+    file: open, at its beginning; who sends it closes it. size: of the file, in bytes. in_gzip: whether the file is in gzip.
+    """
 
     file: IO[bytes]
     size: int
     etag: str
+    in_gzip: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Request:
     key: the Idempotency-Key, if the route takes one and the client sent one
     if_match: the tags of the If-Match, as petstore.web.parameters.if_match gives them, if the client sent one
     turn: the caller's, on a route whose answers are made `by_turns`
+    takes_gzip: the client would rather have the answer in gzip
     """
 
     services: Services
@@ -77,6 +82,7 @@ class Request:
     key: Key | None = None
     if_match: tuple[str, ...] | None = None
     turn: Turn | None = None
+    takes_gzip: bool = False
 
     @property
     def db(self) -> Database:

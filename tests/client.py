@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 from dataclasses import dataclass
@@ -21,8 +22,13 @@ class Response:
     headers: http.client.HTTPMessage
     body: bytes
 
+    @property
+    def content(self) -> bytes:
+        """The body without its coding."""
+        return gzip.decompress(self.body) if self["Content-Encoding"] == "gzip" else self.body
+
     def json(self) -> Any:
-        return json.loads(self.body)
+        return json.loads(self.content)
 
     def __getitem__(self, header: str) -> str | None:
         return self.headers[header]
@@ -63,7 +69,7 @@ class Client:
         response = Response(answer.status, answer.headers, answer.read())
         collector.remember(raw, response.body)
         _check(method, response)
-        contract.check(method, path, response.status, response.headers, response.body)
+        contract.check(method, path, response.status, response.headers, response.content)
         return response
 
     def get(self, path: str, **options: Any) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -42,10 +42,21 @@ class LocalCache:
         entry = Entry(value, validity.prefix, validity.generation, monotonic() + validity.seconds, size)
         with self._lock:
             self._drop(key)
-            self._entries[key] = entry
-            self._bytes += size
-            while self._bytes > self._max_bytes:
-                self._drop(next(iter(self._entries)))
+            self._put(key, entry)
+
+    def resize(self, key: Hashable, value: Any, size: int) -> None:
+        """The value that was kept takes about `size` bytes by now. Nothing is done if it is no longer kept."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and entry.value is value:
+                self._bytes -= entry.size
+                self._put(key, replace(entry, size=size))
+
+    def _put(self, key: Hashable, entry: Entry) -> None:
+        self._entries[key] = entry
+        self._bytes += entry.size
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._entries)))
 
     def _drop(self, key: Hashable) -> None:
         old = self._entries.pop(key, None)

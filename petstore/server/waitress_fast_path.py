@@ -1,6 +1,7 @@
 """The fast path: waitress's I/O thread answers cached reads from memory itself, so they need no worker thread.
 
-A request is answered here if the response cache has it (petstore.web.response_cache) and its generations are current. With
+A request is answered here if the response cache has it (petstore.web.response_cache), in gzip if that is asked for, and its
+generations are current. With
 PETSTORE_CACHE_SCOPE=machine the generations are in shared memory. Otherwise GenerationCheck asks Redis without blocking: all
 requests that arrived since the last question share the next one. Everything else goes to a worker thread.
 """
@@ -80,7 +81,7 @@ class FastPath:
         self._to_thread(channel)
 
     def _add_if_current(self, response_cache: ResponseCache, channel: Channel, environ: dict[str, Any]) -> bool:
-        if response_cache.find(environ) is None:
+        if not response_cache.is_ready(environ):
             return False
         self._ready.append(channel)
         return True

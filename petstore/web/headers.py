@@ -1,4 +1,4 @@
-"""Response headers for browsers: CORS, security headers, ETag comparison."""
+"""Response headers: CORS, security headers, Vary, ETags."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _EXPOSED_HEADERS = (
     "ETag, Idempotent-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Cache, X-Request-ID"
 )
 _PREFLIGHT_SECONDS = "600"  # that a browser may cache the answer
+_IN_GZIP = '-gzip"'  # the end of the ETag of an answer in gzip
 _ALLOWED = "petstore.cors"  # set in the WSGI environ if the request's origin may call
 
 
@@ -55,7 +56,20 @@ def preflight(methods: Iterable[str]) -> dict[str, str]:
     }
 
 
+def with_added(own: Headers, added: Headers) -> Headers:
+    """Headers of an answer, and those that every answer gets. Its own win: a page has a Content-Security-Policy of its own."""
+    names = {name for name, _ in own}
+    if "Vary" in names and ("Vary", "Origin") in added:  # which says both
+        own = [(name, f"{value}, Origin" if name == "Vary" else value) for name, value in own]
+    return [*own, *(pair for pair in added if pair[0] not in names)]
+
+
+def gzip_tag(etag: str) -> str:
+    """The ETag that an answer has in gzip."""
+    return etag.removesuffix('"') + _IN_GZIP
+
+
 def etag_matches(header: str | None, etag: str) -> bool:
-    """Whether an If-None-Match contains this tag, by weak comparison (RFC 9110, 13.1.2). Our tags contain no comma."""
-    tags = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
+    """Whether an If-None-Match contains this tag, in any coding, by weak comparison (RFC 9110, 13.1.2). Ours have no comma."""
+    tags = [tag.strip().removeprefix("W/").replace(_IN_GZIP, '"') for tag in (header or "").split(",")]
     return "*" in tags or etag in tags

@@ -15,7 +15,7 @@ from petstore.cache.waiting import WouldWait
 from petstore.limits.clients import client_address, client_networks, is_trusted_peer
 from petstore.limits.request_rate import RequestRate
 from petstore.settings import Settings
-from petstore.web.headers import SECURITY_HEADERS, STRICT_TRANSPORT, cors_headers
+from petstore.web.headers import SECURITY_HEADERS, STRICT_TRANSPORT, cors_headers, with_added
 from petstore.web.response_cache import ResponseCache
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -57,8 +57,7 @@ class RequestMiddleware:
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             nonlocal status
             status = line[:3]
-            own = {name for name, _ in headers}  # they win: a page has a Content-Security-Policy of its own
-            return start_response(line, [*headers, *(pair for pair in added if pair[0] not in own)], exc_info)
+            return start_response(line, with_added(headers, added), exc_info)
 
         try:
             if first:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from petstore.errors import PROBLEM_JSON, PROBLEMS
+from petstore.web.compression import holds_secret
 from petstore.web.openapi_schemas import page, reference, to_component
 from petstore.web.validation import SCHEMAS
 
@@ -59,6 +60,7 @@ def successes(route: Route) -> dict[str, Any]:
     status = facts.get("status") or (200 if facts.get("returns") or facts.get("pages") else 204)
     names = [
         "X-Request-ID",
+        "Vary",
         *(["ETag"] if route.method == "GET" or facts.get("tagged") else []),
         *(["X-Cache"] if facts.get("cached") else []),
     ]
@@ -67,7 +69,8 @@ def successes(route: Route) -> dict[str, Any]:
     success = {"description": "Done.", "headers": _headers(names)}
     if status == 204:
         return {"204": success}
-    found = {str(status): {**success, "description": "The answer.", "content": _content(facts)}}
+    coding = [] if holds_secret(facts) else ["Content-Encoding"]
+    found = {str(status): {"description": "The answer.", "headers": _headers([*names, *coding]), "content": _content(facts)}}
     if route.method == "GET":
         found["304"] = {**success, "description": "It still has the ETag that you have."}
     return found
@@ -75,7 +78,7 @@ def successes(route: Route) -> dict[str, Any]:
 
 def refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
     status = PROBLEMS[slugs[0]].status
-    names = ["X-Request-ID", *_HEADERS_BY_STATUS.get(status, ())]
+    names = ["X-Request-ID", "Vary", "Content-Encoding", *_HEADERS_BY_STATUS.get(status, ())]
     names += ["Retry-After", "Idempotent-Replayed"] if status == 409 and route.config.get("idempotent") else []
     names += _RATE_LIMIT_HEADERS if status in (401, 409, 422) and route.config.get("hashes") else []
     examples = {slug: {"$ref": f"#/components/examples/{slug}"} for slug in slugs}
@@ -126,12 +129,14 @@ def text(description: str, **schema: Any) -> dict[str, Any]:
 _RATE_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
 _HEADERS_BY_STATUS = {401: ("WWW-Authenticate",), 429: (*_RATE_LIMIT_HEADERS, "Retry-After"), 503: ("Retry-After",)}
 HEADERS = {
-    "ETag": _required("a hash of the very bytes; that of a product also has its stock"),
+    "Content-Encoding": text("how the body is compressed, if it is: over 1 KiB, and asked for by Accept-Encoding", const="gzip"),
+    "ETag": _required("a hash of the very bytes; in gzip it ends in -gzip; that of a product also has its stock"),
     "Idempotent-Replayed": text("this is the answer that the first request with this key was given", const="true"),
     "Location": _required("where what was made can be read"),
     "RateLimit": text("what is left, and when there is more (draft-ietf-httpapi-ratelimit-headers)"),
     "RateLimit-Policy": text("how many in how many seconds"),
     "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}},
+    "Vary": text("the headers of a request that the answer depends on"),
     "WWW-Authenticate": _required("what would be accepted (RFC 6750)"),
     "X-Cache": _required("where the answer came from", enum=["HIT", "MISS", "BYPASS"]),
     "X-Request-ID": _required("yours if you sent one, else a new one; the log has it"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bottle import Bottle, HTTPError, HTTPResponse, Route
 from bottle import request as bottle_request
@@ -24,9 +24,9 @@ from petstore.limits.clients import client_networks, subscriber
 from petstore.limits.exports import Turn
 from petstore.request import FileDocument, Request, Response
 from petstore.services import Services
-from petstore.web import parameters, response_cache, validation
+from petstore.web import compression, parameters, response_cache, validation
 from petstore.web.body import check_length_and_type, read_body
-from petstore.web.headers import HTML, PAGE_POLICY, etag_matches
+from petstore.web.headers import HTML, PAGE_POLICY, etag_matches, gzip_tag
 
 _COUNTED = "petstore.user_counted"
 LANES, TURN = "petstore.lanes", "petstore.turn"  # keys of the environ: it is our own server; the Turn that the request has
@@ -43,10 +43,11 @@ class RequestPlugin:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._compressed_once = compression.CompressedOnce()
 
     def apply(self, handler: Handler, route: Route) -> Callable[..., HTTPResponse]:
         facts, name = route.config, f"{route.method} {route.rule}"
-        cache_control = facts.get("cache_control") or _cache_control(route.method, facts["auth"])
+        kind = _kind(route.method, facts)
         reserved = RESERVED_SECONDS if facts.get("hashes") else 0
         schemas = parameters.schemas_of(facts.get("query", ()))
         conditional = [f"{one.method} {one.rule}" for one in route.app.routes if one.config.get("if_match")]
@@ -61,8 +62,9 @@ class RequestPlugin:
                 if reserved:
                     self._services.db.expect_writes()  # before a password is hashed in vain
                 turn = self._take_turn(checked["caller"]) if facts.get("by_turns") else None
-                request = Request(self._services, request_id(), deadline, name, values, **checked, turn=turn)
-                response = self._respond(request, handler(request), cache_control)
+                gzip = compression.asks_for_gzip(bottle_request.environ)
+                request = Request(self._services, request_id(), deadline, name, values, **checked, turn=turn, takes_gzip=gzip)
+                response = self._respond(request, handler(request), kind)
             except errors.Problem as problem:
                 if problem.status == 500:
                     logger.exception("request %s failed", request_id())
@@ -120,37 +122,61 @@ class RequestPlugin:
             self._services.request_rate.count(f"user {caller.id}")
         return caller
 
-    def _respond(self, request: Request, result: Document | FileDocument | Response, cache_control: str) -> HTTPResponse:
+    def _respond(self, request: Request, result: Document | FileDocument | Response, kind: _Kind) -> HTTPResponse:
         if isinstance(result, Document):
-            return self._respond_with_document(request, result, cache_control)
+            return self._respond_with_document(request, result, kind)
         if isinstance(result, FileDocument):
-            return _respond_with_file(result, cache_control)
-        response = HTTPResponse(request.encode(result.value), result.status, {**result.headers, "Cache-Control": cache_control})
+            return _respond_with_file(result, kind.cache_control)
+        headers = {**result.headers, "Cache-Control": kind.cache_control}
+        response = HTTPResponse(request.encode(result.value), result.status, headers)
         response.content_type = "application/json" if result.status < 400 else errors.PROBLEM_JSON
-        return response
+        return compression.negotiated(response, bottle_request.environ) if kind.may_be_compressed else response
 
-    def _respond_with_document(self, request: Request, document: Document, cache_control: str) -> HTTPResponse:
-        headers = {"ETag": document.etag, "Cache-Control": cache_control, "Content-Length": str(len(document.body))}
+    def _respond_with_document(self, request: Request, document: Document, kind: _Kind) -> HTTPResponse:
+        environ = bottle_request.environ
+        headers = {"ETag": document.etag, "Cache-Control": kind.cache_control, "Content-Length": str(len(document.body))}
         response = HTTPResponse(document.body, 200, headers)
         if document.cache is not None:
             response.set_header("X-Cache", document.cache)
         if document.content_type == HTML:
             response.set_header(*PAGE_POLICY)
         response.content_type = document.content_type
-        response_cache.store(self._services, bottle_request.environ, request.caller, document, response.headerlist)
-        if etag_matches(bottle_request.environ.get("HTTP_IF_NONE_MATCH"), document.etag):
+        in_gzip = kind.may_be_compressed and compression.negotiate(response, environ)
+        kept = response_cache.CachedResponse(response.headerlist, document.body, document.etag)
+        if etag_matches(environ.get("HTTP_IF_NONE_MATCH"), document.etag):
             response.status, response.body = 304, b""
             del response["Content-Length"]
+            response.set_header("ETag", gzip_tag(document.etag) if in_gzip else document.etag)
+        elif in_gzip:
+            once = self._compressed_once.body(document.etag, document.body) if kind.is_static else kept.in_gzip()[1]
+            compression.put_gzip(response, once)
+        response_cache.store(self._services, environ, request.caller, kept, document.validity)
         return response
 
 
+class _Kind(NamedTuple):
+    """The answers of a route. is_static: they are pages and their files, of which there are only so many."""
+
+    cache_control: str
+    may_be_compressed: bool
+    is_static: bool
+
+
+def _kind(method: str, facts: Mapping[str, Any]) -> _Kind:
+    cache_control = facts.get("cache_control") or _cache_control(method, facts["auth"])
+    return _Kind(cache_control, not compression.holds_secret(facts), not facts.get("database", True))
+
+
 def _respond_with_file(document: FileDocument, cache_control: str) -> HTTPResponse:
-    headers = {"ETag": document.etag, "Cache-Control": cache_control}
+    etag = gzip_tag(document.etag) if document.in_gzip else document.etag
+    headers = {"ETag": etag, "Cache-Control": cache_control, "Vary": "Accept-Encoding"}
     if etag_matches(bottle_request.environ.get("HTTP_IF_NONE_MATCH"), document.etag):
         document.file.close()
         return HTTPResponse(b"", 304, headers)
     response = HTTPResponse(document.file, 200, {**headers, "Content-Length": str(document.size)})
     response.content_type = Document.content_type
+    if document.in_gzip:
+        response.set_header("Content-Encoding", "gzip")
     return response
 
 
@@ -159,7 +185,7 @@ def problem_response(problem: errors.Problem) -> HTTPResponse:
     response = HTTPResponse(errors.render(problem, request_id()), problem.status, problem.headers)
     response.content_type = errors.PROBLEM_JSON
     response.set_header("Cache-Control", "no-store")
-    return response
+    return compression.negotiated(response, bottle_request.environ)
 
 
 def request_id() -> str:

@@ -7,6 +7,9 @@ How a cached read goes:
 3. From then on RequestMiddleware calls `respond` before any routing. `lookup` finds the response in memory, and for a personal
    one the caller's login. The response is sent if the generations of both are still the current ones.
 
+A response that is asked for in gzip is compressed once, and kept so beside its bytes as they are. Redis keeps only these: see
+docs/performance.md.
+
 Under waitress, FastPath (petstore.server.waitress_fast_path) does step 3 in the I/O thread, so it needs no worker thread.
 """
 
@@ -17,25 +20,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from petstore.auth.tokens import Caller
-from petstore.cache.document import Document
+from petstore.cache.document import Validity
 from petstore.cache.local import Entry
 from petstore.domain import logins
 from petstore.services import Services
-from petstore.web.headers import etag_matches
+from petstore.web.compression import LEAST_BYTES, asks_for_gzip, compress, gzip_headers
+from petstore.web.headers import Headers, etag_matches
 
-Headers = list[tuple[str, str]]
 _LOOKUP, _GENERATIONS = "petstore.lookup", "petstore.generations"  # keys of the WSGI environ
-_NOT_IN_304 = {"Content-Type", "Content-Length"}  # RFC 9110, 15.4.5
+_NOT_IN_304 = {"Content-Type", "Content-Length", "Content-Encoding"}  # RFC 9110, 15.4.5
 _HEADER_BYTES = 2000  # about, of a response in memory
 
 
-@dataclass(frozen=True)
+@dataclass
 class CachedResponse:
-    """A response as it was sent. etag: of its body."""
+    """A response as it is without a coding. etag: of its body. gzip: headers and body in gzip, once they were asked for."""
 
     headers: Headers
     body: bytes
     etag: str
+    gzip: tuple[Headers, bytes] | None = None
+
+    def in_gzip(self) -> tuple[Headers, bytes]:
+        """Headers and body in gzip."""
+        if self.gzip is None:
+            body = compress(self.body)
+            self.gzip = gzip_headers(self.headers, len(body)), body
+        return self.gzip
+
+    @property
+    def size(self) -> int:
+        """About what it takes in memory, in bytes."""
+        return _HEADER_BYTES + len(self.body) + (_HEADER_BYTES + len(self.gzip[1]) if self.gzip else 0)
 
 
 @dataclass(frozen=True)
@@ -94,19 +110,40 @@ class ResponseCache:
             return None
         if (caller := self.lookup(environ).caller) is not None:
             self._services.request_rate.count(f"user {caller.id}")
+        in_gzip = _has_to_be_in_gzip(response, environ)
         if etag_matches(environ.get("HTTP_IF_NONE_MATCH"), response.etag):
-            start("304 Not Modified", [pair for pair in response.headers if pair[0] not in _NOT_IN_304])
+            headers = gzip_headers(response.headers, 0) if in_gzip else response.headers
+            start("304 Not Modified", [pair for pair in headers if pair[0] not in _NOT_IN_304])
             return []
-        start("200 OK", response.headers)
-        return [response.body]
+        headers, body = self._in_gzip(environ, response) if in_gzip else (response.headers, response.body)
+        start("200 OK", headers)
+        return [body]
+
+    def is_ready(self, environ: dict[str, Any]) -> bool:
+        """Whether `respond` answers at once: from memory, and without having to compress anything."""
+        response = self.find(environ)
+        if response is None or response.gzip is not None or not _has_to_be_in_gzip(response, environ):
+            return response is not None
+        return etag_matches(environ.get("HTTP_IF_NONE_MATCH"), response.etag)
+
+    def _in_gzip(self, environ: dict[str, Any], response: CachedResponse) -> tuple[Headers, bytes]:
+        if response.gzip is None:
+            response.in_gzip()
+            key = _key(environ, self.lookup(environ).caller)
+            self._services.local_cache.resize(key, response, _size(environ, response))
+        return response.in_gzip()
 
 
-def store(services: Services, environ: dict[str, Any], caller: Caller | None, document: Document, headers: Headers) -> None:
-    """Keep a response in memory, if its document may be kept."""
-    if document.validity is not None and is_cacheable(environ):
-        response = CachedResponse(headers, document.body, document.etag)
-        size = len(document.body) + len(environ.get("QUERY_STRING", "")) + _HEADER_BYTES  # a query may be longer than its answer
-        services.local_cache.keep(_key(environ, caller), response, document.validity, size)
+def store(
+    services: Services, environ: dict[str, Any], caller: Caller | None, response: CachedResponse, validity: Validity | None
+) -> None:
+    """Keep a response in memory, if it may be kept."""
+    if validity is not None and is_cacheable(environ):
+        services.local_cache.keep(_key(environ, caller), response, validity, _size(environ, response))
+
+
+def _size(environ: Mapping[str, Any], response: CachedResponse) -> int:
+    return response.size + len(environ.get("QUERY_STRING", ""))  # a query may be longer than its answer
 
 
 def set_generations(environ: dict[str, Any], current: Mapping[str, str | None]) -> None:
@@ -129,6 +166,10 @@ def is_cacheable(environ: Mapping[str, Any]) -> bool:
         and "HTTP_IDEMPOTENCY_KEY" not in environ
         and "HTTP_IF_MATCH" not in environ
     )
+
+
+def _has_to_be_in_gzip(response: CachedResponse, environ: Mapping[str, Any]) -> bool:
+    return asks_for_gzip(environ) and len(response.body) > LEAST_BYTES
 
 
 def _key(environ: dict[str, Any], caller: Caller | None) -> tuple[str, str, Caller | None]:
