@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +27,9 @@ error_log {folder}/error.log info;
 events {{ worker_connections 512; }}
 http {{
     access_log {folder}/access.log;
+    gzip on;
+    gzip_proxied any;
+    gzip_types *;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -52,11 +55,12 @@ def write(folder: Path, changes: dict[str, str]) -> list[str]:
 class Nginx:
     """As a context it runs for the block."""
 
-    def __init__(self, folder: Path, nodes: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, folder: Path, nodes: Sequence[tuple[str, int]], more: Mapping[str, str] | None = None) -> None:
+        """more: further changes to docs/deploy/nginx.conf, regular expression → text."""
         self.address, self._folder = ("127.0.0.1", free_port()), folder
         changes = {rf"10\.0\.0\.1{number}:8080": "{}:{}".format(*node) for number, node in enumerate(nodes, 1)}
         changes |= {r"listen 443 ssl;": "listen {}:{};".format(*self.address), r"ssl_certificate\w* .*;": ""}
-        self._command = write(folder, changes)
+        self._command = write(folder, {**changes, **(more or {})})
 
     def __enter__(self) -> Nginx:
         with (self._folder / "output").open("wb") as output:

@@ -9,8 +9,11 @@ local function lines(path)
     return found
 end
 
-local function headers(token)
+local GZIP = "gzip, deflate, br"  -- what a browser sends
+
+local function headers(token, coding)
     return {
+        ["Accept-Encoding"] = coding,
         ["Host"] = wrk.headers["Host"],
         ["Authorization"] = token and "Bearer " .. token,
         ["Content-Type"] = "application/json",
@@ -36,6 +39,8 @@ local make = {
     product = function() return wrk.format("GET", "/products?id=" .. math.random(READ_PRODUCTS)) end,
     list = function() return wrk.format("GET", "/products") end,
     invoices = function(tokens) return wrk.format("GET", "/invoices", headers(tokens[math.random(#tokens)])) end,
+    list_gzip = function() return wrk.format("GET", "/products", headers(nil, GZIP)) end,
+    invoices_gzip = function(tokens) return wrk.format("GET", "/invoices", headers(tokens[math.random(#tokens)], GZIP)) end,
     spread = function(tokens) return purchase(tokens[math.random(#tokens)], two_products()) end,
     hot = function(tokens) return purchase(tokens[math.random(#tokens)], line(1)) end,
     constant = function(_, size) return wrk.format("GET", "/" .. size) end,
@@ -57,7 +62,7 @@ function init(arguments)
     local scenario, tokens = arguments[1], {}
     if scenario ~= "constant" then
         local all = lines(arguments[2])
-        local reads = scenario == "invoices"
+        local reads = scenario == "invoices" or scenario == "invoices_gzip"
         for i = reads and 1 or #all / 2 + 1, reads and #all / 2 or #all do tokens[#tokens + 1] = all[i] end
     end
     local requests = {}

@@ -16,6 +16,8 @@ SCENARIOS = {
     "product": ("product by id, cached", "bare"),
     "list": ("product list, cached", "bare"),
     "invoices": ("my invoices, cached", "bare"),
+    "list_gzip": ("product list, cached, in gzip", None),
+    "invoices_gzip": ("my invoices, cached, in gzip", None),
     "spread": ("purchase, spread", "pgbench"),
     "hot": ("purchase, one hot product", "pgbench"),
     "mix": ("90 % reads, 10 % purchases", None),

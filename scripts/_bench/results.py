@@ -76,9 +76,9 @@ def draw(result: Result, path: Path) -> None:
 
     names = ["limit", result["service"], *result["others"]]
     colours = dict(zip(names, ["#cbd5e1", "#1d4ed8", "#b45309", "#0f766e"], strict=False))
-    figure = Figure(figsize=(11, 6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(14, 6), dpi=100, layout="constrained")
     for place, (scenario, rounds) in enumerate(result["rounds"].items(), 1):
-        axes = figure.add_subplot(2, 3, place)
+        axes = figure.add_subplot(2, 4, place)
         shown = [name for name in names if name in rounds]
         bars = axes.bar(shown, [medians(rounds[name])["rps"] for name in shown], color=[colours[name] for name in shown])
         axes.bar_label(bars, fmt="{:,.0f}")

@@ -1,5 +1,6 @@
 """Request smuggling and early refusals behind an nginx with docs/deploy/nginx.conf: both see the same requests, and nothing is a 502."""
 
+import gzip
 import logging
 import re
 import socket
@@ -74,6 +75,22 @@ def test_the_service_answers_no_request_that_nginx_has_not_seen(proxy, caplog, c
     assert [line for line in seen if re.search(" 5.. ", line)] == []
     assert {status for status, _, _ in found} <= {200, 400, 401, 415, 501}
     assert "upstream" not in one.errors
+
+
+@pytest.mark.parametrize("its_own", ["off", "on"])
+def test_nothing_is_compressed_twice(service, anyone, make, tmp_path, its_own):
+    """As docs/deploy/nginx.conf has it, and with an nginx that compresses what is not compressed."""
+    for _ in range(12):
+        make.product()
+    asking = b"Accept-Encoding: gzip\r\nConnection: close\r\n"
+    with nginx.Nginx(tmp_path, [service[1].address] * 2, {"gzip off;": f"gzip {its_own};"}) as one:
+        for path in (b"/products", b"/openapi.json"):
+            (direct,), (passed,) = (talk(address, get(path, asking)) for address in (service[1].address, one.address))
+            assert (passed[0], passed[2]) == (200, direct[2])
+            assert gzip.decompress(passed[2]) == anyone.get(path.decode()).body
+            assert (passed[1]["content-encoding"], passed[1]["etag"]) == ("gzip", direct[1]["etag"])
+            ((status, headers, _),) = talk(one.address, get(path, asking + f"If-None-Match: {direct[1]['etag']}\r\n".encode()))
+            assert (status, headers["etag"]) == (304, direct[1]["etag"])
 
 
 @pytest.mark.parametrize("token", TOKENS)

@@ -288,6 +288,10 @@ CASES = {
     "a list": b"GET /products?limit=2",
     "a product": b"GET /products?id=1",
     "not modified": b"GET /products?id=1|If-None-Match: *",
+    "a list in gzip": b"GET /products?limit=100|Accept-Encoding: gzip",
+    "the head of a list in gzip": b"HEAD /products?limit=100|Accept-Encoding: gzip",
+    "a document in gzip": b"GET /openapi.json|Accept-Encoding: gzip",
+    "a document in gzip, not modified": b"GET /openapi.json|Accept-Encoding: gzip|If-None-Match: *",
     "a page": b"GET /",
     "a script": b"GET /assets/swagger-ui.css",
     "a preflight": b"OPTIONS /products|Origin: https://shop.example.com|Access-Control-Request-Method: GET",
@@ -354,7 +358,7 @@ def answer(address, case):
 
 @slow
 def test_gunicorn_gives_every_answer_with_the_same_status_headers_and_bytes(make, settings, with_settings, tmp_path):
-    for _ in range(3):
+    for _ in range(12):
         make.product()
     environ = environment(settings) | {"PETSTORE_CORS_ORIGINS": SHOP}
     with with_settings(cors_origins=(SHOP,)) as (_, ours), gunicorn(tmp_path, environ, workers=1) as server:
