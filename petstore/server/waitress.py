@@ -59,7 +59,7 @@ def _create_server(app: WSGI, settings: Settings, listener: socket.socket) -> Ba
     )
     refuses_head = app.refuses_head if isinstance(app, RequestMiddleware) else lambda environ: False
     server.channel_class = partial(Channel, parser_class=partial(Parser, refuses_head=refuses_head))
-    server.trusted_proxies, server.bodies = settings.trusted_proxies, Bodies()
+    server.trusted_proxies, server.cors_origins, server.bodies = settings.trusted_proxies, settings.cors_origins, Bodies()
     server.closing = False  # set before the I/O thread notices, while its threads answer
     return server
 

@@ -20,6 +20,7 @@ from petstore.web.validation import MAX_BODY
 MAX_CHUNK_LINE, MAX_TRAILER = 1024, 8192  # bytes
 MAX_FRAMING = 8192  # bytes of sizes and line ends of chunks; of a large body, another quarter of it: each chunk costs time
 RefusesHead = Callable[[dict[str, Any]], bool]  # a WSGI environ without its body: see RequestMiddleware.refuses_head
+_ORIGIN = re.compile(rb"\norigin:[ \t]*([!-~]*)[ \t]*\r?\n", re.IGNORECASE)
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + CHUNK_EXT.encode("latin-1") + rb"\r\n")
 _UNFINISHED_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{0,16}\Z|[0-9A-Fa-f]{1,16}(?:;|\r\Z)")
@@ -70,7 +71,15 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
                 self._check_head()
         if self.completed and not self.received_at:
             self.received_at = time.monotonic()
+        if self.error is not None and not self.headers:
+            self._find_origin(self.header_plus + data)
         return taken
+
+    def _find_origin(self, text: bytes) -> None:
+        """Take the Origin from a head that cannot be parsed, or is too large, so that a page can read what was wrong with it."""
+        origin = _ORIGIN.search(text.partition(b"\r\n\r\n")[0] + b"\r\n")
+        if origin is not None:
+            self.headers["ORIGIN"] = origin[1].decode("ascii")
 
     def _check_head(self) -> None:
         """End the request here if it is refused whatever its body is, which has not arrived yet."""

@@ -8,7 +8,7 @@ from typing import Any
 from waitress.task import Task, WSGITask
 
 from petstore import errors
-from petstore.web.headers import SECURITY_HEADERS
+from petstore.web.headers import SECURITY_HEADERS, cors_headers
 from petstore.web.middleware import log_access, new_request_id
 from petstore.web.plugin import LANES
 
@@ -74,7 +74,8 @@ class ErrorTask(Task):  # type: ignore[misc]
 
     def execute(self) -> None:
         request, error = self.request, self.request.error
-        request_id = new_request_id(request.headers.get("X_REQUEST_ID", ""))
+        headers = self.channel.requests[0].headers  # after an exception, `request` is one that waitress made up
+        request_id = new_request_id(headers.get("X_REQUEST_ID", ""))
         # waitress's text quotes the request after ` "`: that part is left out.
         detail = error.body.partition(' "')[0] + "." if error.code in (400, 503) else ""
         problem = _BY_STATUS.get(error.code, errors.InternalError)(detail)
@@ -82,6 +83,7 @@ class ErrorTask(Task):  # type: ignore[misc]
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", errors.PROBLEM_JSON), ("Cache-Control", "no-store")]
         self.response_headers += [("X-Request-ID", request_id), *problem.headers.items(), *SECURITY_HEADERS]
+        self.response_headers += cors_headers({"HTTP_ORIGIN": headers.get("ORIGIN")}, self.channel.server.cors_origins)
         request.headers["CONNECTION"] = "close"
         self.channel.answered_early = True
         self.content_length = len(body)

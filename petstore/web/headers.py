@@ -20,7 +20,10 @@ PAGE_POLICY = (
 )
 HTML = "text/html; charset=utf-8"
 STRICT_TRANSPORT = ("Strict-Transport-Security", "max-age=31536000")
-_REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Request-ID"
+_REQUEST_HEADERS = (  # those that we read, and those that libraries of pages add
+    "Authorization, Cache-Control, Content-Type, Idempotency-Key, If-Match, If-None-Match, traceparent, tracestate,"
+    " X-Request-ID, X-Requested-With"
+)
 _EXPOSED_HEADERS = (
     "ETag, Idempotent-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Cache, X-Request-ID"
 )

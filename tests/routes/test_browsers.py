@@ -68,6 +68,10 @@ def paths():
     return [(re.sub("<.*?>", "1", rule), found) for rule, found in methods.items()]
 
 
+READ = {"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-ID"}
+ADDED_BY_LIBRARIES = {"Cache-Control", "X-Requested-With", "traceparent", "tracestate"}
+
+
 def preflight(client, path, origin=SHOP, method="POST"):
     wanted = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization,content-type"}
     return client.request("OPTIONS", path, headers=({} if origin is None else {"Origin": origin}) | wanted)
@@ -108,7 +112,7 @@ def test_an_allowed_origin_is_told_what_it_may_send(shop, path, methods, origin)
         assert answer["Access-Control-Allow-Origin"] == origin
         assert {name.strip() for name in answer["Access-Control-Allow-Methods"].split(",")} == methods
         allowed = {name.strip() for name in answer["Access-Control-Allow-Headers"].split(",")}
-        assert allowed == {"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-ID"}
+        assert allowed == READ | ADDED_BY_LIBRARIES
         assert answer["Access-Control-Max-Age"] == "600"
         assert varies(answer) == ["Origin"]
         assert answer["Access-Control-Allow-Credentials"] is None  # tokens come in a header, never in a cookie
@@ -277,19 +281,19 @@ def test_every_route_answers_with_security_headers(scene, method, rule, facts): 
         assert answer[HSTS] is None
 
 
-@pytest.mark.parametrize(
-    ("request_bytes", "status"),
-    [
-        (b"nonsense\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\nX: bare line feed\r\n\r\n", 400),
-        (b"GET /livez HTTP/3.7\r\nHost: x\r\n\r\n", 400),
-        (b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 600000\r\n\r\n", 413),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
-        (b"GET /livez HTTP/1.1\r\n\r\n", 400),  # these two are refused in front of the routes, not by the server
-        (b"GET /%FF HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    ],
-)
+NEVER_ROUTED = [
+    (b"nonsense\r\n\r\n", 400),
+    (b"GET / HTTP/1.1\r\nHost: x\nX: bare line feed\r\n\r\n", 400),
+    (b"GET /livez HTTP/3.7\r\nHost: x\r\n\r\n", 400),
+    (b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 600000\r\n\r\n", 413),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+    (b"GET /livez HTTP/1.1\r\n\r\n", 400),  # these two are refused in front of the routes, not by the server
+    (b"GET /%FF HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+]
+
+
+@pytest.mark.parametrize(("request_bytes", "status"), NEVER_ROUTED)
 def test_what_never_reaches_a_route_has_security_headers_too(make, open_to_shop, request_bytes, status):
     found, headers, body = raw(open_to_shop, request_bytes)
     assert found == status
@@ -297,6 +301,46 @@ def test_what_never_reaches_a_route_has_security_headers_too(make, open_to_shop,
     assert (headers["Cache-Control"], headers["Content-Type"]) == ("no-store", "application/problem+json")
     assert b'"request_id"' in body
     assert HSTS not in headers
+
+
+@pytest.mark.parametrize(("request_bytes", "status"), NEVER_ROUTED)
+def test_what_never_reaches_a_route_can_be_read_by_an_allowed_origin(make, open_to_shop, request_bytes, status):
+    for origin, told in ((SHOP, SHOP), ("https://evil.example.com", None), (None, None)):
+        found, headers, _ = raw(open_to_shop, with_origin(request_bytes, origin))
+        assert (found, headers.get("Access-Control-Allow-Origin"), headers["Vary"]) == (status, told, "Origin")
+        assert ("X-Request-Id" in headers.get("Access-Control-Expose-Headers", "").title()) == (told is not None)
+
+
+def with_origin(request_bytes, origin):
+    line, _, rest = request_bytes.partition(b"\r\n")
+    return line + b"\r\n" + (f"Origin: {origin}\r\n".encode() if origin else b"") + rest
+
+
+def test_an_origin_that_comes_after_what_is_too_large_or_in_another_request_is_not_looked_for(make, open_to_shop):
+    for request_bytes, status in (
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 400_000 + b"\r\nOrigin: " + SHOP.encode() + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX: bare\nX: y\r\n\r\nGET / HTTP/1.1\r\nOrigin: " + SHOP.encode() + b"\r\n\r\n", 400),
+    ):
+        found, headers, _ = raw(open_to_shop, request_bytes)
+        assert (found, headers.get("Access-Control-Allow-Origin"), headers["Vary"]) == (status, None, "Origin")
+
+
+def test_without_configured_origins_the_servers_own_answers_name_none(service, make):
+    assert cors_of(raw(service[1].address, with_origin(b"GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", SHOP))) == set()
+
+
+def cors_of(answer):
+    return {name for name in answer[1] if name.startswith("Access-Control-") or name == "Vary"}
+
+
+def test_an_exception_outside_of_the_routes_can_be_read_by_an_allowed_origin(make, open_to_shop, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("petstore.web.middleware.client_address", fail)
+    found, headers, body = raw(open_to_shop, with_origin(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n\r\n", SHOP))
+    assert (found, headers["Access-Control-Allow-Origin"]) == (500, SHOP)
+    assert b'"request_id":"mine"' in body
 
 
 @pytest.mark.parametrize(
