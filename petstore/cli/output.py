@@ -17,16 +17,24 @@ class CommandError(Exception):
 class LineFormatter(logging.Formatter):
     """One line per record, whatever is in it: time (UTC), level, logger, message; line breaks and control characters escaped."""
 
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
-
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._second = (-1, "")  # the one of the last line, and its text: it is that of many lines
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        if record.exc_info or record.exc_text or record.stack_info:
+            text = super().format(record)
+        else:  # the same, in half the time
+            text = f"{self.formatTime(record)} {record.levelname} {record.name}: {record.getMessage()}"
         return text if text.isprintable() else text.translate(_ESCAPES)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        number, text = self._second
+        if number != int(record.created):
+            number = int(record.created)
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(number))
+            self._second = (number, text)
+        return f"{text}.{int(record.msecs):03d}Z"
 
 
 _formatter = LineFormatter()

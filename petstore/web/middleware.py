@@ -99,8 +99,10 @@ def new_request_id(wanted: str = "") -> str:
 def log_access(method: str, path: str, status: str, seconds: float, request_id: str) -> None:
     """Log one request in one line, without query and headers: they may contain secrets."""
     # Escaped, so that no %0A or %1B in a path adds a line or controls a terminal.
-    printable = path[:200].encode("unicode_escape").decode()
-    access.info("%s %s %s %.1fms %s", method, printable, status, seconds * 1000, request_id)
+    path = path[:200]
+    if not (path.isascii() and path.isprintable()) or "\\" in path:
+        path = path.encode("unicode_escape").decode()
+    access.info("%s %s %s %.1fms %s", method, path, status, seconds * 1000, request_id)
 
 
 def _check(environ: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The lines of the log: one per event, with its time in UTC, and no flood of the same."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from petstore.cli import logs
+from petstore.cli import logs, output
 
 LINE = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+): (.*)"
 BEGIN = """
@@ -42,6 +43,18 @@ def test_times_are_utc_whatever_the_time_zone_of_the_machine_is():
     for at, *_ in said:
         age = datetime.now(timezone.utc) - datetime.fromisoformat(at).replace(tzinfo=timezone.utc)
         assert timedelta(seconds=-1) < age < timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("created", [0.0, 1.9996, 1_772_366_399.9999, 1_772_366_400.0, 1_772_366_400.0625, 1_772_366_400.999])
+def test_the_time_of_a_line_is_that_of_its_event_although_it_is_kept_for_a_second(created):
+    formatter = output.LineFormatter()
+    for seconds in (created, created + 0.001, created + 61, created):
+        record = logging.makeLogRecord(
+            {"created": seconds, "msecs": int(seconds % 1 * 1000) + 0.0, "name": "n", "msg": "m", "levelname": "INFO"}
+        )
+        time, *rest = formatter.format(record).split(" ")
+        expected = datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+        assert (time, rest) == (f"{expected}.{int(record.msecs):03d}Z", ["INFO", "n:", "m"])
 
 
 def test_an_exception_is_one_line_with_all_its_causes():

@@ -403,10 +403,10 @@ def test_an_application_that_fails_still_answers_in_the_form_of_all_errors(caplo
 
 def test_every_request_has_one_line_in_the_log_without_its_query_and_its_control_characters(address, caplog):
     caplog.set_level(logging.INFO, "petstore.access")
-    talk(address, get(b"/a%0Ab%1B%C3%BC?secret=1", b"X-Request-ID: one\r\nConnection: close\r\n"))
+    talk(address, get(b"/a%0Ab%1B%C3%BC%5Cn?secret=1", b"X-Request-ID: one\r\nConnection: close\r\n"))
     talk(address, b"POST /login HTTP/1.1\r\nX-Request-ID: two\r\n" + HOST + b"Content-Length: 99999999\r\n\r\n")
     talk(address, b"rubbish\r\n\r\n")
     lines = [re.sub(r"[0-9.]+ms", "N ms", record.getMessage()) for record in caplog.records if record.name == "petstore.access"]
-    assert lines[:2] == [r"GET /a\nb\x1b\xc3\xbc 404 N ms one", "POST /login 413 N ms two"]
+    assert lines[:2] == [r"GET /a\nb\x1b\xc3\xbc\\n 404 N ms one", "POST /login 413 N ms two"]
     assert lines[2].startswith("- - 400 N ms ")
     assert len(lines) == 3
