@@ -14,6 +14,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from petstore.app import openapi_document
+from petstore.web.openapi_schemas import problem_title
 
 DOCUMENT: dict[str, Any] = openapi_document()
 SEEN: set[tuple[str, str]] = set()  # (operationId, slug) of every problem that was answered
@@ -72,6 +73,10 @@ def _check_body(operation_id: str, status: int, content: Mapping[str, Any], cont
     if status >= 400:
         slug = value["type"].removeprefix("/problems/")
         assert slug in content[media_type]["examples"], f"{operation_id} answers {slug}, which is not in the document"
+        members = DOCUMENT["components"]["schemas"][problem_title(slug)]["properties"]
+        assert value.keys() <= members.keys(), (
+            f"{operation_id} answers {slug} with {value.keys() - members.keys()}, which the document gives to other errors"
+        )
         SEEN.add((operation_id, slug))
 
 

@@ -158,7 +158,8 @@ def test_every_error_has_a_title_and_a_slug_of_its_own():
         assert re.fullmatch("[a-z]+(-[a-z]+)*", kind.slug)
         assert kind.__doc__
         assert kind.title()[0].isupper()
-        assert {name for name, text in EXPLANATIONS[kind.slug].items() if text or name == "example"} == {"means", "do", "example"}
+        said = {name for name, text in EXPLANATIONS[kind.slug].items() if text or name == "example"}
+        assert said - {"sometimes"} == {"means", "do", "example"}
         assert f"`{kind.slug}`" in API, f"{kind.slug} is not in the table of errors of docs/api.md"
 
 

@@ -19,7 +19,7 @@ from petstore.web.validation import MAX_BODY
 
 EXPLANATIONS: Mapping[str, Mapping[str, Any]] = json.loads(
     resources.files("petstore.web").joinpath("problems.json").read_text("utf-8")
-)  # by slug: what an error means, what to do, members of an example
+)  # by slug: what an error means, what to do, members of an example, and those that are not always there
 _INTRODUCTION = f"""The backend of a pet shop: accounts, catalogue, purchases, invoices and stock.
 
 - Bodies are JSON in UTF-8. Money is exact: a string such as "12.50" beside its currency. Times are RFC 3339 in UTC.
@@ -40,6 +40,8 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         tags[_tag(route)] = (module.__doc__ or "").splitlines()[0]
         path = paths.setdefault(re.sub("<(.*?)>", r"{\1}", route.rule), {})
         path[route.method.lower()] = _operation(route)
+    refused = {slug for route in routes for found in problems_of(route).values() for slug in found}
+    slugs = [slug for slug in PROBLEMS if slug in refused]
     return {
         "openapi": "3.1.0",
         "info": {"title": "Petstore", "version": __version__, "description": _INTRODUCTION, "license": _LICENSE},
@@ -47,8 +49,10 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in tags.items()],
         "paths": paths,
         "components": {
-            "schemas": components({route.config["pages"] for route in routes if "pages" in route.config}),
-            "examples": _problem_examples({slug for route in routes for slugs in problems_of(route).values() for slug in slugs}),
+            "schemas": components(
+                {route.config["pages"] for route in routes if "pages" in route.config}, {slug: _members(slug) for slug in slugs}
+            ),
+            "examples": {slug: {"summary": PROBLEMS[slug].title(), "value": problem_example(slug)} for slug in slugs},
             "headers": HEADERS,
             "securitySchemes": {"access_token": _SECURITY},
         },
@@ -61,6 +65,12 @@ def problem_example(slug: str) -> dict[str, Any]:
     detail = members.pop("detail", f"{kind.title()}.")
     head = {"type": f"/problems/{slug}", "title": kind.title(), "status": kind.status, "detail": detail}
     return {**head, "request_id": "0fa2c1be", **members}
+
+
+def _members(slug: str) -> dict[str, bool]:
+    """The members that only some errors have, and whether this kind always has them; those of its example, if nothing is said."""
+    always = {name: True for name in EXPLANATIONS[slug]["example"] if name != "detail"}
+    return {**always, **dict.fromkeys(EXPLANATIONS[slug].get("sometimes", ()), False)}
 
 
 def _tag(route: Route) -> str:
@@ -98,10 +108,6 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
         yield _IF_MATCH
     if route.method == "GET":
         yield _IF_NONE_MATCH
-
-
-def _problem_examples(slugs: set[str]) -> dict[str, Any]:
-    return {slug: {"summary": PROBLEMS[slug].title(), "value": problem_example(slug)} for slug in PROBLEMS if slug in slugs}
 
 
 _LICENSE = {"name": "MIT", "identifier": "MIT"}

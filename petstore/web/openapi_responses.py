@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from petstore.errors import PROBLEM_JSON, PROBLEMS
 from petstore.web.compression import holds_secret
-from petstore.web.openapi_schemas import page, reference, to_component
+from petstore.web.openapi_schemas import page, problem_title, reference, to_component
 from petstore.web.validation import SCHEMAS
 
 # Errors that every route may answer with.
@@ -56,6 +56,7 @@ def problems_of(route: Route) -> dict[int, list[str]]:
 
 
 def successes(route: Route) -> dict[str, Any]:
+    """The answers that are no errors, by status: the success, and of a read also the 304."""
     facts = route.config
     status = facts.get("status") or (200 if facts.get("returns") or facts.get("pages") else 204)
     names = [
@@ -77,6 +78,7 @@ def successes(route: Route) -> dict[str, Any]:
 
 
 def refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
+    """The answer of a status that is an error. slugs: the kinds of error that have this status here."""
     status = PROBLEMS[slugs[0]].status
     names = ["X-Request-ID", "Vary", "Content-Encoding", *_HEADERS_BY_STATUS.get(status, ())]
     names += ["Retry-After", "Idempotent-Replayed"] if status == 409 and route.config.get("idempotent") else []
@@ -85,11 +87,19 @@ def refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
     return {
         "description": "\n".join(f"- [`{slug}`](/problems/{slug}): {PROBLEMS[slug].title()}." for slug in slugs),
         "headers": _headers(names),
-        "content": {PROBLEM_JSON: {"schema": to_component("problem"), "examples": examples}},
+        "content": {PROBLEM_JSON: {"schema": _one_of(slugs), "examples": examples}},
     }
 
 
+def _one_of(slugs: list[str]) -> dict[str, Any]:
+    names = [f"#/components/schemas/{problem_title(slug)}" for slug in slugs]
+    kinds = [{"$ref": name} for name in names]
+    mapping = {f"/problems/{slug}": name for slug, name in zip(slugs, names, strict=True)}
+    return {"oneOf": kinds, "discriminator": {"propertyName": "type", "mapping": mapping}} if len(kinds) > 1 else kinds[0]
+
+
 def body_examples(name: str) -> dict[str, Any]:
+    """The examples of a body, by name."""
     return {f"example {number}": {"value": value} for number, value in enumerate(SCHEMAS[name].get("examples", ()), 1)}
 
 
@@ -123,6 +133,7 @@ def _required(description: str, **schema: Any) -> dict[str, Any]:
 
 
 def text(description: str, **schema: Any) -> dict[str, Any]:
+    """The description and the schema of a header that is a string."""
     return {"description": description, "schema": {"type": "string", **schema}}
 
 

@@ -6,18 +6,51 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from petstore.errors import PROBLEMS
 from petstore.web.parameters import PARAMETERS
 from petstore.web.validation import SCHEMAS
 
 
-def components(pages: set[str]) -> dict[str, Any]:
+def components(pages: set[str], problems: Mapping[str, Mapping[str, bool]]) -> dict[str, Any]:
     """Every schema that has a title, nested ones too: generated clients get a type of that name.
 
-    pages: the schemas that come in lists.
+    pages: the schemas that come in lists. problems: the members of every kind of error, see `problem`.
     """
     whole = [schema["properties"] if name == "parameters" else schema for name, schema in SCHEMAS.items()]
-    named = {part["title"]: part for part in _parts([*whole, *map(page, sorted(pages))]) if _is_named(part)}
+    added = [*map(page, sorted(pages)), *(problem(slug, members) for slug, members in problems.items()), _any_problem()]
+    named = {part["title"]: part for part in _parts([*whole, *added]) if _is_named(part)}
     return {title: _component(part) for title, part in sorted(named.items())}
+
+
+def problem(slug: str, members: Mapping[str, bool]) -> dict[str, Any]:
+    """The schema of one kind of error: its `type` is a constant, so that a client's compiler finds a misspelt one.
+
+    members: those that it has beside the common ones, and whether they are always there.
+    """
+    whole = SCHEMAS["problem"]
+    always = [*whole["required"], *(name for name, is_sure in members.items() if is_sure)]
+    properties = {name: part for name, part in whole["properties"].items() if name in {*always, *members}}
+    kind = {"description": whole["properties"]["type"]["description"], "type": "string", "const": f"/problems/{slug}"}
+    return {
+        "title": problem_title(slug),
+        "description": f"{PROBLEMS[slug].title()}.",
+        "type": "object",
+        "required": always,
+        "properties": {**properties, "type": kind},
+    }
+
+
+def problem_title(slug: str) -> str:
+    """The name of the schema of one kind of error."""
+    return f"{PROBLEMS[slug].__name__}Problem"
+
+
+def _any_problem() -> dict[str, Any]:
+    """An error of whichever kind, with the members of all."""
+    whole = SCHEMAS["problem"]
+    kinds = {key: value for key, value in whole["properties"]["type"].items() if key != "format"}
+    kinds = {**kinds, "enum": [f"/problems/{slug}" for slug in PROBLEMS]}
+    return {**whole, "properties": {**whole["properties"], "type": kinds}}
 
 
 def page(name: str) -> dict[str, Any]:

@@ -48,12 +48,13 @@ def test_a_generated_client_goes_shopping(generated, make, service):
         InvoiceCancel,
         InvoiceStatus,
         NewAccount,
-        Problem,
+        NotEnoughStockProblem,
         Product,
         Profile,
         Purchase,
         PurchaseLine,
         Role,
+        UnauthorizedProblem,
     )
 
     seeding.seed_demo(make.conn, 2)
@@ -70,6 +71,7 @@ def test_a_generated_client_goes_shopping(generated, make, service):
         first = get_products.sync(client=anyone, id=listed.items[0].id)
         assert isinstance(first, Product)
         refused = get_profile.sync_detailed(client=anyone)
+        assert isinstance(refused.parsed, UnauthorizedProblem)
         assert (refused.status_code, refused.parsed.type_) == (401, "/problems/unauthorized")
 
     with AuthenticatedClient(url, tokens.access_token) as ana:
@@ -86,7 +88,7 @@ def test_a_generated_client_goes_shopping(generated, make, service):
         assert get_invoice.sync(bought.id, client=ana) == bought
         assert [invoice.id for invoice in list_invoices.sync(client=ana).items] == [bought.id]
         short = purchase_product.sync(client=ana, body=Purchase([PurchaseLine(first.id, 319)]))
-        assert isinstance(short, Problem)
+        assert isinstance(short, NotEnoughStockProblem)
         assert (short.type_, short.status) == ("/problems/not-enough-stock", 409)
         assert short.errors == [
             Fault("only 318 in stock", "/products/0/quantity", product_id=first.id, requested=319, available=318)

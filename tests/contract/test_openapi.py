@@ -10,7 +10,9 @@ import pytest
 from petstore.app import openapi_document
 from petstore.cli import seeding
 from petstore.db.queries import load_reports
+from petstore.errors import PROBLEMS
 from petstore.repository import audit, credit_notes, idempotency, invoices, products, sessions, users
+from petstore.web.openapi_schemas import problem_title
 from petstore.web.pagination import LIMIT
 from petstore.web.validation import SCHEMAS, validate
 from tests.openapi_contract import DOCUMENT
@@ -91,10 +93,30 @@ def test_a_parameter_has_no_default_that_clients_would_send_beside_another():
 
 def test_every_member_of_a_problem_is_in_its_schema():
     types = DOCUMENT["components"]["schemas"]
-    for example in DOCUMENT["components"]["examples"].values():
-        assert example["value"].keys() <= types["Problem"]["properties"].keys()
+    for slug, example in DOCUMENT["components"]["examples"].items():
+        kind = types[problem_title(slug)]
+        assert (
+            {*kind["required"]} <= example["value"].keys() <= kind["properties"].keys() <= types["Problem"]["properties"].keys()
+        )
         for fault in example["value"].get("errors", ()):
             assert fault.keys() <= types["Fault"]["properties"].keys()
+    assert types["Problem"]["properties"]["type"]["enum"] == [f"/problems/{slug}" for slug in PROBLEMS]
+
+
+@pytest.mark.parametrize("operation_id", OPERATIONS)
+def test_the_type_of_an_error_is_one_of_the_constants_that_its_answer_has(operation_id):
+    types = DOCUMENT["components"]["schemas"]
+    for status, response in OPERATIONS[operation_id][2]["responses"].items():
+        if status >= "400":
+            content = response["content"]["application/problem+json"]
+            schema = content["schema"]
+            kinds = [types[one["$ref"].rpartition("/")[2]] for one in schema.get("oneOf", [schema])]
+            assert [kind["properties"]["type"]["const"] for kind in kinds] == [
+                f"/problems/{slug}" for slug in content["examples"]
+            ]
+            mapping = schema.get("discriminator", {}).get("mapping", {})
+            assert all(types[ref.rpartition("/")[2]]["properties"]["type"]["const"] == name for name, ref in mapping.items())
+            assert len(mapping) == len(schema.get("oneOf", ()))
 
 
 ROWS = {
