@@ -83,6 +83,7 @@ def _add_routes(app: Bottle) -> None:
     body, body_optional: the JSON Schema of the body; whether it may be missing, and is {} then
     returns, pages: the JSON Schema of the answer (or its media types); that of the items, if the answer is a page of a list
     status: of a success, by default 200, or 204 without an answer
+    done: what a success without an answer is
     location: the answer has a Location header
     example: the index of the schema's example that fits the route, by default 0
     cached, cache_control: the answer has an X-Cache header; its Cache-Control, if not the usual one
@@ -115,13 +116,14 @@ def _add_accounts(app: Bottle) -> None:
              refuses=("wrong-credentials",), hashes=True)
     app.post("/refresh", callback=sessions.refresh, auth="anyone", body="refresh_token", returns="tokens",
              refuses=("wrong-refresh-token", "refresh-token-just-used"))
-    app.post("/logout", callback=sessions.logout, auth="anyone", body="refresh_token")
+    app.post("/logout", callback=sessions.logout, auth="anyone", body="refresh_token",
+             done="The login of this token has ended, or there was none.")
     app.get("/me", callback=users.get_profile, auth="user", returns="profile")
     app.post("/me/password", callback=users.change_password, auth="user", body="password_change",
-             hashes=True)
+             hashes=True, done="The new password is set, and every login has ended.")
     app.get("/me/export", callback=users.export_account, auth="user", returns="export", by_turns=True)
     app.post("/me/delete", callback=users.delete_account, auth="user", body="account_deletion",
-             refuses=("last-admin",), hashes=True)
+             refuses=("last-admin",), hashes=True, done="The account is erased.")
     app.get("/admin/users", callback=users.list_accounts, auth="admin", query=("email", "limit", "after"), pages="account")
     app.get("/admin/users/<user_id>", callback=users.get_account, auth="admin", returns="account", refuses=("not-found",))
     app.route("/admin/users/<user_id>", "PATCH", users.change_account, auth="admin", body="user_change", returns="account",
@@ -139,7 +141,7 @@ def _add_shop(app: Bottle) -> None:
               body="product_changes", returns="product", example=2, idempotent=True, if_match=True, tagged=True,
               refuses=("not-found", "edit-conflict", "stock-changed", "not-enough-stock", "stock-limit"))
     app.delete("/delete_product", callback=products.delete_product, auth="admin", query=("id", "version"), required=("id",),
-               if_match=True, refuses=("not-found", "edit-conflict"))
+               if_match=True, refuses=("not-found", "edit-conflict"), done="The product is off sale.")
     app.get("/admin/products/movements", callback=products.list_movements, auth="admin", query=("id", "limit", "after"),
             required=("id",), pages="movement", refuses=("not-found",))
     app.post("/purchase_product", callback=purchases.purchase_product, auth="user", body="purchase", returns="invoice",

@@ -126,6 +126,8 @@ def main() -> None:
         found = (out_of_date if options.check else generate)(conn, catalog)
     for path in found:
         print(f"{'out of date' if options.check else 'written'}: {path.relative_to(ROOT)}")
+    if options.check and found:
+        print("run scripts/generate_docs, look at what it changed, and commit it")
     status = int(options.check and bool(found))
     if options.plans:
         status = _plans(options.check) or status

@@ -13,7 +13,10 @@ from petstore.web.pagination import page, position
 
 
 def list_audit_entries(request: Request) -> Document:
-    """A page of the audit log, newest first."""
+    """A page of the audit log, newest first.
+
+    An entry says who, what, when and which columns, never values. Filters are combined; a cursor goes with its filters only.
+    """
     actor_id, action, since, until = (request.query.get(name) for name in ("actor", "action", "from", "to"))
     scope = f"audit/{actor_id}/{action}/{since}/{until}"
     before, limit = position(request.query, scope, 0)

@@ -25,7 +25,10 @@ CREDITABLE = ("paid", "shipped", "delivered")
 
 
 def create_credit_note(request: Request) -> Response:
-    """Take back pieces of an invoice; they go back into stock unless their line says `restock` false."""
+    """Take back pieces of an invoice; they go back into stock unless their line says `restock` false.
+
+    All or nothing: never more pieces than were bought and are not credited yet. It gets the next number of its year.
+    """
     invoice_id, lines = request.path["invoice_id"], request.body["lines"]
     invoice = find_invoice(request, invoice_id)
     if faults := unknown_products("lines", lines, invoice.product_ids, "is not on this invoice"):

@@ -27,7 +27,10 @@ from petstore.web.pagination import page, position
 
 
 def list_invoices(request: Request) -> Document:
-    """A page of the caller's invoices, newest first."""
+    """A page of the caller's invoices, newest first.
+
+    Without their lines, which GET /invoices/{invoice_id} has. Filters can be combined; a cursor goes with its filters only.
+    """
     query, filters = request.query, {"status": request.query.get("status"), **_period(request)}
     before, limit = position(query, _scope(request.user.id, filters), 0)
     return _page(request, user_id=request.user.id, before=before, limit=limit, **filters)
@@ -49,7 +52,10 @@ def _period(request: Request) -> dict[str, Any]:
 
 
 def get_invoice(request: Request) -> Document:
-    """An invoice with its details, events and credit notes, for its owner and for admins; for anyone else a 404."""
+    """An invoice with its details, events and credit notes, for its owner and for admins; for anyone else a 404.
+
+    The names and prices are those of the moment of purchase, whatever the products are called and cost now.
+    """
     invoice_id = request.path["invoice_id"]
     invoice = find_invoice(request, invoice_id)
     if invoice.user_id != request.user.id and request.user.role != "admin":
@@ -60,7 +66,7 @@ def get_invoice(request: Request) -> Document:
 def list_all_invoices(request: Request) -> Document:
     """A page of all customers' invoices, newest first, each with the email of its customer.
 
-    `number` finds one invoice, `email` those of one account. Filters can be combined.
+    `number` finds one invoice, `email` those of one account. Filters can be combined; a cursor goes with its filters only.
     """
     query, period = request.query, _period(request)
     number, status, customer = query.get("number"), query.get("status"), _customer(request)
@@ -97,7 +103,10 @@ def _search(
 
 
 def change_invoice(request: Request) -> Response:
-    """Give an invoice another status; cancelling and refunding put the goods back, unless `restock` is false."""
+    """Give an invoice another status; cancelling and refunding put the goods back, unless `restock` is false.
+
+    A 409 says the `current` status and which are `allowed` next. An invoice gets its number when it becomes paid.
+    """
     status, restock = request.body["status"], request.body.get("restock")
     if "restock" in request.body and status != "refunded":
         raise errors.invalid("/restock", "goes with status refunded only")
@@ -105,7 +114,10 @@ def change_invoice(request: Request) -> Response:
 
 
 def cancel_invoice(request: Request) -> Response:
-    """Cancel the caller's own invoice, if it is not paid yet; the goods go back into stock."""
+    """Cancel the caller's own invoice, if it is not paid yet; the goods go back into stock.
+
+    Only while it is pending. The body may be left out.
+    """
     invoice = find_invoice(request, request.path["invoice_id"])
     if invoice.user_id != request.user.id:
         raise no_such_invoice()

@@ -26,7 +26,10 @@ def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Docum
     built: list[Document] = []
 
     def get_openapi(request: Request) -> Document:
-        """This document."""
+        """This document.
+
+        Clients can be generated from it: docs/api.md says with what.
+        """
         if not built:
             built.append(request.document(describe()))
         return built[0]
@@ -35,17 +38,26 @@ def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Docum
 
 
 def get_home(request: Request) -> Document:
-    """A page that says what this is."""
+    """A page that says what this is.
+
+    Made for people. Programs take GET /readyz and GET /openapi.json.
+    """
     return _page("home", "Petstore", version=__version__)
 
 
 def get_docs(request: Request) -> Document:
-    """The interactive reference: every request can be tried in the browser."""
+    """The interactive reference: every request can be tried in the browser.
+
+    It works without internet, and sends what you try to this service.
+    """
     return _page("docs", "Petstore reference", password_min=str(request.services.settings.password_min))
 
 
 def get_asset(request: Request) -> Document:
-    """A file that the pages need."""
+    """A file that the pages need.
+
+    Style sheets, scripts and pictures; the pages name them.
+    """
     path = _ASSETS.get(request.path["file"])
     if path is None:
         raise errors.NotFound("There is no such file.")
@@ -53,7 +65,10 @@ def get_asset(request: Request) -> Document:
 
 
 def list_problems(request: Request) -> Document:
-    """A page with every type of error."""
+    """A page with every type of error.
+
+    The `type` of an error is the address of its own page.
+    """
     rows = (
         f'<tr><td>{kind.status}</td><td><a href="/problems/{slug}">{slug}</a></td><td>{escape(kind.title())}.</td></tr>'
         for slug, kind in sorted(errors.PROBLEMS.items(), key=lambda item: (item[1].status, item[0]))
@@ -62,7 +77,10 @@ def list_problems(request: Request) -> Document:
 
 
 def get_problem(request: Request) -> Document:
-    """A page about one type of error: what it means, and what to do."""
+    """A page about one type of error: what it means, and what to do.
+
+    The `type` of every error leads here. The slug is what comes after /problems/.
+    """
     slug = request.path["slug"]
     if slug not in errors.PROBLEMS:
         raise errors.NotFound("There is no such type of error; GET /problems lists those there are.")

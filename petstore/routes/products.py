@@ -27,8 +27,9 @@ _SCOPE = "products"  # a cursor made for another list is refused
 def get_products(request: Request) -> Document:
     """One product by `id`, some by `ids`, or a page of all.
 
-    `id` and `ids` stand alone. `ids=4,1,7` gives these products as a page without a next one, in this order, each once. One that
-    there is not, or that is not on sale any more, is left out.
+    With `id` the answer is that `Product`, or a 404. With `ids=4,1,7` it is a `ProductPage` without a next one: these products, in
+    this order, each once; one that there is not, or that is not on sale any more, is left out. `id` and `ids` stand alone. Without
+    them it is a `ProductPage` in id order: `limit` says how many products it has, `after` where it begins.
     """
     query = request.query
     if len(query) > 1:
@@ -68,7 +69,10 @@ def _ids(text: str) -> tuple[int, ...]:
 
 
 def list_movements(request: Request) -> Document:
-    """A page of the ledger of a product's stock, newest first; also when it is no longer on sale."""
+    """A page of the ledger of a product's stock, newest first; also when it is no longer on sale.
+
+    A movement is a purchase, a cancellation, a credit or an edit; `stock` is what was there after it.
+    """
     product_id = request.query["id"]
     scope = f"movements/{product_id}"
     before, limit = position(request.query, scope, MAX_ID)
@@ -79,7 +83,10 @@ def list_movements(request: Request) -> Document:
 
 
 def create_product(request: Request) -> Response:
-    """Put a product on sale."""
+    """Put a product on sale.
+
+    It is in lists and can be bought at once. `Location` says where it can be read.
+    """
     columns = _columns(request)
 
     def create(conn: Connection) -> Response:
@@ -90,7 +97,10 @@ def create_product(request: Request) -> Response:
 
 
 def modify_product(request: Request) -> Response:
-    """Change members of a product: to a value, or the stock by a number of pieces."""
+    """Change members of a product: to a value, or the stock by a number of pieces.
+
+    What is left out stays. With `version` or `expected_stock` it is done only if these are still right, else it is a 409.
+    """
     product_id, body = request.query["id"], request.body
     _check_changes(body)
     columns = _columns(request)
@@ -113,7 +123,10 @@ def _tagged(request: Request, response: Response) -> Response:
 
 
 def delete_product(request: Request) -> Response:
-    """Take a product off sale; `version`: only if it was not edited since."""
+    """Take a product off sale; `version`: only if it was not edited since.
+
+    It is gone from lists, reads and purchases. Invoices still show it.
+    """
     product_id = request.query["id"]
 
     def delete(conn: Connection) -> Response:

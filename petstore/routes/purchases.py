@@ -27,7 +27,11 @@ class ExpectedPrice(NamedTuple):
 
 
 def purchase_product(request: Request) -> Response:
-    """Turn lines of products into a pending invoice, and take the pieces out of stock."""
+    """Turn lines of products into a pending invoice, and take the pieces out of stock.
+
+    All or nothing: if a line is short of stock, or its `expected_price` is not the price, nothing is bought, and a 409 names
+    each such line.
+    """
     lines = request.body["products"]
     pieces, expected = sum_lines(lines), _expected_prices(request, lines)
 

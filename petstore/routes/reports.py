@@ -45,7 +45,9 @@ def handler(report: Query) -> Callable[[Request], Document]:
         answer = {"name": report_name, "description": report.sentence, "items": shown, "truncated": len(shown) < len(items)}
         return request.document(answer)
 
-    run.__name__, run.__doc__ = f"report_{report_name}", report.sentence
+    file = f"The report sql/reports/{report.path.name}, which runs in psql, too"
+    run.__name__ = f"report_{report_name}"
+    run.__doc__ = f"{report.sentence}\n\n{file}: a row is an item, with a member for each column."
     return run
 
 

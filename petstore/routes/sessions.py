@@ -13,7 +13,10 @@ from petstore.request import Request, Response
 
 
 def login(request: Request) -> Response:
-    """Give tokens for email and password. Unknown email and wrong password are the same, also in time."""
+    """Give tokens for email and password. Unknown email and wrong password are the same, also in time.
+
+    Send the `access_token` with each request; POST /refresh gives the next pair. After some failures attempts have to wait.
+    """
     email, password = request.body["email"], request.body["password"]
     with credentials.login_attempt(request, email) as attempt:
         known = credentials.check_password(request, request.read(users.get_credentials, email=email), password)
@@ -38,6 +41,9 @@ def refresh(request: Request) -> Response:
 
 
 def logout(request: Request) -> Response:
-    """End the login of a refresh token; nothing, if there is none."""
+    """End the login of a refresh token; nothing, if there is none.
+
+    Its access tokens end, too. An unknown or used token is a 204 as well.
+    """
     logins.end(request, request.body["refresh_token"])
     return Response(204)

@@ -11,19 +11,30 @@ from petstore.db.migrations import OLDEST_VERSION, newest_version
 from petstore.repository.system import get_shop, get_write_fault, is_housekeeping_late
 from petstore.request import Request
 
+_WRONG_VERSION = "Not ready: this release does not serve the schema version of this database."
+
 
 def livez(request: Request) -> Document:
-    """The process answers."""
+    """The process answers.
+
+    It says nothing about database and Redis; that is GET /readyz.
+    """
     return request.document({"status": "ok"})
 
 
 def jwks(request: Request) -> Document:
-    """The public keys that access tokens are verified with (RFC 7517)."""
+    """The public keys that access tokens are verified with (RFC 7517).
+
+    Each with its `kid`, which is in the head of a token. A key is here before the first token is signed with it.
+    """
     return request.document(request.services.tokens.keyring.now().published())
 
 
 def readyz(request: Request) -> Document:
-    """The database can be read and written, and is the right one. With anything else amiss, it is degraded, and ready."""
+    """The database can be read and written, and is the right one. With anything else amiss, it is degraded, and ready.
+
+    For load balancers and monitoring. A 503 says what is wrong: with the `database`, or `service`: it is about to stop.
+    """
     if request.services.process.stopping:
         raise errors.Unavailable("Not ready: the service is about to stop.", service="stopping")
     cache = request.cache.check()
@@ -31,8 +42,7 @@ def readyz(request: Request) -> Document:
         request.db.check()
         shop, fault, late = request.read(get_shop), request.read(get_write_fault), request.snapshot(_is_housekeeping_late)
     except WrongVersion as error:
-        detail = "Not ready: this release does not serve the schema version of this database."
-        raise errors.Unavailable(detail, database="wrong", schema=_schema(error.version), cache=cache) from error
+        raise errors.Unavailable(_WRONG_VERSION, database="wrong", schema=_schema(error.version), cache=cache) from error
     except WrongDatabase as error:
         raise errors.Unavailable("Not ready: this is not the right database.", database="wrong", cache=cache) from error
     except errors.Problem as problem:

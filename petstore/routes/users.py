@@ -17,7 +17,10 @@ from petstore.web.parameters import fault
 
 
 def register(request: Request) -> Response:
-    """Make an account; a known email, in whatever case, is a 409."""
+    """Make an account; a known email, in whatever case, is a 409.
+
+    The password must be hard to guess; a 422 says what is wrong with it. POST /login then gives the tokens.
+    """
     email, password = request.body["email"], request.body["password"]
     credentials.check_email("/email", email)
     credentials.check_new_password(request, "/password", password, email)
@@ -31,12 +34,18 @@ def register(request: Request) -> Response:
 
 
 def get_profile(request: Request) -> Document:
-    """The caller's profile."""
+    """The caller's profile.
+
+    Who the access token belongs to, and their role now.
+    """
     return request.document(_profile(request.read(users.get_user, user_id=request.user.id)))
 
 
 def change_password(request: Request) -> Response:
-    """Give the caller a new password; every login of theirs ends."""
+    """Give the caller a new password; every login of theirs ends.
+
+    Log in again with the new one. The current password is asked for, and failed attempts have to wait.
+    """
     own, new = _own_credentials(request), request.body["new_password"]
     credentials.check_new_password(request, "/new_password", new, own.email)
     with credentials.password_attempt(request) as attempt:
@@ -62,7 +71,10 @@ def export_account(request: Request) -> FileDocument:
 
 
 def delete_account(request: Request) -> Response:
-    """Erase what is personal of the caller; invoices remain, without it."""
+    """Erase what is personal of the caller; invoices remain, without it.
+
+    It cannot be undone. The current password is asked for. The last active admin cannot leave: 409.
+    """
     own = _own_credentials(request)
 
     def lock(conn: Connection) -> None:
@@ -90,7 +102,7 @@ def delete_account(request: Request) -> Response:
 def list_accounts(request: Request) -> Document:
     """A page of all accounts, or the one with an email.
 
-    `email` stands alone, without `limit` and `after`.
+    With `email` the page has that account, or nothing; `email` stands alone, without `limit` and `after`.
     """
     query = request.query
     if "email" in query:
@@ -111,7 +123,10 @@ def get_account(request: Request) -> Document:
 
 
 def change_account(request: Request) -> Response:
-    """Give an account another role, disable it, or let it in again."""
+    """Give an account another role, disable it, or let it in again.
+
+    It takes effect with the account's next request. The last active admin can neither be demoted nor disabled: 409.
+    """
     user_id, role, active = request.path["user_id"], request.body.get("role"), request.body.get("active")
 
     def lock(conn: Connection) -> None:

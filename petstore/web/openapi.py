@@ -12,7 +12,7 @@ from typing import Any
 
 from petstore import __version__
 from petstore.errors import PROBLEMS
-from petstore.web.openapi_responses import HEADERS, Route, body_examples, problems_of, refusal, successes, text
+from petstore.web.openapi_responses import HEADERS, Route, named_examples, problems_of, refusal, successes, text
 from petstore.web.openapi_schemas import components, reference, to_component
 from petstore.web.parameters import KEY_PATTERN, PARAMETERS, schemas_of
 from petstore.web.validation import MAX_BODY
@@ -40,22 +40,31 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         tags[_tag(route)] = (module.__doc__ or "").splitlines()[0]
         path = paths.setdefault(re.sub("<(.*?)>", r"{\1}", route.rule), {})
         path[route.method.lower()] = _operation(route)
-    refused = {slug for route in routes for found in problems_of(route).values() for slug in found}
-    slugs = [slug for slug in PROBLEMS if slug in refused]
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Petstore", "version": __version__, "description": _INTRODUCTION, "license": _LICENSE},
+        "info": {
+            "title": "Petstore",
+            "version": __version__,
+            "description": _INTRODUCTION,
+            "license": _LICENSE,
+            "contact": _CONTACT,
+        },
         "servers": [{"url": "/", "description": "where this document comes from"}],
         "tags": [{"name": name, "description": text} for name, text in tags.items()],
         "paths": paths,
-        "components": {
-            "schemas": components(
-                {route.config["pages"] for route in routes if "pages" in route.config}, {slug: _members(slug) for slug in slugs}
-            ),
-            "examples": {slug: {"summary": PROBLEMS[slug].title(), "value": problem_example(slug)} for slug in slugs},
-            "headers": HEADERS,
-            "securitySchemes": {"access_token": _SECURITY},
-        },
+        "components": _components(routes),
+    }
+
+
+def _components(routes: Sequence[Route]) -> dict[str, Any]:
+    refused = {slug for route in routes for found in problems_of(route).values() for slug in found}
+    slugs = [slug for slug in PROBLEMS if slug in refused]
+    pages = {route.config["pages"] for route in routes if "pages" in route.config}
+    return {
+        "schemas": components(pages, {slug: _members(slug) for slug in slugs}),
+        "examples": {slug: {"summary": PROBLEMS[slug].title(), "value": problem_example(slug)} for slug in slugs},
+        "headers": HEADERS,
+        "securitySchemes": {"access_token": _SECURITY},
     }
 
 
@@ -84,12 +93,12 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": route.callback.__name__,
         "tags": [_tag(route)],
         "summary": summary.rstrip(".").replace("`", ""),  # summaries are plain text, not Markdown
-        "description": (more.strip() or summary) + _ACCESS[facts["auth"]],
+        "description": more.strip() + _ACCESS[facts["auth"]],
         "security": [] if facts["auth"] == "anyone" else [{"access_token": []}],
         "parameters": list(_parameters(route)),
     }
     if "body" in facts:
-        content = {"application/json": {"schema": to_component(facts["body"]), "examples": body_examples(facts["body"])}}
+        content = {"application/json": {"schema": to_component(facts["body"]), "examples": named_examples(facts["body"])}}
         operation["requestBody"] = {"required": not facts.get("body_optional", False), "content": content}
     refusals = {str(status): refusal(route, slugs) for status, slugs in problems_of(route).items()}
     return {**operation, "responses": {**successes(route), **refusals}}
@@ -110,6 +119,7 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
         yield _IF_NONE_MATCH
 
 
+_CONTACT = {"name": "The Petstore authors"}
 _LICENSE = {"name": "MIT", "identifier": "MIT"}
 _SECURITY = {
     "type": "http",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from petstore.errors import PROBLEM_JSON, PROBLEMS
 from petstore.web.compression import holds_secret
-from petstore.web.openapi_schemas import page, problem_title, reference, to_component
+from petstore.web.openapi_schemas import page, plural, problem_title, reference, to_component, words
 from petstore.web.validation import SCHEMAS
 
 # Errors that every route may answer with.
@@ -67,14 +67,28 @@ def successes(route: Route) -> dict[str, Any]:
     ]
     names += [*(["Location"] if facts.get("location") else []), *(["Idempotent-Replayed"] if facts.get("idempotent") else [])]
     names += _RATE_LIMIT_HEADERS if facts.get("hashes") else []
-    success = {"description": "Done.", "headers": _headers(names)}
+    success = {"description": _meaning(facts), "headers": _headers(names)}
     if status == 204:
         return {"204": success}
     coding = [] if holds_secret(facts) else ["Content-Encoding"]
-    found = {str(status): {"description": "The answer.", "headers": _headers([*names, *coding]), "content": _content(facts)}}
+    found = {str(status): {"description": _meaning(facts), "headers": _headers([*names, *coding]), "content": _content(facts)}}
     if route.method == "GET":
         found["304"] = {**success, "description": "It still has the ETag that you have."}
     return found
+
+
+def _meaning(facts: Mapping[str, Any]) -> str:
+    """What a success is."""
+    returns, pages = facts.get("returns", ""), facts.get("pages", "")
+    if "done" in facts:
+        return str(facts["done"])
+    if "/" in returns:
+        return f"The {'page' if returns == 'text/html' else 'file'}, as {' or '.join(returns.split())}."
+    listed = f"A page of {plural(pages)}. An item: {SCHEMAS[pages]['description']}" if pages else ""
+    one = SCHEMAS[returns]["description"] if returns else ""
+    if listed and one:
+        return f"- `{page(pages)['title']}`: {listed}\n- `{SCHEMAS[returns]['title']}`: {one}"
+    return listed or one
 
 
 def refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
@@ -98,9 +112,11 @@ def _one_of(slugs: list[str]) -> dict[str, Any]:
     return {"oneOf": kinds, "discriminator": {"propertyName": "type", "mapping": mapping}} if len(kinds) > 1 else kinds[0]
 
 
-def body_examples(name: str) -> dict[str, Any]:
-    """The examples of a body, by name."""
-    return {f"example {number}": {"value": value} for number, value in enumerate(SCHEMAS[name].get("examples", ()), 1)}
+def named_examples(name: str) -> dict[str, Any]:
+    """The examples of a body, by a name that says what each shows: its own, or what the schema is, if there is only one."""
+    found = SCHEMAS[name].get("examples", ())
+    names = SCHEMAS[name].get("example_names") or [words(name)][: len(found)]
+    return {shown: {"value": value} for shown, value in zip(names, found, strict=True)}
 
 
 def _content(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +126,7 @@ def _content(facts: Mapping[str, Any]) -> dict[str, Any]:
     schemas, examples = [], {}
     if pages:
         schemas.append(reference(page(pages)))
-        examples["a page"] = {"value": {"items": SCHEMAS[pages]["examples"][:1], "next": None}}
+        examples[f"a page of {plural(pages)}"] = {"value": {"items": SCHEMAS[pages]["examples"][:1], "next": None}}
     if returns:
         schemas.append(to_component(returns))
         examples |= _example(returns, facts.get("example", 0))
@@ -120,8 +136,8 @@ def _content(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _example(name: str, number: int | None) -> dict[str, Any]:
     """The example that fits the route. number: its index, None for no example."""
-    examples = SCHEMAS[name].get("examples", ())
-    return {"example": {"value": examples[number]}} if number is not None and examples else {}
+    found = [*named_examples(name).items()]
+    return dict(found[number : number + 1]) if number is not None else {}
 
 
 def _headers(names: Iterable[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -56,14 +57,30 @@ def _any_problem() -> dict[str, Any]:
 def page(name: str) -> dict[str, Any]:
     """The schema of a page of a list of `name`."""
     cursor = {"description": "for `after` of the next page; null on the last", "type": ["string", "null"]}
-    items = {"type": "array", "maxItems": PARAMETERS["limit"]["maximum"], "items": to_component(name)}
+    items = {
+        "description": "in the order of the list",
+        "type": "array",
+        "maxItems": PARAMETERS["limit"]["maximum"],
+        "items": to_component(name),
+    }
     return {
         "title": f"{SCHEMAS[name]['title']}Page",
+        "description": f"A page of {plural(name)}.",
         "type": "object",
         "required": ["items", "next"],
         "additionalProperties": False,
         "properties": {"items": items, "next": cursor},
     }
+
+
+def words(name: str) -> str:
+    """What petstore/schemas/<name>.json describes, in words: "credit note" for CreditNote."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", SCHEMAS[name]["title"]).lower()
+
+
+def plural(name: str) -> str:
+    """The plural of `words`: "audit entries"."""
+    return re.sub("y$", "ie", words(name)) + "s"
 
 
 def to_component(name: str) -> dict[str, Any]:
@@ -79,7 +96,7 @@ def reference(schema: Any) -> Any:
 def _to_reference(part: dict[str, Any]) -> dict[str, Any]:
     file = str(part.get("$ref")).removesuffix(".json")
     if file in SCHEMAS:
-        return to_component(file)
+        return {**to_component(file), **({"description": part["description"]} if "description" in part else {})}
     if not _is_named(part):
         return part
     described = {"description": part["description"]} if "description" in part else {}
@@ -88,7 +105,7 @@ def _to_reference(part: dict[str, Any]) -> dict[str, Any]:
 
 def _component(schema: Mapping[str, Any]) -> dict[str, Any]:
     # The description of an enumeration is about the member that uses it, not about the type.
-    left_out = ("$schema", "description") if "enum" in schema else ("$schema",)
+    left_out = {"$schema", "example_names", *(["description"] if "enum" in schema else [])}
     return {key: reference(value) for key, value in schema.items() if key not in left_out}
 
 

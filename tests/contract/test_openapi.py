@@ -62,6 +62,83 @@ def test_every_operation_says_all_that_a_client_needs(operation_id):
     assert ("304" in operation["responses"]) == (method == "get")
 
 
+@pytest.mark.parametrize("operation_id", OPERATIONS)
+def test_a_description_says_more_than_the_summary(operation_id):
+    operation = OPERATIONS[operation_id][2]
+    own = operation["description"].partition("\n\nNeeds ")[0]
+    assert len(own) > 20
+    assert not own.startswith("Needs ")
+    assert _plain(operation["summary"]) not in _plain(own)
+
+
+def test_every_success_says_what_it_is():
+    """Two that say the same answer the same."""
+    said: dict[str, str] = {}
+    for operation_id, (_, _, operation) in OPERATIONS.items():
+        for status, response in operation["responses"].items():
+            if status < "300":
+                schemas = [content["schema"] for content in response.get("content", {}).values()]
+                what = json.dumps(schemas) if schemas else operation_id
+                assert said.setdefault(response["description"], what) == what, response["description"]
+                assert response["description"] not in ("Done.", "The answer.")
+
+
+@pytest.mark.parametrize("name", [name for name, schema in SCHEMAS.items() if "examples" in schema])
+def test_every_example_has_a_name_that_says_what_it_shows(name):
+    names = SCHEMAS[name].get("example_names")
+    assert names, "the schema needs `example_names` beside `examples`"
+    assert len({*names}) == len(SCHEMAS[name]["examples"]) == len(names)
+    assert not any(re.search("example|[0-9]$", shown) for shown in names)
+
+
+def test_every_parameter_member_and_header_has_a_description():
+    types = DOCUMENT["components"]["schemas"]
+    for title, schema in types.items():
+        assert "description" in schema or "enum" in schema, title  # of an enumeration, that of the member that uses it counts
+        for member, part in _members(schema):
+            target = types.get(part.get("$ref", "").rpartition("/")[2], {})
+            assert part.get("description") or target.get("description"), f"{title} {member}"
+    named = [*DOCUMENT["components"]["headers"].items()]
+    named += [(one["name"], one) for _, _, operation in OPERATIONS.values() for one in operation["parameters"]]
+    for name, part in named:
+        assert len(part["description"]) > 5, name
+
+
+def test_a_read_that_answers_one_thing_or_a_page_describes_both():
+    for operation_id, (_, _, operation) in OPERATIONS.items():
+        answer = operation["responses"].get("200", {})
+        content = answer.get("content", {}).get("application/json", {})
+        titles = [one["$ref"].rpartition("/")[2] for one in content.get("schema", {}).get("oneOf", ())]
+        assert len(titles) == len(content["examples"]) if titles else True
+        for title in titles:
+            assert f"`{title}`" in operation["description"], f"{operation_id} does not say what gives a {title}"
+            assert f"`{title}`: " in answer["description"]
+    assert "oneOf" in OPERATIONS["get_products"][2]["responses"]["200"]["content"]["application/json"]["schema"]
+
+
+def test_the_document_says_whose_it_is():
+    license_text = COMMITTED.parents[1].joinpath("LICENSE").read_text("utf-8")
+    info = DOCUMENT["info"]
+    assert license_text.startswith(f"{info['license']['name']} License\n")
+    assert info["contact"]["name"] in license_text
+
+
+def _plain(text):
+    return re.sub("[^a-z]+", " ", text.lower()).strip()
+
+
+def _members(part):
+    """(name, schema) of every member that the parts of a schema have."""
+    if isinstance(part, dict):
+        named = part.get("properties")
+        yield from named.items() if isinstance(named, dict) else ()
+        for key, child in part.items():
+            yield from _members(child) if key not in ("examples", "example") else ()
+    elif isinstance(part, list):
+        for child in part:
+            yield from _members(child)
+
+
 def test_every_operation_has_an_id_of_its_own():
     assert len(OPERATIONS) == sum(len(operations) for operations in DOCUMENT["paths"].values())
 
@@ -195,7 +272,9 @@ def examples(operation_id):
     operation = OPERATIONS[operation_id][2]
     (answer,) = (found for status, found in operation["responses"].items() if status in ("200", "201", "204"))
     taken, given = values(operation.get("requestBody", {})), values(answer)
-    return [*taken.values()], given.get("a page", {}).get("items"), given.get("example")
+    pages = [name for name in given if name.startswith("a page of ")]
+    one = [value for name, value in given.items() if name not in pages]
+    return [*taken.values()], given[pages[0]]["items"] if pages else None, one[0] if one else None
 
 
 def values(part):
