@@ -173,12 +173,12 @@ def _add_reports(app: Bottle) -> None:
 def _add_pages(app: Bottle) -> None:
     static = {"auth": "anyone", "database": False}
     app.get("/", callback=pages.get_home, returns="text/html", **static)
-    app.get("/docs", callback=pages.get_docs, returns="text/html", **static)
+    app.get("/docs", callback=pages.docs(openapi_document), returns="text/html", **static)
     app.get("/openapi.json", callback=pages.openapi(openapi_document), returns="openapi", **static)
     app.get("/problems", callback=pages.list_problems, returns="text/html", **static)
     app.get("/problems/<slug>", callback=pages.get_problem, returns="text/html", refuses=("not-found",), **static)
     app.get("/assets/<file>", callback=pages.get_asset, returns="text/css text/javascript image/svg+xml",
-            refuses=("not-found",), **static)
+            refuses=("not-found",), cache_control=pages.FOR_EVER, **static)
 
 
 def _check_facts(route: Route) -> None:
@@ -214,5 +214,6 @@ def _router_error(error: HTTPError) -> bytes:
         problem = errors.NotFound("There is nothing at this path; GET /openapi.json and the page /docs list what there is.")
     else:
         problem = errors.InternalError()
-    problem_response(problem).apply(response)
+    for_people = request.environ["REQUEST_METHOD"] in ("GET", "HEAD")
+    problem_response(problem, for_people).apply(response)
     return bytes(response.body)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
-from importlib import resources
-from string import Template
 from typing import Any
 
-from swagger_ui_bundle import swagger_ui_path
-
 from petstore import __version__, errors
-from petstore.cache.document import Document, document
+from petstore.cache.document import Document
 from petstore.request import Request
-from petstore.web.headers import HTML
+from petstore.web import pages
 from petstore.web.openapi import EXPLANATIONS, problem_example
+from petstore.web.reference.page import reference_page
 
-_PAGES = resources.files("petstore.pages")
-_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+FOR_EVER = "public, max-age=31536000, immutable"  # Cache-Control of files whose name has their hash
+Describe = Callable[[], dict[str, Any]]  # makes the OpenAPI document
 
 
-def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Document]:
+def openapi(describe: Describe) -> Callable[[Request], Document]:
     """The handler of GET /openapi.json. It builds the document once, at the first request."""
     built: list[Document] = []
 
@@ -37,31 +34,39 @@ def openapi(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Docum
     return get_openapi
 
 
+def docs(describe: Describe) -> Callable[[Request], Document]:
+    """The handler of GET /docs. It builds the page once, at the first request."""
+    built: list[Document] = []
+
+    def get_docs(request: Request) -> Document:
+        """The interactive reference: every request can be tried in the browser.
+
+        It works without internet, and sends what you try to this service.
+        """
+        if not built:
+            built.append(reference_page(describe(), request.services.settings.password_min))
+        return built[0]
+
+    return get_docs
+
+
 def get_home(request: Request) -> Document:
     """A page that says what this is.
 
     Made for people. Programs take GET /readyz and GET /openapi.json.
     """
-    return _page("home", "Petstore", version=__version__)
-
-
-def get_docs(request: Request) -> Document:
-    """The interactive reference: every request can be tried in the browser.
-
-    It works without internet, and sends what you try to this service.
-    """
-    return _page("docs", "Petstore reference", password_min=str(request.services.settings.password_min))
+    return pages.page("home", "Petstore", version=__version__)
 
 
 def get_asset(request: Request) -> Document:
     """A file that the pages need.
 
-    Style sheets, scripts and pictures; the pages name them.
+    Style sheets, scripts and pictures; the pages name them. A name has a hash of the bytes, so the file can be kept for ever.
     """
-    path = _ASSETS.get(request.path["file"])
-    if path is None:
-        raise errors.NotFound("There is no such file.")
-    return document(path.read_bytes(), content_type=_TYPES[path.name.rpartition(".")[2]])
+    found = pages.ASSETS.get(request.path["file"])
+    if found is None:
+        raise errors.NotFound("There is no such file: the pages name those there are, each with the hash of its content.")
+    return found
 
 
 def list_problems(request: Request) -> Document:
@@ -70,10 +75,10 @@ def list_problems(request: Request) -> Document:
     The `type` of an error is the address of its own page.
     """
     rows = (
-        f'<tr><td>{kind.status}</td><td><a href="/problems/{slug}">{slug}</a></td><td>{escape(kind.title())}.</td></tr>'
+        f'<li><span>{kind.status}</span><a href="/problems/{slug}">{slug}</a><span>{escape(kind.title())}.</span></li>'
         for slug, kind in sorted(errors.PROBLEMS.items(), key=lambda item: (item[1].status, item[0]))
     )
-    return _framed("problems", "Errors · Petstore", rows="\n".join(rows))
+    return pages.framed("problems", "Errors · Petstore", rows="\n".join(rows))
 
 
 def get_problem(request: Request) -> Document:
@@ -87,28 +92,4 @@ def get_problem(request: Request) -> Document:
     kind, explanation = errors.PROBLEMS[slug], EXPLANATIONS[slug]
     example = json.dumps(problem_example(slug), indent=2)
     texts = {"title": kind.title(), "means": explanation["means"], "do": explanation["do"], "example": example}
-    return _page("problem", f"{slug} · Petstore", slug=slug, status=str(kind.status), **texts)
-
-
-def _page(name: str, heading: str, **texts: str) -> Document:
-    """Fill a page with texts, escaped; `backquoted` words become code. heading: the title of the window."""
-    return _framed(name, heading, **{key: _with_code(escape(text)) for key, text in texts.items()})
-
-
-def _framed(name: str, heading: str, **html: str) -> Document:
-    """Fill a page, and put it into the frame that all pages share."""
-    return document(_fill("frame", heading=heading, content=_fill(name, **html)).encode(), content_type=HTML)
-
-
-def _fill(name: str, **html: str) -> str:
-    return Template(_PAGES.joinpath(f"{name}.html").read_text("utf-8")).substitute(html)
-
-
-def _with_code(text: str) -> str:
-    parts = text.split("`")
-    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
-
-
-_FILES = [path for path in _PAGES.iterdir() if path.name.rpartition(".")[2] in _TYPES]
-_SWAGGER_UI = [swagger_ui_path / name for name in ("swagger-ui-bundle.js", "swagger-ui.css")]
-_ASSETS = {path.name: path for path in [*_FILES, *_SWAGGER_UI]}  # the paths only: the files have 2 MB
+    return pages.page("problem", f"{slug} · Petstore", slug=slug, status=str(kind.status), **texts)

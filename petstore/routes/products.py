@@ -27,9 +27,9 @@ _SCOPE = "products"  # a cursor made for another list is refused
 def get_products(request: Request) -> Document:
     """One product by `id`, some by `ids`, or a page of all.
 
-    With `id` the answer is that `Product`, or a 404. With `ids=4,1,7` it is a `ProductPage` without a next one: these products, in
-    this order, each once; one that there is not, or that is not on sale any more, is left out. `id` and `ids` stand alone. Without
-    them it is a `ProductPage` in id order: `limit` says how many products it has, `after` where it begins.
+    With `id` the answer is that `Product`, or a 404. With `ids=4,1,7` it is a `ProductPage` without a next one: these products,
+    in this order, each once; one that there is not, or that is not on sale any more, is left out. `id` and `ids` stand alone.
+    Without them it is a `ProductPage` in id order: `limit` says how many products it has, `after` where it begins.
     """
     query = request.query
     if len(query) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,10 @@ SECURITY_HEADERS: Headers = [
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-origin"),  # about embedding; CORS calls are not affected
 ]
-# For our own pages: they load from this server only, and no inline script runs. Swagger UI has its icons in data: URLs.
+# For our own pages: they load from this server only, and no inline script or style works.
 PAGE_POLICY = (
     "Content-Security-Policy",
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 )
 HTML = "text/html; charset=utf-8"
@@ -27,6 +28,8 @@ _REQUEST_HEADERS = (  # those that we read, and those that libraries of pages ad
 _EXPOSED_HEADERS = (
     "ETag, Idempotent-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Cache, X-Request-ID"
 )
+_JSON = ("application/json", "application/problem+json")
+_WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 _PREFLIGHT_SECONDS = "600"  # that a browser may cache the answer
 _IN_GZIP = '-gzip"'  # the end of the ETag of an answer in gzip
 _ALLOWED = "petstore.cors"  # set in the WSGI environ if the request's origin may call
@@ -41,6 +44,18 @@ def cors_headers(environ: dict[str, Any], origins: Sequence[str]) -> Headers:
         return [("Vary", "Origin")]
     environ[_ALLOWED] = True
     return [("Vary", "Origin"), ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED_HEADERS)]
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110, 12.5.1) asks for a page rather than for JSON: a browser's, not that of a program."""
+    weights: dict[str, float] = {}
+    for part in accept.split(","):
+        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        found = [parameter[2:] for parameter in parameters if parameter.startswith("q=")]
+        weights[media_type] = float(found[0]) if found and _WEIGHT.fullmatch(found[0]) else 1.0
+    anything = weights.get("*/*", 0.0)
+    json = (weights.get(media_type, weights.get("application/*", anything)) for media_type in _JSON)
+    return weights.get("text/html", weights.get("text/*", anything)) > max(json)
 
 
 def is_preflight(environ: Mapping[str, Any]) -> bool:

@@ -98,10 +98,13 @@ def refusal(route: Route, slugs: list[str]) -> dict[str, Any]:
     names += ["Retry-After", "Idempotent-Replayed"] if status == 409 and route.config.get("idempotent") else []
     names += _RATE_LIMIT_HEADERS if status in (401, 409, 422) and route.config.get("hashes") else []
     examples = {slug: {"$ref": f"#/components/examples/{slug}"} for slug in slugs}
+    page_of_it = (
+        {"text/html": {"schema": {"type": "string"}}} if route.config.get("returns") == "text/html" else {}
+    )  # for browsers
     return {
         "description": "\n".join(f"- [`{slug}`](/problems/{slug}): {PROBLEMS[slug].title()}." for slug in slugs),
         "headers": _headers(names),
-        "content": {PROBLEM_JSON: {"schema": _one_of(slugs), "examples": examples}},
+        "content": {PROBLEM_JSON: {"schema": _one_of(slugs), "examples": examples}, **page_of_it},
     }
 
 

@@ -26,7 +26,8 @@ from petstore.request import FileDocument, Request, Response
 from petstore.services import Services
 from petstore.web import compression, parameters, response_cache, validation
 from petstore.web.body import check_length_and_type, read_body
-from petstore.web.headers import HTML, PAGE_POLICY, etag_matches, gzip_tag
+from petstore.web.headers import HTML, PAGE_POLICY, etag_matches, gzip_tag, prefers_html
+from petstore.web.pages import problem_page
 
 _COUNTED = "petstore.user_counted"
 LANES, TURN = "petstore.lanes", "petstore.turn"  # keys of the environ: it is our own server; the Turn that the request has
@@ -51,6 +52,7 @@ class RequestPlugin:
         reserved = RESERVED_SECONDS if facts.get("hashes") else 0
         schemas = parameters.schemas_of(facts.get("query", ()))
         conditional = [f"{one.method} {one.rule}" for one in route.app.routes if one.config.get("if_match")]
+        for_people = facts.get("returns") == "text/html"
 
         def handle(**path: str) -> HTTPResponse:
             deadline = _received_at() + REQUEST_SECONDS  # includes the wait for a thread
@@ -68,10 +70,10 @@ class RequestPlugin:
             except errors.Problem as problem:
                 if problem.status == 500:
                     logger.exception("request %s failed", request_id())
-                response = problem_response(problem)
+                response = problem_response(problem, for_people)
             except Exception:
                 logger.exception("request %s failed", request_id())
-                response = problem_response(errors.InternalError())
+                response = problem_response(errors.InternalError(), for_people)
             return response
 
         return handle
@@ -180,11 +182,16 @@ def _respond_with_file(document: FileDocument, cache_control: str) -> HTTPRespon
     return response
 
 
-def problem_response(problem: errors.Problem) -> HTTPResponse:
-    """The HTTP response for an error."""
+def problem_response(problem: errors.Problem, for_people: bool = False) -> HTTPResponse:
+    """The HTTP response for an error. for_people: where a page could be, so that a browser gets one that explains the error."""
     response = HTTPResponse(errors.render(problem, request_id()), problem.status, problem.headers)
     response.content_type = errors.PROBLEM_JSON
     response.set_header("Cache-Control", "no-store")
+    if for_people:
+        response.set_header("Vary", "Accept")
+        if prefers_html(bottle_request.environ.get("HTTP_ACCEPT", "")):
+            response.body, response.content_type = problem_page(problem, request_id()), HTML
+            response.set_header(*PAGE_POLICY)
     return compression.negotiated(response, bottle_request.environ)
 
 

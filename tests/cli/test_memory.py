@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from petstore.web.pages import asset
 from tests.cli.shops import PASSWORD, Shop
 from tests.client import Client
 
@@ -15,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
 MEMORY = 80_000_000  # bytes of a process
-PAGES = ("/", "/docs", "/openapi.json", "/assets/swagger-ui-bundle.js", "/problems", "/products?limit=100", "/readyz")
+PAGES = ("/", "/docs", "/openapi.json", asset("docs.js"), "/problems", "/products?limit=100", "/readyz")
 
 
 def resident(process: Path) -> int:

@@ -31,7 +31,7 @@ OTHERS = [
 ]
 # The policy of our own pages: nothing of another host, and no script or style inside the HTML.
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 SECURITY = {
@@ -385,7 +385,7 @@ CACHE_CONTROL = {
     "/openapi.json": PUBLIC,
     "/problems": PUBLIC,
     "/problems/<slug>": PUBLIC,
-    "/assets/<file>": PUBLIC,
+    "/assets/<file>": "public, max-age=31536000, immutable",
 }
 
 

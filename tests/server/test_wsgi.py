@@ -19,6 +19,7 @@ from petstore.auth.key_rotation import generate_key
 from petstore.db import connect
 from petstore.repository.reports import run_report
 from petstore.settings import Settings
+from petstore.web.pages import asset
 from petstore.web.validation import MAX_BODY
 from tests.factories import PASSWORD, Factory
 from tests.server.wsgi_servers import environment, gunicorn, plain
@@ -293,7 +294,7 @@ CASES = {
     "a document in gzip": b"GET /openapi.json|Accept-Encoding: gzip",
     "a document in gzip, not modified": b"GET /openapi.json|Accept-Encoding: gzip|If-None-Match: *",
     "a page": b"GET /",
-    "a script": b"GET /assets/swagger-ui.css",
+    "a script": f"GET {asset('docs.css')}".encode(),
     "a preflight": b"OPTIONS /products|Origin: https://shop.example.com|Access-Control-Request-Method: GET",
     "another origin": b"GET /livez|Origin: https://shop.example.com",
     "no such path": b"GET /nothing",
