@@ -84,13 +84,11 @@ def _add_routes(app: Bottle) -> None:
     returns, pages: the JSON Schema of the answer (or its media types); that of the items, if the answer is a page of a list
     status: of a success, by default 200, or 204 without an answer
     done: what a success without an answer is
-    location: the answer has a Location header
+    location, tagged: the answer to a write has a Location header; the ETag of what it shows
     example: the index of the schema's example that fits the route, by default 0
     cached, cache_control: the answer has an X-Cache header; its Cache-Control, if not the usual one
     refuses: slugs of the errors that only this route answers with
-    idempotent: it takes an Idempotency-Key
-    if_match: it takes an If-Match; every other route refuses one
-    tagged: a write whose answer has the ETag of what it shows
+    idempotent, if_match: it takes an Idempotency-Key, an If-Match; every other route refuses one
     by_turns: a caller gets one answer at a time (petstore.limits.exports), which is made by a thread of a lane of its own
     hashes: it hashes a password, and is served by threads of its own (petstore.server.lanes)
     database: False if it needs no database; no other route with the same first segment may need it

@@ -115,7 +115,10 @@ def list_accounts(request: Request) -> Document:
 
 
 def get_account(request: Request) -> Document:
-    """An account, as the list of all shows it; one that was deleted is a 404."""
+    """An account, as the list of all shows it.
+
+    One that was deleted is a 404, and its invoices remain.
+    """
     account = request.read(users.get_account, user_id=request.path["user_id"])
     if account is None:
         raise _no_such_account()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from petstore.cache.document import Validity, document
+from petstore.cache.document import Validity
 from petstore.cache.local import LocalCache
 from petstore.cache.redis_connection import RedisConnection
 from petstore.cache.shared_generations import SharedGenerations
@@ -342,10 +342,10 @@ def test_a_memory_throws_away_the_oldest_when_it_is_full():
 
 def test_a_query_that_is_longer_than_its_answer_counts_for_the_size_of_the_memory():
     services, queries = SimpleNamespace(local_cache=LocalCache(max_bytes=30_000)), [f"ids={n}" + 10_000 * "," for n in range(4)]
-    empty = replace(document(b"{}"), validity=Validity("p", "g", 60))
+    empty = response_cache.CachedResponse([], b"{}", '"x"')
     environs = [{"REQUEST_METHOD": "GET", "PATH_INFO": "/products", "QUERY_STRING": query} for query in queries]
     for environ in environs:
-        response_cache.store(services, environ, None, empty, [])
+        response_cache.store(services, environ, None, empty, Validity("p", "g", 60))
     assert [services.local_cache.get(response_cache._key(environ, None)) is not None for environ in environs] == [False] * 2 + [
         True
     ] * 2
