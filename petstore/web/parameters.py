@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,6 +20,10 @@ MAX_KEY = 255  # characters of an Idempotency-Key
 # As it is, or a string of a structured field (RFC 8941, 3.3.3), which the draft of the header writes.
 KEY_PATTERN = f'^(?:[ !#-~][ -~]{{0,{MAX_KEY - 1}}}|"(?:[ !#-\\[\\]-~]|\\\\["\\\\]){{1,{MAX_KEY}}}")$'
 _TAG = re.compile(r'[ \t,]*((?:W/)?"[!#-~\x80-\xff]*")[ \t]*(?=,|\Z)')  # an ETag in a list (RFC 9110, 8.8.3 and 5.6.1)
+_TIME = re.compile(
+    "([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[Tt]([0-9]{2}:[0-9]{2}):([0-5][0-9]|60)(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9])))?"
+)
 
 
 def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Collection[str] = ()) -> dict[str, Any]:
@@ -39,7 +43,15 @@ def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Coll
     for name in required:
         if name not in found:
             raise fault(name, f"is missing: it must be {schemas[name]['description']}")
+    _check_span(found)
     return found
+
+
+def _check_span(query: Mapping[str, Any]) -> None:
+    if "from" in query and "to" in query and query["to"] < query["from"]:
+        details = {"from": "is after to", "to": "is before from"}
+        faults = [{"parameter": name, "detail": detail} for name, detail in details.items()]
+        raise errors.BadRequest("Parameter to is before from: nothing is between them. Perhaps they are swapped.", errors=faults)
 
 
 def parse_path(wildcards: Mapping[str, str]) -> dict[str, Any]:
@@ -114,14 +126,15 @@ def _integer(name: str, text: str, minimum: int, maximum: int) -> int:
 
 
 def _time(name: str, text: str) -> datetime:
-    """Parse a time (RFC 3339), or a day, which is its first moment in UTC."""
-    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9:]{8})(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2}))?", text)
+    """Parse a time (RFC 3339), or a day, which is its first moment in UTC. What is less than a microsecond is cut off."""
     try:
-        if match is not None:
-            day, clock, fraction, offset = match.groups()
-            moment = datetime.strptime(f"{day} {clock or '00:00:00'} {offset or 'Z'}", "%Y-%m-%d %H:%M:%S %z")
-            moment = moment.replace(microsecond=int((fraction or ".0")[1:].ljust(6, "0")))
-            return moment.astimezone(timezone.utc)
+        if match := _TIME.fullmatch(text):
+            day, minute, second, fraction, sign, hours, minutes = match.groups()
+            moment = datetime.strptime(f"{day} {minute or '00:00'}", "%Y-%m-%d %H:%M").replace(tzinfo=timezone.utc)
+            offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+            after = timedelta(seconds=int(second or 0), microseconds=int((fraction or "")[:6].ljust(6, "0")))
+            # A leap second (60) is the first one of the next minute, as in PostgreSQL.
+            return moment + (after + offset if sign == "-" else after - offset)
     except (ValueError, OverflowError):
         pass
     example = "2026-01-31 or 2026-01-31T12:00:00Z (a + in it must be sent as %2B)"
