@@ -10,6 +10,8 @@ from petstore import errors
 from petstore.web.validation import MAX_BODY
 
 _LENGTH = re.compile("[0-9]{1,4000}")  # int() takes no more than 4,300 digits
+_WORD = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_PARAMETER = re.compile(rf'[ \t]*;[ \t]*(?:({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*)"))?[ \t]*')
 
 
 def check_length_and_type(environ: Mapping[str, Any]) -> int:
@@ -17,8 +19,8 @@ def check_length_and_type(environ: Mapping[str, Any]) -> int:
     length = _content_length(environ)
     if length > MAX_BODY:
         raise _too_large()
-    if length and not _is_json(environ):
-        raise errors.UnsupportedMediaType()
+    if length:
+        _check_type(environ)
     return length
 
 
@@ -29,8 +31,8 @@ def read_body(environ: Mapping[str, Any], length: int) -> bytes:
         raise _too_large()
     if len(raw) < length:
         raise errors.BadRequest("The body ends before its Content-Length.")
-    if raw and not _is_json(environ):  # a chunked body may be empty, so its media type is looked at here
-        raise errors.UnsupportedMediaType()
+    if raw:  # a chunked body may be empty, so its media type is looked at here
+        _check_type(environ)
     return raw
 
 
@@ -57,11 +59,24 @@ def _read_input(environ: Mapping[str, Any], length: int) -> bytes:
     return raw
 
 
-def _is_json(environ: Mapping[str, Any]) -> bool:
-    kind, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
-    charset = parameters.strip("; \t").lower().replace('"', "")
-    return (
-        kind.strip().lower() == "application/json"
-        and charset in ("", "charset=utf-8", "charset=utf8")
-        and environ.get("HTTP_CONTENT_ENCODING", "identity").lower() == "identity"
-    )
+def _check_type(environ: Mapping[str, Any]) -> None:
+    content_type = environ.get("CONTENT_TYPE", "")
+    if not content_type:
+        raise errors.UnsupportedMediaType(
+            "The request has a body, and no Content-Type that says what it is: send Content-Type: application/json."
+        )
+    if not _is_json(content_type) or environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        raise errors.UnsupportedMediaType()
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether a media type (RFC 9110, 8.3.1) is JSON in UTF-8. Parameters that are not known are passed over (RFC 6838, 4.3)."""
+    kind, semicolon, parameters = content_type.partition(";")
+    place, rest = 0, semicolon + parameters
+    while match := _PARAMETER.match(rest, place):
+        name, value, quoted = match.groups()
+        charset = value if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        if name and name.lower() == "charset" and charset.lower() not in ("utf-8", "utf8"):
+            return False
+        place = match.end()
+    return kind.strip(" \t").lower() == "application/json" and place == len(rest)
