@@ -22,22 +22,23 @@ MAX_BODY = 262_144  # bytes
 MAX_DEPTH = 32  # levels of nesting in a body
 MAX_FAULTS = 20  # listed in one answer
 SHOWN = 30  # characters of a client's own name for something that an answer repeats
-_MAX_DIGITS = 40  # of an integer that are parsed: enough to see that it is out of bounds
+_MAX_DIGITS = 40  # of a whole number that are parsed: enough to see that it is out of bounds
 
 
 def parse_json(body: bytes) -> Any:
     """Parse a body as JSON (RFC 8259) in UTF-8; MalformedJSON for NaN, duplicate keys and deep nesting, too.
 
-    A number with a point or an exponent becomes a Decimal.
+    A number without a fraction becomes an int, however it is written (1, 1.0, 1e2); any other a Decimal. A BOM is read over.
     """
-    if not body:
-        raise errors.MalformedJSON("The body is empty; this request takes a JSON object.")
     try:
+        text = body.decode("utf-8").lstrip("\ufeff")
+        if not text:
+            raise errors.MalformedJSON("The body is empty; this request takes a JSON object.")
         value = json.loads(
-            body.decode("utf-8"),
+            text,
             object_pairs_hook=_object,
             parse_constant=_no_constant,
-            parse_float=_decimal,
+            parse_float=_number,
             parse_int=_integer,
         )
     except UnicodeDecodeError:
@@ -64,14 +65,18 @@ def _no_constant(name: str) -> NoReturn:
     raise errors.MalformedJSON(f"{name} is not JSON: a number has digits only, and what is not known is null or left out.")
 
 
-def _decimal(text: str) -> Decimal:
+def _number(text: str) -> int | Decimal:
+    """The value of a number with a point or an exponent; a larger one than `_integer` parses is cut, so that it costs nothing."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if not re.search("[1-9]", mantissa):
+        return 0
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation:  # the exponent is too large for a Decimal
-        mantissa, _, exponent = text.lower().partition("e")
-        if not re.search("[1-9]", mantissa):
-            return Decimal(0)
-        return Decimal("1E-999999") if exponent.startswith("-") else Decimal("Infinity")
+        number = Decimal("1E-999999" if exponent.startswith("-") else f"1E{_MAX_DIGITS}").copy_sign(Decimal(mantissa))
+    if number.adjusted() >= _MAX_DIGITS:
+        return int(Decimal(f"1E{_MAX_DIGITS}").copy_sign(number))
+    return int(number) if number == number.to_integral_value() else number
 
 
 def _integer(text: str) -> int:
@@ -115,7 +120,7 @@ def _text(_validator: Any, types: Any, value: Any, _schema: Any) -> Iterator[Val
 _Validator = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {"pattern": _pattern, "type": _text},
-    # 1.0 is no integer here (it is a Decimal), and True is no number.
+    # True is no number.
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
         {
             "integer": lambda _, value: type(value) is int,
@@ -205,8 +210,7 @@ def _detail(error: ValidationError) -> str:
     schema: Any = error.schema
     wanted: Any = error.validator_value
     if error.validator in ("type", "enum"):
-        written = ", written without point and exponent" if isinstance(error.instance, Decimal) and wanted == "integer" else ""
-        return _kind(schema) + written
+        return _kind(schema)
     if error.validator == "pattern":
         return f"must be {schema['description']}"
     if error.validator == "minProperties":

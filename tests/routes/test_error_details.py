@@ -47,7 +47,7 @@ WRONG = [
     ("user", BUY, {"products": [LINE, LINE | {"quantity": 0}]}, "invalid", "/products/1/quantity", "must be at least 1"),
     ("user", BUY, {"products": [LINE | {"quantity": 0}]}, "invalid", "/products/0/quantity", "must be at least 1"),
     ("user", BUY, {"products": [LINE | {"quantity": 10_001}]}, "invalid", "/products/0/quantity", "must be at most 10000"),
-    ("user", BUY, b'{"products":[{"product_id":1,"quantity":2.0}]}', "invalid", "/products/0/quantity", "without point"),
+    ("user", BUY, b'{"products":[{"product_id":1,"quantity":2.5}]}', "invalid", "/products/0/quantity", "must be an integer"),
     ("user", BUY, {"products": [LINE | {"expected_price": "5,49"}]}, "invalid", "/products/0/expected_price", '"12.50"'),
     ("user", BUY, {"products": [LINE | {"expected_price": "5.499"}]}, "invalid", "/products/0/expected_price", "at most 2 digits"),
     ("user", BUY, {"products": [{"product_id": 9, "quantity": 1}]}, "invalid", "/products/0/product_id", "no such product"),
