@@ -65,7 +65,10 @@ def lock_product(conn: Connection, *, product_id: int) -> Product | None:
 
 
 def update_product(conn: Connection, *, product_id: int, actor_id: int, reason: str | None, **columns: Any) -> Product | None:
-    """Change the columns that are not None. reason: goes into the stock ledger, if the stock changes."""
+    """Change the columns that are not None; None if it is not on sale, or has these values already.
+
+    reason: goes into the stock ledger, if the stock changes.
+    """
     given = {"product_id": product_id, "actor_id": actor_id, "reason": reason, **columns}
     return one_or_none(conn, "products/update_product", Product, **given)
 

@@ -109,7 +109,8 @@ def modify_product(request: Request) -> Response:
         locked = _lock(conn, request, body.get("version"), pointer="/version")
         columns["stock"] = _new_stock(body, product_id, locked.stock)
         cause = {"actor_id": request.user.id, "reason": body.get("reason")}
-        return Response(200, products.update_product(conn, product_id=product_id, **columns, **cause))
+        # None: it has all of that already. The cache is told nevertheless: its entries may be older than a change made in psql.
+        return Response(200, products.update_product(conn, product_id=product_id, **columns, **cause) or locked)
 
     return _tagged(request, transact_once(request, modify, key=request.key, invalidates=stock_prefixes([product_id])))
 

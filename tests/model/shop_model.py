@@ -126,10 +126,11 @@ class Model:
         if product["stock"] + delta < 0:
             return refusal(409, "not-enough-stock", errors=[short("/stock_delta", product_id, -delta, product["stock"])])
         step = body.get("stock", product["stock"] + delta) - product["stock"]
+        new = {name: body[name] for name in product_columns() if name in body and name != "stock"}
+        if step or new != {name: product[name] for name in new}:
+            product |= {**new, "version": product["version"] + 1, "updated_at": Chosen()}
         if step:
             self._move(product_id, "adjust", step, actor_id)
-        product |= {name: body[name] for name in product_columns() if name in body and name != "stock"}
-        product |= {"version": product["version"] + 1, "updated_at": Chosen()}
         return 200, product
 
     def delete(self, product_id, version):

@@ -109,6 +109,10 @@ def test_products_come_change_and_go(conn):
     assert products.lock_product(conn, product_id=one.id) == one
     changed = update(conn, boss, one.id, name="New")
     assert (changed.name, changed.price, changed.stock, changed.version) == ("New", Decimal("1.50"), 5, 2)
+    same = {"name": "New", "price": Decimal("1.5"), "stock": 5}
+    for values in ({}, same, *({name: value} for name, value in same.items())):
+        assert update(conn, boss, one.id, **values) is None
+    assert products.get_product(conn, product_id=one.id) == changed
     assert products.list_products(conn, after=0, limit=10) == [changed, two]
     assert products.list_products(conn, after=one.id, limit=10) == [two]
     assert products.list_products(conn, after=0, limit=1) == [changed]

@@ -210,3 +210,18 @@ def test_an_admin_may_step_down_while_there_is_another(make, boss, admin, client
     assert admin.patch(f"/admin/users/{boss.id}", {"role": "admin"}).status == 403
     assert clients(other).patch(f"/admin/users/{boss.id}", {"role": "admin"}).status == 200
     assert admin.get("/admin/users").status == 200
+
+
+@pytest.mark.parametrize("change", [{"role": "user"}, {"active": True}, {"role": "user", "active": True}])
+def test_a_change_to_what_is_so_already_changes_nothing_and_ends_no_login(make, admin, ana, buyer, change):
+    assert buyer.get("/me").status == 200
+    before = users(make), make.rows("SELECT * FROM audit_log")
+    assert admin.patch(f"/admin/users/{ana.id}", change).status == 200
+    assert (users(make), make.rows("SELECT * FROM audit_log")) == before
+    assert buyer.get("/me").status == 200
+
+
+def test_an_account_that_is_disabled_already_is_not_disabled_again(make, admin, ana):
+    assert [admin.patch(f"/admin/users/{ana.id}", {"active": False}).status for _ in range(2)] == [200, 200]
+    assert make.rows("SELECT active, token_version FROM users WHERE id = %s", ana.id) == [(False, 2)]
+    assert make.rows("SELECT action, fields FROM audit_log WHERE action <> 'user.create'") == [("user.update", ["active"])]

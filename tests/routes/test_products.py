@@ -378,7 +378,7 @@ def test_changing_and_deleting_need_one_id(admin, query):
 
 
 def test_many_changes_at_once_are_all_counted(make, admin, clients):
-    product_id = make.product()
+    product_id = make.product(stock=99)
     token = admin.token
 
     def change(stock):
@@ -396,3 +396,38 @@ def test_the_answer_is_compact_utf8_with_a_line_end(make, anyone):
     body = anyone.get("/products").body
     assert "Café 猫".encode() in body
     assert body == json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+# ── an edit that changes nothing ─────────────────────────────────────────────────────────────────────────────────────────
+
+SAME = [
+    {"price": "12.50"},
+    {"price": 12.5},
+    {"name": " Cat tree "},
+    {"stock": 10},
+    {"stock_delta": 0},
+    {"name": "Cat tree", "price": "012.500", "stock": 10, "expected_stock": 10, "version": 1, "reason": "counted"},
+]
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}])
+@pytest.mark.parametrize("change", SAME)
+def test_an_edit_that_changes_nothing_leaves_the_row_the_ledger_and_the_log_as_they_are(make, anyone, admin, change, key):
+    product_id = make.product("Cat tree")
+    tables = ("products", "stock_movements", "audit_log")
+    before = [make.rows(f"SELECT t::text FROM {table} AS t") for table in tables]
+    read = anyone.get(f"/products?id={product_id}")
+    answer = admin.patch(f"/modify_product?id={product_id}", change, headers=key)
+    assert (answer.status, answer.body, answer["ETag"]) == (200, read.body, read["ETag"])
+    assert [make.rows(f"SELECT t::text FROM {table} AS t") for table in tables] == before
+    assert admin.patch(f"/modify_product?id={product_id}", change | {"name": "Other"}).json()["version"] == 2
+
+
+def test_such_an_edit_is_refused_like_any_other_and_shows_what_psql_has_changed(make, anyone, admin):
+    product_id = make.product(price="1.00")
+    assert anyone.get(f"/products?id={product_id}").json()["price"] == "1.00"
+    make.conn.execute("UPDATE products SET price = 2, version = 5")
+    for guard in ({"version": 4}, {"stock": 10, "expected_stock": 9}):
+        assert admin.patch(f"/modify_product?id={product_id}", {"price": "2.00"} | guard).status == 409
+    assert admin.patch(f"/modify_product?id={product_id}", {"price": "2.00"}).json()["version"] == 5
+    assert anyone.get(f"/products?id={product_id}").json()["price"] == "2.00"

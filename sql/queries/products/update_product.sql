@@ -1,4 +1,4 @@
--- Changes a product on sale and increases its version; a change of stock is recorded in the ledger. No row if there is no such product.
+-- Changes a product on sale and increases its version; no row if it has all these values already, or if there is no such product.
 --
 --   product_id  bigint   the product
 --   name        text     new name; NULL (empty in psql) leaves it
@@ -18,5 +18,12 @@ SET
     version = version + 1,
     updated_at = now()
 FROM stock_cause('adjust', NULL, :'actor_id'::bigint, nullif(:'reason'::text, ''))
-WHERE id = :'product_id'::bigint AND deleted_at IS NULL
+WHERE
+    id = :'product_id'::bigint
+    AND deleted_at IS NULL
+    AND (name, price, stock) IS DISTINCT FROM (
+        coalesce(nullif(:'name'::text, ''), name),
+        coalesce(nullif(:'price'::text, '')::numeric, price),
+        coalesce(nullif(:'stock'::text, '')::integer, stock)
+    )
 RETURNING :product_columns;
