@@ -194,6 +194,8 @@ def _faults(error: ValidationError) -> Iterator[errors.Fault]:
             if name not in instance and error.message.startswith(repr(name)):
                 expected = f"it {_kind(schema['properties'][name])}"
                 yield {"pointer": _pointer([*path, name]), "detail": f"is missing: {expected}"}
+    elif "dependentSchemas" in error.absolute_schema_path:  # a member that stands without those that it goes with
+        yield {"pointer": _pointer([*path, error.absolute_schema_path[-2]]), "detail": schema["description"]}
     else:
         yield {"pointer": _pointer(path), "detail": error.message if error.message.startswith("must") else _detail(error)}
 
@@ -214,7 +216,8 @@ def _detail(error: ValidationError) -> str:
     if error.validator == "pattern":
         return f"must be {schema['description']}"
     if error.validator == "minProperties":
-        return f"must have at least one of: {', '.join(schema['properties'])}"
+        alone = [name for name in schema["properties"] if name not in schema.get("dependentSchemas", ())]
+        return f"must have at least one of: {', '.join(alone)}"
     if error.validator in _COUNTS:
         return f"must have {_COUNTS[error.validator].format(wanted)}{'s' * (wanted != 1)}"
     return f"must be at {'least' if error.validator == 'minimum' else 'most'} {wanted}"

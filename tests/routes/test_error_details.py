@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+from petstore.app import create_router
 from petstore.auth.tokens import Tokens
 from petstore.web.openapi import EXPLANATIONS, problem_example
+from petstore.web.validation import SCHEMAS
 from tests.factories import PASSWORD
 
 SECRET = "Zq8!kept-to-myself"  # sent as password or token in every request below that has one
@@ -57,7 +59,8 @@ WRONG = [
     ("admin", ("PATCH", "/admin/users/1"), {}, "invalid", "", "must have at least one of: role, active"),
     ("admin", MODIFY, {"stock": 1, "stock_delta": 1}, "invalid", "/stock_delta", "cannot stand beside stock"),
     ("admin", MODIFY, {"reason": "why"}, "invalid", "/reason", "goes with stock or stock_delta"),
-    ("admin", MODIFY, {"version": 1}, "invalid", "", "at least one of: name, price, stock"),
+    ("admin", MODIFY, {"version": 1}, "invalid", "/version", "goes with a change only"),
+    ("admin", MODIFY, {}, "invalid", "", "must have at least one of: name, price, stock, stock_delta"),
     ("admin", ("PATCH", "/admin/invoices/1"), {"status": "paid", "restock": True}, "invalid", "/restock", "refunded only"),
     ("admin", CREDIT, {"lines": [LINE | {"product_id": 2}]}, "invalid", "/lines/0/product_id", "not on this invoice"),
     # path, query, headers
@@ -187,3 +190,30 @@ def test_only_a_few_kinds_of_error_are_told_elsewhere():
     }
     elsewhere |= {"internal-error", "not-implemented-here", "unavailable", "outcome-unknown"}
     assert {slug for _, _, _, slug, _, _ in WRONG} | elsewhere == set(EXPLANATIONS)
+
+
+CHANGES = {  # each route that changes something, and a value for each member of its body
+    "/modify_product": ("/modify_product?id=1", {"name": "A", "price": "1.00", "stock": 1, "stock_delta": 1, "expected_stock": 10, "version": 1, "reason": "x"}),
+    "/admin/users/<user_id>": ("/admin/users/1", {"role": "admin", "active": False}),
+    "/admin/invoices/<invoice_id>": ("/admin/invoices/1", {"status": "paid", "reason": "x", "restock": True}),
+}  # fmt: skip
+
+
+def test_every_route_that_changes_something_has_a_case():
+    bodies = {route.rule: route.config["body"] for route in create_router(None).routes if route.method == "PATCH"}
+    assert {rule: set(SCHEMAS[body]["properties"]) for rule, body in bodies.items()} == {
+        rule: set(members) for rule, (_, members) in CHANGES.items()
+    }
+
+
+@pytest.mark.parametrize("rule", CHANGES)
+def test_the_refusal_of_no_change_names_the_members_that_are_one_and_no_others(ask, rule):
+    path, members = CHANGES[rule]
+    answer, _ = ask("admin", "PATCH", path, sent={})
+    (fault,) = answer.json()["errors"]
+    listed = re.fullmatch("must have at least one of: (.*)", fault["detail"])
+    named = set(listed[1].split(", ")) if listed else {fault["pointer"].removeprefix("/")}
+    assert (answer.status, named <= members.keys()) == (422, True)
+    for name, value in members.items():
+        answer, _ = ask("admin", "PATCH", path, sent={name: value})
+        assert answer.status == (200 if name in named else 422), (name, answer.json())

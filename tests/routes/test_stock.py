@@ -106,11 +106,11 @@ def test_a_purchase_is_an_edit_of_stock_but_not_of_the_version(make, pair, admin
     [
         ({"stock": 5, "stock_delta": 5}, "/stock_delta"),
         ({"expected_stock": 10}, "/expected_stock"),
-        ({"expected_stock": 10, "version": 1}, "/expected_stock"),
+        ({"name": "New", "expected_stock": 10, "version": 1}, "/expected_stock"),
         ({"name": "New", "expected_stock": 10}, "/expected_stock"),
         ({"reason": "Why"}, "/reason"),
         ({"price": "1.00", "reason": "Why"}, "/reason"),
-        ({"version": 1}, ""),
+        ({"version": 1}, "/version"),
         *[({"stock_delta": delta}, "/stock_delta") for delta in (-1_000_000_001, 1_000_000_001, 1.5, "1", None, True)],
         *[({"stock": 1, "expected_stock": stock}, "/expected_stock") for stock in (-1, 1_000_000_001, 1.5, "1", None)],
         *[({"stock": 1, "reason": reason}, "/reason") for reason in ("", "x" * 501, 7, None, "a\x00")],
