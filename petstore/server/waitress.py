@@ -50,7 +50,7 @@ def _create_server(app: WSGI, settings: Settings, listener: socket.socket) -> Ba
         threads=QUICK_THREADS,
         max_request_body_size=2 * MAX_BODY,  # of a chunked body, with its framing; the application checks all others (413)
         inbuf_overflow=4 * MAX_BODY,  # never reached, so no temporary files, which would count as open files
-        max_request_header_size=MAX_HEADERS,
+        max_request_header_size=2 * MAX_HEADERS,  # Parser refuses what is larger than one, once it knows the Origin
         outbuf_high_watermark=sys.maxsize,  # no thread waits for a client to read: its next request does (`_add_task`)
         asyncore_use_poll=True,  # select() cannot watch file descriptors above 1,023
         ident=None,

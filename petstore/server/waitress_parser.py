@@ -12,15 +12,15 @@ from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.rfc7230 import CHUNK_EXT, HEADER_FIELD_RE
-from waitress.utilities import BadRequest, Error, RequestEntityTooLarge
+from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, RequestHeaderFieldsTooLarge
 
+from petstore.server.limits import MAX_HEADERS
 from petstore.web.middleware import HOST
 from petstore.web.validation import MAX_BODY
 
 MAX_CHUNK_LINE, MAX_TRAILER = 1024, 8192  # bytes
 MAX_FRAMING = 8192  # bytes of sizes and line ends of chunks; of a large body, another quarter of it: each chunk costs time
 RefusesHead = Callable[[dict[str, Any]], bool]  # a WSGI environ without its body: see RequestMiddleware.refuses_head
-_ORIGIN = re.compile(rb"\norigin:[ \t]*([!-~]*)[ \t]*\r?\n", re.IGNORECASE)
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})" + CHUNK_EXT.encode("latin-1") + rb"\r\n")
 _UNFINISHED_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{0,16}\Z|[0-9A-Fa-f]{1,16}(?:;|\r\Z)")
@@ -64,6 +64,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.refuse(BadRequest("A request must begin with its method"))
             return len(data)
         taken = int(super().received(data))
+        if self.header_bytes_received >= MAX_HEADERS and self.headers_finished and self.error is None:
+            self.refuse(RequestHeaderFieldsTooLarge(f"exceeds {MAX_HEADERS} bytes"))
         if self.body_rcv is not None and not self._head_checked and self.headers_finished:
             self._head_checked = True
             body = data[taken:]
@@ -71,15 +73,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
                 self._check_head()
         if self.completed and not self.received_at:
             self.received_at = time.monotonic()
-        if self.error is not None and not self.headers:
-            self._find_origin(self.header_plus + data)
         return taken
-
-    def _find_origin(self, text: bytes) -> None:
-        """Take the Origin from a head that cannot be parsed, or is too large, so that a page can read what was wrong with it."""
-        origin = _ORIGIN.search(text.partition(b"\r\n\r\n")[0] + b"\r\n")
-        if origin is not None:
-            self.headers["ORIGIN"] = origin[1].decode("ascii")
 
     def _check_head(self) -> None:
         """End the request here if it is refused whatever its body is, which has not arrived yet."""

@@ -7,7 +7,10 @@ import json
 import os
 import re
 import shutil
+import threading
 from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +21,7 @@ from petstore.cli import seeding
 from petstore.domain import logins
 from tests.factories import PASSWORD
 from tests.openapi_contract import DOCUMENT
+from tests.services import running
 from tests.waiting import eventually
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -431,3 +435,40 @@ const hints = [...document.querySelectorAll("[placeholder]")]
   .map((e) => [e.placeholder, contrast(getComputedStyle(e, "::placeholder").color, e)]);
 return [...texts, ...hints];
 """
+
+
+FETCH = """
+const [url, headers, done] = arguments;
+fetch(url, {headers}).then(async answer => done([answer.status, (await answer.json()).type]), error => done([0, String(error)]));
+"""
+
+
+class Page(BaseHTTPRequestHandler):
+    """An empty page of another origin."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def elsewhere():
+    """The origin of a page that is none of ours."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_page_of_an_allowed_origin_reads_why_the_server_refused_it(chrome, settings, elsewhere):
+    with running(replace(settings, cors_origins=(elsewhere,))) as (_, server):
+        host, port = server.address
+        chrome.driver.get(elsewhere)
+        for headers, told in (
+            ({"Authorization": "Bearer x", "traceparent": "00-1", "Cache-Control": "no-cache"}, [401, "/problems/unauthorized"]),
+            ({"Authorization": "Bearer " + "x" * 40_000}, [431, "/problems/headers-too-large"]),
+        ):
+            assert chrome.driver.execute_async_script(FETCH, f"http://{host}:{port}/me", headers) == told
