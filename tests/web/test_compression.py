@@ -88,7 +88,8 @@ def reader(worker, make, ana):
         make.invoice(ana.id, {make.product(f"Tree {number} " + "ä" * 190): 1})
     services, server = worker
     services.cache.clear()
-    services.local_cache._entries.clear()
+    for key in [*services.local_cache._entries]:
+        services.local_cache._drop(key)
     with Client(server.address, services.tokens.issue(ana)) as client:
         client.get("/me")
         yield client
@@ -191,7 +192,8 @@ def test_compressed_bytes_count_in_the_memory_of_a_worker(worker, reader):
             reader.get(path, headers=headers)
     kept = [entry for entry in local._entries.values() if isinstance(entry.value, response_cache.CachedResponse)]
     assert len(kept) == len(CACHED)
-    assert all(entry.size > len(entry.value.body) + len(entry.value.gzip[1]) for entry in kept)
+    assert all(entry.size == entry.value.size > len(entry.value.body) + len(entry.value.gzip[1]) for entry in kept)
+    assert local._bytes == sum(entry.size for entry in local._entries.values())
 
 
 def test_a_value_that_grows_pushes_the_oldest_out():
