@@ -25,7 +25,7 @@ function useToken(answer, email) {
   clearTimeout(expiry);
   expiry = setTimeout(forgetToken, answer.expires_in * 1000, "The access token has expired: log in again.");
   const until = new Date(Date.now() + answer.expires_in * 1000).toLocaleTimeString([], { timeStyle: "short" });
-  showLogin(`Logged in as ${email} until ${until}.`);
+  showLogin(`Logged in as ${email}.`, `It lasts until ${until}. Requests that you try send its token.`);
   fail("");
 }
 
@@ -35,9 +35,9 @@ function forgetToken(why) {
   showLogin(why);
 }
 
-function showLogin(text) {
+function showLogin(text, more = "") {
   who.textContent = text;
-  byId("done").textContent = `${text} Requests that you try send its token.`;
+  byId("done").textContent = `${text} ${more}`;
   login.hidden = byId("log-in").hidden = tokens !== null;
   byId("done").hidden = byId("log-out").hidden = tokens === null;
 }

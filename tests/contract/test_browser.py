@@ -205,9 +205,11 @@ def test_a_newcomer_goes_from_the_first_page_to_a_first_purchase(browser, make, 
     assert browser.run("return document.getElementById('password').value") == ""
     status, products = press(browser, step(2))
     assert (status, len(products["items"]), products["items"][0]["stock"]) == (200, 3, 320)
-    browser.run("document.querySelector(arguments[0]).scrollIntoView()", step(3))
     if size == WIDE:
+        browser.run("location.hash = 'purchase_product'")
+        in_sight(browser, "purchase_product")
         picture(browser, "docs")
+    browser.run("document.querySelector(arguments[0]).scrollIntoView()", step(3))
     before = browser.run("return scrollY")
     status, invoice = press(browser, step(3))
     assert abs(browser.run("return scrollY") - before) < size[1] / 2  # the answer is where the button is
@@ -274,6 +276,19 @@ def test_the_contents_lead_to_what_is_looked_for(browser, size):
     browser.one("#contents a[href='#change_invoice']").click()
     in_sight(browser, "change_invoice")
     assert browser.run("return document.getElementById('contents').open") == (size == WIDE)  # on a phone they fold again
+
+
+def test_the_reference_can_be_read_without_scripts(browser):
+    browser.command("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open("/docs")
+        browser.one("#purchase_product > summary").click()
+        browser.shows("#purchase_product .members", "quantity")
+        browser.one("label[for='python-purchase_product']").click()
+        assert browser.text("#purchase_product .tabs pre").startswith("import json")
+        assert not [found for found in browser.all("#login-form, form.try, #filter, #account") if found.is_displayed()]
+    finally:
+        browser.command("Emulation.setScriptExecutionDisabled", value=False)
 
 
 def test_one_choice_of_a_language_holds_for_all_code(browser):
