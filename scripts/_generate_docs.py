@@ -1,4 +1,4 @@
-"""Writes what docs/ takes from the code and from sql/schema.sql, and sql/catalog.csv, or says which of it is out of date."""
+"""Writes what docs/ takes from code, clients and sql/schema.sql, and sql/catalog.csv, or says which of it is out of date."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -26,6 +26,7 @@ from petstore.settings import OTHER_VARIABLES, Settings, variable
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 OPENAPI, DATABASE, SETTINGS, PLANS = DOCS / "openapi.json", DOCS / "database.md", DOCS / "settings.md", DOCS / "plans"
+API, CLIENTS = DOCS / "api.md", (DOCS / "clients" / "client.py", DOCS / "clients" / "client.ts")
 PICTURE = DOCS / "images" / "ER_Diagram.png"
 
 
@@ -55,19 +56,23 @@ def _texts(model: tuple[Any, Any]) -> dict[Path, str]:
     """The generated texts, each whole, by file."""
     return {
         OPENAPI: json.dumps(openapi_document(), indent=2, ensure_ascii=False) + "\n",
-        DATABASE: between(DATABASE, "er-diagram", _er_diagram.mermaid(*model)),
-        SETTINGS: between(SETTINGS, "settings", settings_table()),
+        API: between(API, {file.name: f"```{file.suffix[1:]}\n{file.read_text('utf-8')}```" for file in CLIENTS}),
+        DATABASE: between(DATABASE, {"er-diagram": _er_diagram.mermaid(*model)}),
+        SETTINGS: between(SETTINGS, {"settings": settings_table()}),
     }
 
 
-def between(path: Path, name: str, block: str) -> str:
-    """The text of a file with this block between its comments `<!-- name:begin -->` and `<!-- name:end -->`."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, found, rest = path.read_text("utf-8").partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise SystemExit(f"{path} needs the lines {begin} and {end}")
-    return f"{before}{begin}\n{block}\n{end}{after}"
+def between(path: Path, blocks: Mapping[str, str]) -> str:
+    """The text of a file with each of these blocks between its comments `<!-- name:begin -->` and `<!-- name:end -->`."""
+    text = path.read_text("utf-8")
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise SystemExit(f"{path} needs the lines {begin} and {end}")
+        text = f"{before}{begin}\n{block}\n{end}{after}"
+    return text
 
 
 def settings_table() -> str:
