@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -108,20 +109,77 @@ def waiting(make):
     return make.conn.execute(sessions).fetchone()[0]
 
 
+def expire(service, store):
+    """The access token in the store expired a minute ago."""
+    tokens = json.loads(store.read_text("utf-8"))
+    issuer = copy.copy(service[0].tokens)
+    issuer.seconds = -60
+    store.write_text(
+        json.dumps({**tokens, "access_token": issuer.issue(service[0].tokens.verify(tokens["access_token"]))}), "utf-8"
+    )
+
+
 def test_401_many_requests_with_an_expired_token_refresh_once(open_tab, make, ana, service, tmp_path, answered):
     make.product()
     tab = open_tab()
     assert tab.do("login", ana.email, PASSWORD) is None
-    tokens = json.loads((tmp_path / "a").read_text("utf-8"))
-    issuer = copy.copy(service[0].tokens)
-    issuer.seconds = -60
-    tokens["access_token"] = issuer.issue(service[0].tokens.verify(tokens["access_token"]))
-    (tmp_path / "a").write_text(json.dumps(tokens), "utf-8")
+    expire(service, tmp_path / "a")
     invoices = [one.result(30) for one in [tab.ask("write", *BUY, f"order {number}") for number in range(5)]]
     assert len({invoice["id"] for invoice in invoices}) == 5
     assert bought(make) == (5, 5)
     assert answered("POST /refresh") == 1
     assert answered("POST /purchase_product 401") >= 1
+
+
+def test_401_two_tabs_without_a_common_lock_refresh_at_once_and_both_go_on(
+    open_tab, make, ana, service, tmp_path, answered, other_connection
+):
+    make.product()
+    tabs = open_tab(), open_tab()
+    tabs[0].do("login", ana.email, PASSWORD)
+    expire(service, tmp_path / "a")
+    with other_connection.transaction():
+        other_connection.execute("SELECT FROM sessions FOR UPDATE")
+        asked = [tab.ask("write", *BUY, f"order {number}") for number, tab in enumerate(tabs)]
+        eventually(lambda: waiting(make) == 2)
+    assert len({one.result(30)["id"] for one in asked}) == 2
+    assert answered("POST /refresh 200") == 2
+    expire(service, tmp_path / "a")
+    assert [tab.do("get", "/me")["email"] for tab in tabs] == [ana.email] * 2, "the login lives"
+    assert bought(make) == (2, 2)
+
+
+def test_401_a_lost_answer_of_refresh_costs_nothing(open_tab, make, ana, service, tmp_path, answered):
+    make.product()
+    with Proxy(("127.0.0.1", 0), service[1].address) as proxy:
+        tab = open_tab(proxy.address)
+        tab.do("login", ana.email, PASSWORD)
+        expire(service, tmp_path / "a")
+
+        def refuse_and_lose(data):
+            lose_next_answer(proxy)
+            return data
+
+        proxy.changing = refuse_and_lose  # the 401 arrives, and the answer of /refresh does not
+        assert tab.do("write", *BUY, "k")["status"] == "pending"
+    assert bought(make) == (1, 1)
+    assert answered("POST /refresh 200") == 2
+
+
+def test_401_who_is_behind_takes_the_tokens_of_who_is_ahead(open_tab, make, ana, service, tmp_path, answered):
+    ahead, behind = open_tab(store="a"), open_tab(store="b")
+    ahead.do("login", ana.email, PASSWORD)
+    expire(service, tmp_path / "a")
+    shutil.copy(tmp_path / "a", tmp_path / "b")
+    assert ahead.do("get", "/me")["email"] == ana.email
+    expire(service, tmp_path / "a")
+    assert ahead.do("get", "/me")["email"] == ana.email
+    asked = behind.ask("get", "/me")
+    eventually(lambda: answered("POST /refresh 401") == 1)
+    (tmp_path / "a").rename(tmp_path / "b")  # at once, as it is being read
+    assert asked.result(30)["email"] == ana.email
+    expire(service, tmp_path / "b")
+    assert behind.do("get", "/me")["email"] == ana.email, "the login lives"
 
 
 def test_401_of_a_login_that_ended_asks_for_the_password(open_tab, make, ana):
