@@ -19,8 +19,9 @@ from petstore.web.compression import holds_secret
 from petstore.web.headers import is_preflight, preflight
 from petstore.web.middleware import RequestMiddleware
 from petstore.web.parameters import PARAMETERS
-from petstore.web.plugin import ROLES, RequestPlugin, check_head, problem_response
+from petstore.web.plugin import ROLES, RequestPlugin, check_head
 from petstore.web.response_cache import ResponseCache
+from petstore.web.responses import problem_response
 from petstore.web.validation import SCHEMAS
 
 

@@ -76,7 +76,7 @@ def test_one_module_alone_knows_each_library():
         },
         "psycopg_pool": {"petstore.db.connections", "petstore.db.errors"},
         "redis": {"petstore.cache.redis_connection"},
-        "bottle": {"petstore.app", "petstore.web.compression", "petstore.web.plugin"},
+        "bottle": {"petstore.app", "petstore.web.compression", "petstore.web.plugin", "petstore.web.responses"},
         "jwt": {"petstore.auth.signing_keys", "petstore.auth.tokens"},
         "email_validator": {"petstore.emails"},
         "waitress": {

@@ -1,4 +1,4 @@
-"""The Bottle plugin around every handler: checks the request, makes an HTTP response of what the handler returns or raises.
+"""The Bottle plugin around every handler: checks the request. petstore.web.responses makes the answer.
 
 Checks come in the contract's order: body size, media type, token, role, query, JSON and its schema.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from bottle import Bottle, HTTPError, HTTPResponse, Route
 from bottle import request as bottle_request
@@ -26,8 +27,7 @@ from petstore.request import FileDocument, Request, Response
 from petstore.services import Services
 from petstore.web import compression, parameters, response_cache, validation
 from petstore.web.body import check_length_and_type, read_body
-from petstore.web.headers import HTML, PAGE_POLICY, etag_matches, gzip_tag, prefers_html
-from petstore.web.pages import problem_page
+from petstore.web.responses import Responses, kind_of, problem_response, request_id
 
 _COUNTED = "petstore.user_counted"
 LANES, TURN = "petstore.lanes", "petstore.turn"  # keys of the environ: it is our own server; the Turn that the request has
@@ -44,14 +44,13 @@ class RequestPlugin:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._compressed_once = compression.CompressedOnce()
+        self._responses = Responses(services)
 
     def apply(self, handler: Handler, route: Route) -> Callable[..., HTTPResponse]:
-        facts, name = route.config, f"{route.method} {route.rule}"
-        kind = _kind(route.method, facts)
+        facts, name, kind = route.config, f"{route.method} {route.rule}", kind_of(route.method, route.config)
         reserved = RESERVED_SECONDS if facts.get("hashes") else 0
-        schemas = parameters.schemas_of(facts.get("query", ()))
         conditional = [f"{one.method} {one.rule}" for one in route.app.routes if one.config.get("if_match")]
+        check = partial(self._check, facts, parameters.schemas_of(facts.get("query", ())), conditional)
         for_people = facts.get("returns") == "text/html"
 
         def handle(**path: str) -> HTTPResponse:
@@ -59,14 +58,13 @@ class RequestPlugin:
             try:
                 if time.monotonic() >= deadline - reserved:
                     raise errors.Unavailable("The service has more to do than it can; try again.")
-                checked = self._check(facts, schemas, conditional, deadline)
-                values = parameters.parse_path(path)
+                checked, values = check(deadline), parameters.parse_path(path)
                 if reserved:
                     self._services.db.expect_writes()  # before a password is hashed in vain
                 turn = self._take_turn(checked["caller"]) if facts.get("by_turns") else None
                 gzip = compression.asks_for_gzip(bottle_request.environ)
                 request = Request(self._services, request_id(), deadline, name, values, **checked, turn=turn, takes_gzip=gzip)
-                response = self._respond(request, handler(request), kind)
+                response = self._responses.respond(request, handler(request), kind)
             except errors.Problem as problem:
                 if problem.status == 500:
                     logger.exception("request %s failed", request_id())
@@ -124,81 +122,6 @@ class RequestPlugin:
             self._services.request_rate.count(f"user {caller.id}")
         return caller
 
-    def _respond(self, request: Request, result: Document | FileDocument | Response, kind: _Kind) -> HTTPResponse:
-        if isinstance(result, Document):
-            return self._respond_with_document(request, result, kind)
-        if isinstance(result, FileDocument):
-            return _respond_with_file(result, kind.cache_control)
-        headers = {**result.headers, "Cache-Control": kind.cache_control}
-        response = HTTPResponse(request.encode(result.value), result.status, headers)
-        response.content_type = "application/json" if result.status < 400 else errors.PROBLEM_JSON
-        return compression.negotiated(response, bottle_request.environ) if kind.may_be_compressed else response
-
-    def _respond_with_document(self, request: Request, document: Document, kind: _Kind) -> HTTPResponse:
-        environ = bottle_request.environ
-        headers = {"ETag": document.etag, "Cache-Control": kind.cache_control, "Content-Length": str(len(document.body))}
-        response = HTTPResponse(document.body, 200, headers)
-        if document.cache is not None:
-            response.set_header("X-Cache", document.cache)
-        if document.content_type == HTML:
-            response.set_header(*PAGE_POLICY)
-        response.content_type = document.content_type
-        in_gzip = kind.may_be_compressed and compression.negotiate(response, environ)
-        kept = response_cache.CachedResponse(response.headerlist, document.body, document.etag)
-        if etag_matches(environ.get("HTTP_IF_NONE_MATCH"), document.etag):
-            response.status, response.body = 304, b""
-            del response["Content-Length"]
-            response.set_header("ETag", gzip_tag(document.etag) if in_gzip else document.etag)
-        elif in_gzip:
-            once = self._compressed_once.body(document.etag, document.body) if kind.is_static else kept.in_gzip()[1]
-            compression.put_gzip(response, once)
-        response_cache.store(self._services, environ, request.caller, kept, document.validity)
-        return response
-
-
-class _Kind(NamedTuple):
-    """The answers of a route. is_static: they are pages and their files, of which there are only so many."""
-
-    cache_control: str
-    may_be_compressed: bool
-    is_static: bool
-
-
-def _kind(method: str, facts: Mapping[str, Any]) -> _Kind:
-    cache_control = facts.get("cache_control") or _cache_control(method, facts["auth"])
-    return _Kind(cache_control, not compression.holds_secret(facts), not facts.get("database", True))
-
-
-def _respond_with_file(document: FileDocument, cache_control: str) -> HTTPResponse:
-    etag = gzip_tag(document.etag) if document.in_gzip else document.etag
-    headers = {"ETag": etag, "Cache-Control": cache_control, "Vary": "Accept-Encoding"}
-    if etag_matches(bottle_request.environ.get("HTTP_IF_NONE_MATCH"), document.etag):
-        document.file.close()
-        return HTTPResponse(b"", 304, headers)
-    response = HTTPResponse(document.file, 200, {**headers, "Content-Length": str(document.size)})
-    response.content_type = Document.content_type
-    if document.in_gzip:
-        response.set_header("Content-Encoding", "gzip")
-    return response
-
-
-def problem_response(problem: errors.Problem, for_people: bool = False) -> HTTPResponse:
-    """The HTTP response for an error. for_people: where a page could be, so that a browser gets one that explains the error."""
-    response = HTTPResponse(errors.render(problem, request_id()), problem.status, problem.headers)
-    response.content_type = errors.PROBLEM_JSON
-    response.set_header("Cache-Control", "no-store")
-    if for_people:
-        response.set_header("Vary", "Accept")
-        if prefers_html(bottle_request.environ.get("HTTP_ACCEPT", "")):
-            response.body, response.content_type = problem_page(problem, request_id()), HTML
-            response.set_header(*PAGE_POLICY)
-    return compression.negotiated(response, bottle_request.environ)
-
-
-def request_id() -> str:
-    """The id of the current request, set by petstore.web.middleware."""
-    return str(bottle_request.environ["petstore.request_id"])
-
 
 def _received_at() -> float:
     """When the request arrived, in time.monotonic(). The wait for other accounts' exports does not count."""
@@ -211,12 +134,6 @@ def end_turn(environ: Mapping[str, Any]) -> None:
     turn: Turn = environ[TURN]
     if not turn.sending:
         turn.end()
-
-
-def _cache_control(method: str, auth: str) -> str:
-    if method != "GET":
-        return "no-store"
-    return "no-cache" if auth == "anyone" else "private, no-cache"
 
 
 def check_head(router: Bottle, tokens: Tokens, environ: Mapping[str, Any]) -> None:
