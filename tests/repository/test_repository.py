@@ -362,7 +362,7 @@ def test_a_key_is_taken_once_and_answers_after_that_for_a_day(conn, make):
 
 def test_who_has_too_many_keys_waits_until_as_many_have_ended(conn, make):
     ana, bob = make.user().id, make.user().id
-    for user_id, key, age in ((ana, "1", 25), (ana, "2", 23), (ana, "3", 22), (ana, "4", 1), (bob, "5", 1)):
+    for user_id, key, age in ((ana, "1", 25), (ana, "2", 23), (ana, "3", 22), (ana, "4", 1), (ana, '"4"', 1), (bob, "5", 1)):
         idempotency.claim_key(conn, user_id=user_id, route=f"POST /{key}", key=key, fingerprint=b"1" * 32)
         conn.execute("UPDATE idempotency_keys SET created_at = now() - %s * interval '1 h' WHERE key = %s", (age, key))
     waits = {most: idempotency.get_wait(conn, user_id=ana, most=most) for most in (1, 2, 3, 4)}
