@@ -377,6 +377,7 @@ CACHE_CONTROL = {
     "/invoices": PERSONAL,
     "/invoices/<invoice_id>": PERSONAL,
     "/admin/users": PERSONAL,
+    "/admin/users/<user_id>": PERSONAL,
     "/admin/invoices": PERSONAL,
     "/admin/audit": PERSONAL,
     "/admin/products/movements": PERSONAL,
@@ -401,7 +402,7 @@ def test_what_may_be_kept_is_as_the_contract_says(scene, method, rule, facts):  
     answer = scene.send(who, method, valid, scene.fill(valid.body))
     assert answer.status < 300
     assert answer["Cache-Control"] == (CACHE_CONTROL[rule] if method == "GET" else "no-store")
-    if answer["ETag"]:
+    if answer["ETag"] and method == "GET":
         path = scene.fill(valid.path)
         for again in (
             scene.clients[who].request("HEAD", path),

@@ -68,7 +68,7 @@ WRONG = [
     ("anyone", ("GET", "/products?page=2"), None, "bad-request", "page", "there are: id, "),
     ("anyone", ("GET", "/products?limit="), None, "bad-request", "limit", "leave it out"),
     ("anyone", ("GET", "/products?limit=1&limit=2"), None, "bad-request", "limit", "once is enough"),
-    ("anyone", ("GET", "/products?id=1&limit=2"), None, "bad-request", "id", "cannot stand together with limit"),
+    ("anyone", ("GET", "/products?id=1&limit=2"), None, "bad-request", "id", "cannot stand together with ids, limit, after"),
     ("anyone", ("GET", "/products?after=x"), None, "bad-request", "after", "take it from `next`"),
     ("anyone", ("GET", "/products?limit=%ff"), None, "bad-request", "query", "percent-encoded UTF-8"),
     ("admin", ("DELETE", "/delete_product"), None, "bad-request", "id", "it must be the id of the product"),

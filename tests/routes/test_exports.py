@@ -130,7 +130,7 @@ def test_an_export_has_the_bytes_of_one_that_is_collected_in_memory(make, ana, b
         lines = {"products": [{"product_id": product, "quantity": 1}]}
         made = buyer.post("/purchase_product", lines, headers={"Idempotency-Key": f"key {number}"})
         assert made.status == 201
-    assert buyer.post(f"/invoices/{made.json()['id']}/cancel", {"reason": 'ä "quoted" \\ \u2028 reason'}).status == 200
+    assert buyer.post(f"/invoices/{made.json()['id']}/cancel", {"reason": 'ä "quoted" \\ \u2009 reason'}).status == 200
     enlarge(ana, 203, entries=1700)  # of each more than two batches
     answer = buyer.get("/me/export")
     assert answer.status == 200
