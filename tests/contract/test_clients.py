@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from petstore import db
 from petstore.domain import idempotency
 from tests.client import Client
+from tests.contract.test_browser import CHROMIUM, DRIVER, chromium
 from tests.contract.typescript import CLIENTS, HERE, NODE, compile_strictly, needs_node, project
 from tests.factories import PASSWORD
 from tests.faults.links import with_options
@@ -22,6 +24,9 @@ from tests.proxy import Proxy
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
+needs_chromium = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="there is no Chromium: apt-get install chromium chromium-driver"
+)
 
 
 class Tab:
@@ -56,14 +61,20 @@ class Tab:
             self._asked[said["number"]].set_result(said["value"] if "value" in said else (said["error"], said["type"]))
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The folder with client.js and driver.js."""
+    folder = project(tmp_path_factory.mktemp("typescript"))
+    assert compile_strictly(folder, "driver.ts") == ""
+    return folder
+
+
 @pytest.fixture(scope="module", params=["python", pytest.param("typescript", marks=needs_node)])
-def command(request, tmp_path_factory):
+def command(request):
     """The command that starts a tab."""
     if request.param == "python":
         return [sys.executable, HERE / "driver.py", CLIENTS]
-    folder = project(tmp_path_factory.mktemp("typescript"))
-    assert compile_strictly(folder, "driver.ts") == ""
-    return [NODE, folder / "driver.js"]
+    return [NODE, request.getfixturevalue("compiled") / "driver.js"]
 
 
 @pytest.fixture
@@ -111,12 +122,14 @@ def waiting(make):
 
 def expire(service, store):
     """The access token in the store expired a minute ago."""
-    tokens = json.loads(store.read_text("utf-8"))
-    issuer = copy.copy(service[0].tokens)
+    store.write_text(expired(service, store.read_text("utf-8")), "utf-8")
+
+
+def expired(service, tokens):
+    """The same tokens a minute after the access token has expired, as JSON."""
+    issuer, found = copy.copy(service[0].tokens), json.loads(tokens)
     issuer.seconds = -60
-    store.write_text(
-        json.dumps({**tokens, "access_token": issuer.issue(service[0].tokens.verify(tokens["access_token"]))}), "utf-8"
-    )
+    return json.dumps({**found, "access_token": issuer.issue(service[0].tokens.verify(found["access_token"]))})
 
 
 def test_401_many_requests_with_an_expired_token_refresh_once(open_tab, make, ana, service, tmp_path, answered, other_connection):
@@ -149,6 +162,42 @@ def test_401_two_tabs_without_a_common_lock_refresh_at_once_and_both_go_on(
     assert answered("POST /refresh 200") == 2
     expire(service, tmp_path / "a")
     assert [tab.do("get", "/me")["email"] for tab in tabs] == [ana.email] * 2, "the login lives"
+    assert bought(make) == (2, 2)
+
+
+@needs_node
+@needs_chromium
+def test_401_two_tabs_of_a_browser_refresh_once(compiled, make, ana, service, tmp_path, answered, other_connection):
+    """With localStorage and Web Locks."""
+    make.product()
+    client = re.sub("^export ", "", (compiled / "client.js").read_text("utf-8"), flags=re.MULTILINE)
+    with chromium(tmp_path, "http://{}:{}".format(*service[1].address)) as browser:
+        windows = [browser.driver.current_window_handle]
+        browser.driver.switch_to.new_window("tab")
+        windows.append(browser.driver.current_window_handle)
+
+        def each(script, *arguments):
+            for number, window in enumerate(windows):
+                browser.driver.switch_to.window(window)
+                yield browser.run(script, *arguments, number)
+
+        for window in windows:
+            browser.driver.switch_to.window(window)
+            browser.open("/problems")
+        assert [*each(f"{client}; window.shop = new Petstore(location.origin, tabs)")] == [None, None]
+        browser.run("shop.login(...arguments)", ana.email, PASSWORD)
+        eventually(lambda: browser.run("return localStorage.getItem('petstore')"))
+        browser.run(
+            "localStorage.setItem('petstore', arguments[0])", expired(service, browser.run("return localStorage.petstore"))
+        )
+        with other_connection.transaction():
+            other_connection.execute("SELECT FROM sessions FOR UPDATE")
+            buy = "shop.write(...arguments[0], `order ${arguments[1]}`).then((made) => (window.made = made), (e) => (window.made = `${e}`))"
+            assert [*each(buy, BUY)]
+            eventually(lambda: answered("POST /purchase_product 401") == 2)
+        eventually(lambda: all(each("return window.made")))
+        assert len({made["id"] for made in each("return window.made")}) == 2
+    assert answered("POST /refresh") == 1
     assert bought(make) == (2, 2)
 
 
