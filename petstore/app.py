@@ -62,7 +62,7 @@ def create_router(services: Services) -> Bottle:
     """The route table, with RequestPlugin around every handler. ValueError if a route has wrong facts."""
     app = Bottle()
     app.install(RequestPlugin(services))
-    app.default_error_handler = _router_error
+    app.default_error_handler = partial(_router_error, app)
     _add_routes(app)
     for route in app.routes:
         _check_facts(route)
@@ -89,6 +89,7 @@ def _add_routes(app: Bottle) -> None:
     example: the index of the schema's example that fits the route, by default 0
     cached, cache_control: the answer has an X-Cache header; its Cache-Control, if not the usual one
     refuses: slugs of the errors that only this route answers with
+    instead_of: methods and rule where a client may look for it: the 405 there names this route
     idempotent, if_match: it takes an Idempotency-Key, an If-Match; every other route refuses one
     by_turns: a caller gets one answer at a time (petstore.limits.exports), which is made by a thread of a lane of its own
     hashes: it hashes a password, and is served by threads of its own (petstore.server.lanes)
@@ -121,7 +122,7 @@ def _add_accounts(app: Bottle) -> None:
     app.post("/me/password", callback=users.change_password, auth="user", body="password_change",
              hashes=True, done="The new password is set, and every login has ended.")
     app.get("/me/export", callback=users.export_account, auth="user", returns="export", by_turns=True)
-    app.post("/me/delete", callback=users.delete_account, auth="user", body="account_deletion",
+    app.post("/me/delete", callback=users.delete_account, auth="user", body="account_deletion", instead_of="DELETE /me",
              refuses=("last-admin",), hashes=True, done="The account is erased.")
     app.get("/admin/users", callback=users.list_accounts, auth="admin", query=("email", "limit", "after"), pages="account")
     app.get("/admin/users/<user_id>", callback=users.get_account, auth="admin", returns="account", refuses=("not-found",))
@@ -135,16 +136,19 @@ def _add_shop(app: Bottle) -> None:
     app.get("/products", callback=products.get_products, auth="anyone", query=("id", "ids", "limit", "after"),
             pages="product", returns="product", refuses=("not-found",), cached=True)
     app.post("/create_product", callback=products.create_product, auth="admin", body="product_new", returns="product", status=201,
-             example=1, location=True, idempotent=True, tagged=True)
+             example=1, location=True, idempotent=True, tagged=True, instead_of="POST /products")
     app.route("/modify_product", "PATCH", products.modify_product, auth="admin", query=("id",), required=("id",),
               body="product_changes", returns="product", example=2, idempotent=True, if_match=True, tagged=True,
+              instead_of="PATCH PUT /products",
               refuses=("not-found", "edit-conflict", "stock-changed", "not-enough-stock", "stock-limit"))
     app.delete("/delete_product", callback=products.delete_product, auth="admin", query=("id", "version"), required=("id",),
-               if_match=True, refuses=("not-found", "edit-conflict"), done="The product is off sale.")
+               if_match=True, instead_of="DELETE /products", refuses=("not-found", "edit-conflict"),
+               done="The product is off sale.")
     app.get("/admin/products/movements", callback=products.list_movements, auth="admin", query=("id", "limit", "after"),
             required=("id",), pages="movement", refuses=("not-found",))
     app.post("/purchase_product", callback=purchases.purchase_product, auth="user", body="purchase", returns="invoice",
-             status=201, location=True, idempotent=True, refuses=("not-enough-stock", "price-changed"))
+             status=201, location=True, idempotent=True, instead_of="POST /invoices",
+             refuses=("not-enough-stock", "price-changed"))
 
 
 def _add_invoices(app: Bottle) -> None:
@@ -153,11 +157,11 @@ def _add_invoices(app: Bottle) -> None:
     app.get("/invoices/<invoice_id>", callback=invoices.get_invoice, auth="user", returns="invoice", refuses=("not-found",))
     changes = ("not-found", "transition-not-allowed", "stock-limit")
     app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel_invoice, auth="user", body="invoice_cancel",
-             body_optional=True, returns="invoice", example=1, refuses=changes)
+             body_optional=True, returns="invoice", example=1, instead_of="DELETE /invoices/<invoice_id>", refuses=changes)
     app.get("/admin/invoices", callback=invoices.list_all_invoices, auth="admin",
             query=("number", "email", "status", "user_id", "from", "to", "limit", "after"), pages="invoice_summary_for_admins")
     app.route("/admin/invoices/<invoice_id>", "PATCH", invoices.change_invoice, auth="admin", body="invoice_change",
-              returns="invoice", example=2, idempotent=True, refuses=changes)
+              returns="invoice", example=2, idempotent=True, instead_of="PATCH PUT /invoices/<invoice_id>", refuses=changes)
     app.post("/admin/invoices/<invoice_id>/credit_notes", callback=credit_notes.create_credit_note, auth="admin",
              body="credit_note_new", returns="credit_note", status=201, idempotent=True,
              refuses=("not-found", "not-creditable", "credit-exceeds-invoice", "stock-limit"))
@@ -197,7 +201,7 @@ def _check_facts(route: Route) -> None:
         raise ValueError(f"{name}: there is no problem {unknown}")
 
 
-def _router_error(error: HTTPError) -> bytes:
+def _router_error(app: Bottle, error: HTTPError) -> bytes:
     """The answer to what the router itself refuses (404, 405), in the form of all errors."""
     problem: errors.Problem
     if error.status_code == 405:
@@ -208,7 +212,11 @@ def _router_error(error: HTTPError) -> bytes:
             HTTPResponse(b"", 204, preflight(allowed)).apply(response)
             return b""
         methods = ", ".join(sorted(allowed))
-        problem = errors.MethodNotAllowed(f"This path takes: {methods}.", headers={"Allow": methods})
+        instead = _instead(app, request.method, request.path)
+        problem = errors.MethodNotAllowed(f"This path takes: {methods}{instead}.", headers={"Allow": methods})
+    elif error.status_code == 404 and f"{request.path}/".startswith("/admin/reports/"):
+        names = ", ".join(name.rpartition("/")[2] for name in load_reports())
+        problem = errors.NotFound(f"There is no such report; there are: {names}.")
     elif error.status_code == 404:
         problem = errors.NotFound("There is nothing at this path; GET /openapi.json and the page /docs list what there is.")
     else:
@@ -216,3 +224,14 @@ def _router_error(error: HTTPError) -> bytes:
     for_people = request.environ["REQUEST_METHOD"] in ("GET", "HEAD")
     problem_response(problem, for_people).apply(response)
     return bytes(response.body)
+
+
+def _instead(app: Bottle, method: str, path: str) -> str:
+    """The end of a sentence that names the route that does what a client wants of a path that does not take its method."""
+    for route in [route for route in app.routes if "instead_of" in route.config]:
+        *methods, rule = route.config["instead_of"].split()
+        if method in methods and re.fullmatch(re.sub("<.*?>", "[^/]+", rule), path):
+            query = "&".join(f"{name}=X" for name in route.config.get("required", ()))
+            there = re.sub("<.*?>", "X", route.rule) + (f"?{query}" if query else "")
+            return f"; for {method} there is {route.method} {there}"
+    return ""

@@ -98,7 +98,7 @@ class RequestPlugin:
         key = take_key(bottle_request.environ.get("HTTP_IDEMPOTENCY_KEY"))
         value = None
         if body is not None:
-            value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw)
+            value = {} if facts.get("body_optional") and not raw else validation.parse_json(raw, body)
             validation.validate(body, value)
         address = bottle_request.environ["petstore.address"] or None
         return {"query": query, "body": value, "caller": caller, "address": address, "key": key, "if_match": if_match}

@@ -25,22 +25,19 @@ SHOWN = 30  # characters of a client's own name for something that an answer rep
 _MAX_DIGITS = 40  # of a whole number that are parsed: enough to see that it is out of bounds
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, schema: str) -> Any:
     """Parse a body as JSON (RFC 8259) in UTF-8; MalformedJSON for NaN, duplicate keys and deep nesting, too.
 
     A number without a fraction becomes an int, however it is written (1, 1.0, 1e2); any other a Decimal. A BOM is read over.
+    schema: of what is expected, for the error.
     """
     try:
         text = body.decode("utf-8").lstrip("\ufeff")
         if not text:
-            raise errors.MalformedJSON("The body is empty; this request takes a JSON object.")
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_float=_number,
-            parse_int=_integer,
-        )
+            example = {name: "..." if isinstance(value, str) else value for name, value in SCHEMAS[schema]["examples"][0].items()}
+            raise errors.MalformedJSON(f"The body is empty; this request takes a JSON object such as {json.dumps(example)}.")
+        hooks = {"parse_constant": _no_constant, "parse_float": _number, "parse_int": _integer}
+        value = json.loads(text, object_pairs_hook=_object, **hooks)
     except UnicodeDecodeError:
         raise errors.MalformedJSON("The body is not UTF-8.") from None
     except json.JSONDecodeError as error:

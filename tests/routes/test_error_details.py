@@ -11,6 +11,7 @@ from petstore.web.validation import SCHEMAS
 from tests.factories import PASSWORD
 
 SECRET = "Zq8!kept-to-myself"  # sent as password or token in every request below that has one
+JWT = f"eyJhbGciOiJSUzI1NiJ9.{SECRET}.c2ln"
 EMAIL = "bea@example.com"
 LINE = {"product_id": 1, "quantity": 1}
 BUY, REGISTER, CREATE = ("POST", "/purchase_product"), ("POST", "/register"), ("POST", "/create_product")
@@ -25,7 +26,10 @@ def body(**members):
 # who asks, the request, its body (bytes as they are), the slug, where it is wrong, and what would be right.
 WRONG = [
     # bodies that cannot be read
-    ("anyone", REGISTER, b"", "malformed-json", "body is empty", "JSON object"),
+    ("anyone", REGISTER, b"", "malformed-json", "body is empty", 'JSON object such as {"email": "...", "password": "..."}.'),
+    ("anyone", ("POST", "/logout"), b"", "malformed-json", "body is empty", 'such as {"refresh_token": "..."}.'),
+    ("anyone", ("POST", "/logout"), {"refresh_token": JWT}, "invalid", "/refresh_token", "must be the refresh_token of POST /login"),
+    ("anyone", ("POST", "/refresh"), {"refresh_token": JWT}, "invalid", "/refresh_token", "an access_token, which has"),
     ("anyone", REGISTER, b'{"password": }', "malformed-json", "line 1, column 14", "Expecting value"),
     ("anyone", REGISTER, b'{"password": "' + SECRET.encode(), "malformed-json", "line 1, column 14", "Unterminated string"),
     ("anyone", REGISTER, b'{"email": "a", "email": "b"}', "malformed-json", '"email"', "once"),
@@ -98,7 +102,17 @@ WRONG = [
     ("admin", ("PATCH", "/admin/users/9"), {"role": "user"}, "not-found", "account", "id"),
     ("anyone", ("GET", "/problems/lost"), None, "not-found", "type of error", "GET /problems"),
     ("anyone", ("GET", "/assets/lost.js"), None, "not-found", "file", "no such"),
-    ("anyone", ("POST", "/products"), {}, "method-not-allowed", "path", "GET, HEAD"),
+    ("anyone", ("POST", "/products"), {}, "method-not-allowed", "path", "GET, HEAD; for POST there is POST /create_product."),
+    ("anyone", ("PATCH", "/products?id=1"), {}, "method-not-allowed", "path", "for PATCH there is PATCH /modify_product?id=X."),
+    ("anyone", ("DELETE", "/products"), None, "method-not-allowed", "path", "for DELETE there is DELETE /delete_product?id=X."),
+    ("anyone", ("DELETE", "/invoices/7"), None, "method-not-allowed", "path", "there is POST /invoices/X/cancel."),
+    ("anyone", ("PUT", "/invoices/7"), {}, "method-not-allowed", "path", "there is PATCH /admin/invoices/X."),
+    ("anyone", ("POST", "/invoices"), {}, "method-not-allowed", "path", "there is POST /purchase_product."),
+    ("anyone", ("DELETE", "/me"), None, "method-not-allowed", "path", "there is POST /me/delete."),
+    ("anyone", ("DELETE", "/login"), None, "method-not-allowed", "path", "takes: POST."),
+    ("anyone", ("GET", "/admin/reports/nope"), None, "not-found", "report", "there are: best_customers, ledger_proof"),
+    ("anyone", ("GET", "/admin/reports"), None, "not-found", "report", "ledger_proof"),
+    ("anyone", ("GET", "/admin/reportsx"), None, "not-found", "path", "GET /openapi.json"),
     # what does not fit the state of things
     ("anyone", REGISTER, body(email="ana@EXAMPLE.com"), "email-taken", "/email", "is that of an account"),
     ("admin", ("PATCH", "/admin/users/2"), {"role": "user"}, "last-admin", "last active admin", "make another one first"),

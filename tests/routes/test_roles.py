@@ -89,6 +89,18 @@ def test_the_table_has_every_request_of_the_contract():
     }
 
 
+@pytest.mark.parametrize(("method", "rule", "facts"), [route for route in ROUTES if "instead_of" in route[2]])
+def test_a_405_names_the_route_that_does_it_where_clients_look_for_it(make, clients, method, rule, facts):
+    *methods, there = facts["instead_of"].split()
+    for wanted in methods:
+        answer = clients().request(wanted, re.sub("<.*?>", "7", there))
+        assert answer.status == 405
+        assert f" for {wanted} there is {method} {re.sub('<.*?>', 'X', rule)}" in answer.json()["detail"]
+        assert wanted not in answer["Allow"]
+    answer = clients().request("TRACE", re.sub("<.*?>", "7", there))
+    assert answer.json()["detail"] == f"This path takes: {answer['Allow']}."
+
+
 # ── whose it is ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

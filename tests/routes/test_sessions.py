@@ -142,20 +142,29 @@ def test_a_login_that_ended_for_reuse_keeps_the_time_of_the_first_one(make, ana,
     assert ends(make)[-1][2] == "reuse"
 
 
-@pytest.mark.parametrize("text", ["", "x", "é" * 1024, "%", "\\x00", "' OR true --", "{hex}", "{hash}", "{access}", "{almost}"])
+@pytest.mark.parametrize("text", ["", "x", "é" * 1024, "%", "\\x00", "' OR true --", "{hex}", "{hash}", "{almost}"])
 def test_what_is_no_refresh_token_is_refused_and_ends_nothing(make, ana, both, text):
     tokens = login(both[0])
     digest = sha256(tokens)
     known = {
         "hex": f"\\x{digest.hex()}",  # what lies in the database does not open it
         "hash": base64.urlsafe_b64encode(digest).decode(),
-        "access": tokens["access_token"],
         "almost": tokens["refresh_token"] + " ",
     }
     shown = text.format(**known) if text.startswith("{") else text
     answer = refresh(both[0], shown)
     assert (answer.status, answer.json()["type"]) == (401, "/problems/wrong-refresh-token")
     assert logout(both[0], shown).status == 204
+    assert lives(both, tokens)
+
+
+@pytest.mark.parametrize("path", ["/refresh", "/logout"])
+def test_an_access_token_in_place_of_a_refresh_token_is_told_so_and_ends_nothing(make, ana, both, path):
+    tokens = login(both[0])
+    answer = both[0].post(path, {"refresh_token": tokens["access_token"]})
+    assert (answer.status, answer.pointers()) == (422, ["/refresh_token"])
+    assert "must be the refresh_token of POST /login" in answer.json()["detail"]
+    assert tokens["access_token"][-20:].encode() not in answer.body
     assert lives(both, tokens)
 
 
