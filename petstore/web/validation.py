@@ -36,7 +36,7 @@ def parse_json(body: bytes, schema: str) -> Any:
         if not text:
             example = {name: "..." if isinstance(value, str) else value for name, value in SCHEMAS[schema]["examples"][0].items()}
             raise errors.MalformedJSON(f"The body is empty; this request takes a JSON object such as {json.dumps(example)}.")
-        hooks = {"parse_constant": _no_constant, "parse_float": _number, "parse_int": _integer}
+        hooks: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _number, "parse_int": _integer}
         value = json.loads(text, object_pairs_hook=_object, **hooks)
     except UnicodeDecodeError:
         raise errors.MalformedJSON("The body is not UTF-8.") from None
