@@ -39,7 +39,9 @@ def parse_query(query_string: str, schemas: Mapping[str, Schema], required: Coll
             raise fault(name, f"is not a parameter here; there are: {', '.join(schemas) or 'none'}")
         if name in found:
             raise fault(name, "is given twice: once is enough")
-        found[name] = parse_parameter(name, text, schemas[name])
+        found[name] = value = parse_parameter(name, text, schemas[name])
+        if isinstance(value, str) and (wrong := line_fault(value)):
+            raise fault(name, wrong)
     for name in required:
         if name not in found:
             raise fault(name, f"is missing: it must be {schemas[name]['description']}")
@@ -74,8 +76,6 @@ def parse_parameter(name: str, text: str, schema: Schema) -> Any:
         return _integer(name, text, schema["minimum"], schema["maximum"])
     if text not in schema.get("enum", (text,)):
         raise fault(name, f"must be one of: {', '.join(schema['enum'])}")
-    if wrong := line_fault(text):
-        raise fault(name, wrong)
     if not re.search(schema.get("pattern", ""), text):
         raise fault(name, f"must be {schema['description']}")
     return text
