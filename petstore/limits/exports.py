@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from petstore import errors
+from petstore.limits.policies import used_up
 
 MAX_ACCOUNTS = 32  # whose export waits, is made or is sent, in each process
 MAX_OF_CLIENT = 4  # of these, accounts that ask from one IPv4 address, or one IPv6 /56
@@ -71,5 +72,4 @@ class ExportTurns:
 
 
 def _too_many(detail: str, limit: int) -> errors.TooManyRequests:
-    fields = {"RateLimit-Policy": f'"exports";q={limit};qu="concurrent-requests"', "RateLimit": '"exports";r=0;t=1'}
-    return errors.TooManyRequests(detail, 1, fields)
+    return errors.TooManyRequests(detail, 1, used_up("exports", f'q={limit};qu="concurrent-requests"', 1))

@@ -13,6 +13,7 @@ import time
 from typing import NamedTuple, Protocol
 
 from petstore import errors
+from petstore.limits.policies import used_up
 
 KEY_SECONDS = 86_400  # the life of a key: 24 hours, as sql/queries/idempotency say
 _FRACTION = 100  # of the limit may be claimed without a count
@@ -81,9 +82,6 @@ class LiveKeys:
         return claims >= self._uncounted_limit
 
     def _refusal(self, seconds: int) -> errors.TooManyKeys:
-        fields = {
-            "RateLimit-Policy": f'"idempotency-keys";q={self._limit};w={KEY_SECONDS}',
-            "RateLimit": f'"idempotency-keys";r=0;t={seconds}',
-        }
+        fields = used_up("idempotency-keys", f"q={self._limit};w={KEY_SECONDS}", seconds)
         detail = f"An account can have {self._limit:,} Idempotency-Keys, each for 24 hours; try again in {seconds:,} s."
         return errors.TooManyKeys(detail, seconds, fields)

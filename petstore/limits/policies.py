@@ -1,4 +1,7 @@
-"""How many attempts may fail before the next one must wait: per account, per address and network, and for registrations."""
+"""How many attempts may fail before the next one must wait: per account, per address and network, and for registrations.
+
+Also how a limit that is used up is told: see `used_up`.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,14 @@ class Policy:
 def failures(level: float) -> int:
     """The number of failures at this level. A failure that has leaked in part still counts as one."""
     return math.ceil(level - 1e-6)
+
+
+def used_up(name: str, parameters: str, seconds: int) -> dict[str, str]:
+    """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers) of a limit of which nothing is left for `seconds`.
+
+    parameters: of the policy, such as "q=100;w=10".
+    """
+    return {"RateLimit-Policy": f'"{name}";{parameters}', "RateLimit": f'"{name}";r=0;t={seconds}'}
 
 
 def counters_of(policies: Sequence[Policy], networks: Sequence[str], account: str = "") -> dict[Policy, str]:

@@ -7,6 +7,7 @@ import threading
 import time
 
 from petstore import errors
+from petstore.limits.policies import used_up
 
 BURST_SECONDS = 10  # a client may send this many seconds' worth of requests at once
 _SHARES = (1, 2, 5)  # how much a client may send from an IPv4 address or a /64, how much comes from a /56, and from a /48
@@ -48,7 +49,6 @@ class RequestRate:
 
 
 def _refusal(per_second: int, seconds: int) -> errors.TooManyRequests:
-    policy = f'"requests";q={per_second * BURST_SECONDS};w={BURST_SECONDS}'
-    fields = {"RateLimit-Policy": policy, "RateLimit": f'"requests";r=0;t={seconds}'}
+    fields = used_up("requests", f"q={per_second * BURST_SECONDS};w={BURST_SECONDS}", seconds)
     detail = f"No more than {per_second} requests a second are taken; try again in {seconds} s."
     return errors.TooManyRequests(detail, seconds, fields)
