@@ -45,8 +45,8 @@ class Bodies:
         """Of the client that holds most, the connection whose unfinished body is the oldest; None if all bodies are complete."""
         with self._lock:
             held = dict(self._held)
-        unfinished = [channel for channel in held if channel.is_receiving_body]
-        clients: Counter[str] = Counter()
-        for channel in unfinished:
-            clients[subscriber(channel.networks)] += held[channel]
-        return max(unfinished, key=lambda channel: clients[subscriber(channel.networks)], default=None)
+        clients = {channel: subscriber(channel.networks) for channel in held if channel.is_receiving_body}
+        sizes: Counter[str] = Counter()
+        for channel, client in clients.items():
+            sizes[client] += held[channel]
+        return max(clients, key=lambda channel: sizes[clients[channel]], default=None)
