@@ -30,9 +30,9 @@ class Connections:
     def __init__(self, limit: int, trusted: Sequence[Network]) -> None:
         self.limit, self._trusted = limit, trusted
         self._share = max(1, limit // SHARE)
-        self._count = 0
         self.full = False  # a further one could not be accepted
         self._clients: dict[str, dict[Channel, None]] = {}  # of each, the oldest first
+        self._client_of: dict[Channel, str] = {}
 
     def add(self, channel: Channel) -> bool:
         """Count a new connection. If its client has its share already, or all are taken, another one is closed for it.
@@ -47,26 +47,24 @@ class Connections:
             elif len(own) >= 2 * self._share:
                 logger.warning("%s has %d connections that are being answered: further ones are closed", key, len(own))
                 return False
-        elif self._count >= self.limit:
+        elif len(self._client_of) >= self.limit:
             _make_room(self._by_size())
         self._clients.setdefault(key, own)[channel] = None
-        self._count += 1
+        self._client_of[channel] = key
         return True
 
     def remove(self, channel: Channel) -> None:
         """A connection was closed. A second call changes nothing."""
-        key = self._client(channel)
-        own = self._clients.get(key, {})
-        if channel in own:
-            del own[channel]
-            self._count -= 1
+        key = self._client_of.pop(channel, None)
+        if key is not None:
             self.full = False
-            if not own:
+            del self._clients[key][channel]
+            if not self._clients[key]:
                 del self._clients[key]
 
     def has_room(self) -> bool:
         """Whether one more can be accepted: there is room, or can be made."""
-        self.full = self._count >= self.limit and _find_victim(self._by_size()) is None
+        self.full = len(self._client_of) >= self.limit and _find_victim(self._by_size()) is None
         if self.full:
             logger.warning("all %d connections are busy: others wait until one is free", self.limit)
         return not self.full
