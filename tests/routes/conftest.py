@@ -1,8 +1,10 @@
-"""Two workers of one service."""
+"""Two workers of one service; a service behind a proxy."""
 
 import pytest
 
+from petstore.limits import failed_attempts
 from tests.client import Client
+from tests.routes.street import Clock, opened
 from tests.services import running
 
 
@@ -18,3 +20,16 @@ def both(anyone, second):
     """A client of each worker."""
     with Client(second) as other:
         yield [anyone, other]
+
+
+@pytest.fixture(scope="module")
+def behind_proxy(settings):
+    """A Street: a service to which a trusted proxy tells its clients' addresses."""
+    with opened(settings) as one:
+        yield one
+
+
+@pytest.fixture
+def still_clock(monkeypatch):
+    """A clock of our own for the counters of failed attempts."""
+    monkeypatch.setattr(failed_attempts, "time", Clock())

@@ -13,28 +13,18 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from petstore.limits import failed_attempts
 from petstore.limits.policies import ACCOUNT, ADDRESS, NEWCOMERS, REGISTER
 from tests.client import Client
 from tests.factories import PASSWORD
 from tests.proxy import Proxy
-from tests.routes.street import ANA, BOB, HERE, WRONG, Clock, opened
+from tests.routes.street import ANA, BOB, HERE, WRONG, opened
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("still_clock")
 
 BUSY = 503  # too many hashes at once, on a small machine with other things to do
 POLICIES = '"account";q=44;w=2640, "account-here";q=5;w=1500, "address";q=20;w=1200'
 NEW_HERE = '"newcomers";q=20;w=1200, "account-here";q=5;w=1500, "address";q=20;w=1200'
-
-
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch):
-    monkeypatch.setattr(failed_attempts, "time", Clock())
-
-
-@pytest.fixture(scope="module")
-def behind_proxy(settings):
-    with opened(settings) as one:
-        yield one
 
 
 @pytest.fixture

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from petstore.limits import failed_attempts
 from petstore.limits.policies import ADDRESSES, REGISTERS
 from tests.factories import PASSWORD
-from tests.routes.street import ANA, WRONG, Clock, opened
+from tests.routes.street import ANA, WRONG
+
+pytestmark = pytest.mark.usefixtures("still_clock")
 
 BOB = "bob@example.com"
 # Sixty /64 of one /56, and sixty /56 of one /48.
 OF_A_56 = [f"2001:db8:0:{number:x}::1" for number in range(60)]
 OF_A_48 = [f"2001:db8:0:{number:x}00::1" for number in range(60)]
-
-
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch):
-    monkeypatch.setattr(failed_attempts, "time", Clock())
-
-
-@pytest.fixture(scope="module")
-def behind_proxy(settings):
-    with opened(settings) as one:
-        yield one
 
 
 @pytest.fixture

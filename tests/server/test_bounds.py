@@ -209,13 +209,24 @@ def test_who_does_not_read_has_a_share_too():
             assert read_answer(other) == b"hello"
 
 
-def test_one_client_is_not_answered_on_more_than_half_of_all_connections(complaints):
-    release = threading.Event()
+@pytest.fixture
+def release():
+    """Set, it lets `held_back` answer."""
+    return threading.Event()
 
-    def held_back(environ, start_response):
+
+@pytest.fixture
+def held_back(release):
+    """An application that answers when it is released."""
+
+    def application(environ, start_response):
         release.wait(PATIENCE)
         return hello(environ, start_response)
 
+    return application
+
+
+def test_one_client_is_not_answered_on_more_than_half_of_all_connections(complaints, held_back, release):
     with serving(held_back, connections=16, threads=20) as server, contextlib.ExitStack() as stack:
         busy = []
         for _ in range(12):
@@ -285,13 +296,7 @@ def test_when_all_connections_are_taken_the_client_with_most_makes_room():
         assert not any(map(is_closed, [*most[1:], *late, *(connection for own in few for connection in own)]))
 
 
-def test_when_all_connections_are_busy_who_comes_waits_until_one_is_free(complaints):
-    release = threading.Event()
-
-    def held_back(environ, start_response):
-        release.wait(PATIENCE)
-        return hello(environ, start_response)
-
+def test_when_all_connections_are_busy_who_comes_waits_until_one_is_free(complaints, held_back, release):
     with serving(held_back, connections=16, threads=20) as server, contextlib.ExitStack() as stack:
         busy = []
         for number in range(16):
