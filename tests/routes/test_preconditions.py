@@ -9,6 +9,7 @@ import pytest
 
 from petstore.app import create_router
 from petstore.domain.preconditions import product_tag
+from petstore.web import compression, response_cache
 
 ROUTES = create_router(None).routes
 TAKING = ("PATCH", "DELETE")  # /modify_product, /delete_product
@@ -187,6 +188,22 @@ def test_an_edit_can_follow_an_edit_without_a_read(make, anyone, admin):
     assert refusal(send(admin, "PATCH", made["ETag"])) == (2, False)
     assert send(admin, "PATCH", first["ETag"]).status == 200
     assert row(make) == ("Tree", "20.00", 7, 3, True)
+
+
+def test_the_tag_of_an_answer_in_gzip_is_as_good_of_a_read_as_of_a_write(make, anyone, admin, monkeypatch):
+    for module in (compression, response_cache):  # no product is so large today
+        monkeypatch.setattr(module, "LEAST_BYTES", 100)
+    make.product()
+    gzip = {"Accept-Encoding": "gzip"}
+    tags = [anyone.request(method, "/products?id=1", headers=gzip)["ETag"] for method in ("GET", "GET", "GET", "HEAD")]
+    assert set(tags) == {with_suffix(anyone.get("/products?id=1")["ETag"], "-gzip")}
+    for price, stock in (("1.00", 9), ("2.00", 8)):  # the second edit has its tag from the answer to the first
+        answer = send(admin, "PATCH", tags.pop(), body={"price": price, "stock": stock}, headers=gzip)
+        assert (answer.status, answer["Content-Encoding"]) == (200, "gzip")
+        tags.append(answer["ETag"])
+        assert answer["ETag"].endswith(f'-{stock}-gzip"')
+    make.conn.execute(SELL)
+    assert refusal(send(admin, "PATCH", tags.pop())) == (3, True)
 
 
 # ── with an Idempotency-Key ──────────────────────────────────────────────────────────────────────────────────────────────
