@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 
 from petstore.app import create_router
+from petstore.emails import email_fault
 from petstore.web.texts import LINE, LINES, line_fault, lines_fault
 from petstore.web.validation import SCHEMAS
 
@@ -43,6 +44,11 @@ def test_the_published_pattern_refuses_nothing_else_and_all_but_what_patterns_ca
 def test_what_unicode_calls_a_control_a_format_or_a_blank_is_not_seen():
     unseen = {ord(char) for char in EVERY if unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp")}
     assert unseen - set(map(ord, SEEN_FORMATS)) <= refused(line_fault)
+
+
+def test_an_email_has_no_character_that_is_no_text_alone():
+    assert [hex(code) for code in refused(line_fault) if email_fault(f"a{chr(code)}b@example.com") is None] == []
+    assert email_fault("\u732b@example.com") is None
 
 
 @pytest.mark.parametrize(
