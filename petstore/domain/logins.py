@@ -18,6 +18,7 @@ from petstore.cache.prefixes import LOGINS
 from petstore.cache.waiting import resting
 from petstore.db import Connection
 from petstore.domain.transactions import transact
+from petstore.limits.policies import used_up
 from petstore.repository import sessions
 from petstore.repository.sessions import Refreshed, RepeatedRefresh
 from petstore.request import Request, Response
@@ -155,8 +156,7 @@ def _named(request: Request, token: str) -> dict[str, Any]:
 
 
 def _too_many_refreshes(seconds: int) -> errors.TooManyRequests:
-    policy = f'"refresh";q={REFRESHES};w={REFRESH_WINDOW_SECONDS}'
-    fields = {"RateLimit-Policy": policy, "RateLimit": f'"refresh";r=0;t={seconds}'}
+    fields = used_up("refresh", f"q={REFRESHES};w={REFRESH_WINDOW_SECONDS}", seconds)
     detail = f"A login gets at most {REFRESHES} refresh tokens in {REFRESH_WINDOW_SECONDS // 60} minutes; \
 this one stays valid: try again in {seconds} s."
     return errors.TooManyRequests(detail, seconds, fields)
