@@ -143,10 +143,10 @@ def test_what_goes_and_comes_again_has_a_row_for_each_time(docs, cluster, tmp_pa
 def test_what_stands_around_a_block_stays_and_a_page_without_its_comments_is_refused(docs, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# One\n<!-- x:begin -->\nold\n<!-- x:end -->\nTwo\n")
-    assert docs.between(page, "x", "new") == "# One\n<!-- x:begin -->\nnew\n<!-- x:end -->\nTwo\n"
+    assert docs.between(page, {"x": "new"}) == "# One\n<!-- x:begin -->\nnew\n<!-- x:end -->\nTwo\n"
     page.write_text("# One\n<!-- x:begin -->\n")
     with pytest.raises(SystemExit, match=r"page\.md needs the lines <!-- x:begin --> and <!-- x:end -->"):
-        docs.between(page, "x", "new")
+        docs.between(page, {"x": "new"})
 
 
 @pytest.mark.slow

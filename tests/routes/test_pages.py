@@ -204,7 +204,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,imag
 def test_a_browser_that_finds_no_page_gets_one_that_says_so_and_a_program_gets_json(anyone, path, status, slug):
     answer = anyone.get(path, headers={"Accept": BROWSER})
     assert (answer.status, answer["Content-Type"]) == (status, "text/html; charset=utf-8")
-    assert (answer["Vary"], answer["Cache-Control"]) == ("Accept", "no-store")
+    assert (answer["Vary"], answer["Cache-Control"]) == ("Accept, Accept-Encoding", "no-store")
     assert "script-src 'self'" in answer["Content-Security-Policy"]
     page = Reader(answer.body.decode())
     assert errors.PROBLEMS[slug].title() in page.text
