@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 from email_validator import EmailNotValidError, validate_email
 
+from petstore.texts import is_visible
+
 _LETTERS = "ßς"  # which casefold() replaces, and which are used in names
-# Characters that cannot be seen and that email-validator lets through: with them, an address looks like another one.
-_UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U00013441\U00013442\U0001d159\U000e0100-\U000e01ef]"
-)
 MAX_LENGTH = 254  # characters (RFC 5321, 4.5.3.1.3)
 
 
@@ -25,7 +22,7 @@ def email_fault(email: str) -> str | None:
         return f"must be an email address such as ana@example.com: {error}"
     if domain != unicodedata.normalize("NFC", email.rpartition("@")[2]).lower():  # two spellings would be two accounts
         return f"must have the part after the @ written as {domain}"
-    if _UNSEEN.search(email):
+    if not all(map(is_visible, email)):  # it would look like another one
         return "must not have characters that cannot be seen"
     if _stands_for_another(email):
         return "must not have characters that stand for others, such as the Kelvin sign for k, or one character for the two of fi"

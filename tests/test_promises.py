@@ -26,7 +26,7 @@ README, API, SETTINGS, ARCHITECTURE = (
 # Who may import what: from the left to the right only, and inside its own package. What stands between commas is side by side.
 STAIRCASE = (
     "__main__, wsgi > cli > server > app > routes > web > domain > request > services > repository > auth > limits, embedded"
-    " > db, settings > cache, errors, emails, signals"
+    " > db, settings > cache, errors, emails, signals > texts"
 )
 STEPS = [set(step.split(", ")) for step in STAIRCASE.split(" > ")]
 

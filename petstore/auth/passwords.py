@@ -21,14 +21,13 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from petstore.limits import hashing
 from petstore.settings import MAX_PASSWORD, Settings
+from petstore.texts import is_visible
 
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
 WAIT_SECONDS = 2.0  # for a hashing slot, if the caller gives no other limit
 _SHORTEST_NAME = 3  # characters of a name that does not count in a password; a shorter one is in too many passwords
 _FEWEST = 4  # different characters
 _OWN_NAME = "petstore"
-# What is not seen although its category says otherwise: fillers, joiners and variation selectors (Default_Ignorable_Code_Point).
-_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 # The hash of a random password that nobody knows. A password for an unknown email is checked against it, to take the same time.
 _DUMMY_HASH = "$argon2id$v=19$m=19456,t=2,p=1$ZhmgdKOfqCm3ZQeIVUJo6w$ac3NEiin4w8oZtNRf0uVhmW4SOTFPNLWDVv2eFXUD48"
 _PARAMETERS = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$")
@@ -94,7 +93,7 @@ def _normal(password: str) -> str:
 
 def _is_seen(char: str) -> bool:
     """Whether a character shows, or is a blank that is typed: not a control or format character, nor a filler."""
-    return char.isspace() or not (unicodedata.category(char) in ("Cc", "Cf") or _UNSEEN.match(char))
+    return char.isspace() or is_visible(char)
 
 
 def _is_made_of(name: str, password: str) -> bool:

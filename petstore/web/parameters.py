@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from petstore import errors
 from petstore.request import Key
-from petstore.web.texts import line_fault
+from petstore.texts import line_fault
 from petstore.web.validation import SCHEMAS, SHOWN
 
 Schema = Mapping[str, Any]

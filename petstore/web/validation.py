@@ -15,8 +15,7 @@ from typing import Any, NoReturn, cast
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from petstore import errors
-from petstore.web import texts
+from petstore import errors, texts
 
 MAX_BODY = 262_144  # bytes
 MAX_DEPTH = 32  # levels of nesting in a body

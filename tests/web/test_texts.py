@@ -8,7 +8,7 @@ import pytest
 
 from petstore.app import create_router
 from petstore.emails import email_fault
-from petstore.web.texts import LINE, LINES, line_fault, lines_fault
+from petstore.texts import LINE, LINES, line_fault, lines_fault
 from petstore.web.validation import SCHEMAS
 
 EVERY = [chr(code) for code in range(1, sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]

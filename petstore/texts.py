@@ -28,13 +28,18 @@ LINES = f"^[{_LINE_FEED_AND_TAB}{_UNSEEN}]*[^{_FORBIDDEN}{_UNSEEN}][^{_CONTROL}{
 
 _is_forbidden = re.compile(f"[{_FORBIDDEN}]").search
 _turns_direction = re.compile(f"[{_DIRECTION}]").search
-_is_visible = re.compile(f"[^{_FORBIDDEN}{_UNSEEN}{_UNSEEN_BEYOND}]").search
+_visible = re.compile(f"[^{_FORBIDDEN}{_UNSEEN}{_UNSEEN_BEYOND}]")
+
+
+def is_visible(text: str) -> bool:
+    """Whether at least one character of a text can be seen. A blank cannot."""
+    return _visible.search(text) is not None
 
 
 def line_fault(text: str) -> str | None:
     """What is wrong with a text on one line, or None. It never repeats the text."""
     if not _is_forbidden(text):
-        return None if _is_visible(text) else "must have at least one character that can be seen"
+        return None if is_visible(text) else "must have at least one character that can be seen"
     if _turns_direction(text):
         return "must not contain characters that turn the direction of writing (U+202A to U+202E, U+2066 to U+2069)"
     return "must not contain control characters, line ends or tabs"
