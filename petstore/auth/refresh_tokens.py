@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 _FORM = re.compile("[A-Za-z0-9_-]{96}")
 _SEALED = 56  # bytes before the seal
-_NO_UUID = uuid.UUID(int=0)  # on a schema version before 11
+_NO_UUID = uuid.UUID(int=0)  # of a login on a schema version before 11: such a token does not tell its login
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class RefreshTokens:
         return self._sealed(login, self._hmac(b"successor", token.encode()))
 
     def login_of(self, token: str) -> Login | None:
-        """The login of a token that was issued with the present key; None for any other text."""
+        """The login that a token tells, if it was issued with the present key; None for any other text."""
         if not _FORM.fullmatch(token):
             return None
         data = base64.urlsafe_b64decode(token)
         if not hmac.compare_digest(data[_SEALED:], self._seal(data[:_SEALED])):
             return None
         session_uuid = uuid.UUID(bytes=data[8:24])
-        return Login(int.from_bytes(data[:8], "big"), None if session_uuid == _NO_UUID else str(session_uuid))
+        return None if session_uuid == _NO_UUID else Login(int.from_bytes(data[:8], "big"), str(session_uuid))
 
     def _sealed(self, login: Login, secret: bytes) -> str:
         session_uuid = uuid.UUID(login.session_uuid) if login.session_uuid else _NO_UUID

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from petstore.auth import key_rotation, signing_keys
+from petstore.auth.refresh_tokens import Login
 from tests.client import Client
 from tests.routes.logins import age, ends, is_dead, lives, login, me, refresh, sha256, sid
 
@@ -151,6 +152,17 @@ def test_a_token_from_before_the_upgrade_is_good_and_given_again_like_any_other(
     age(make, old, 11)
     assert refused(refresh(both[0], old), WRONG)
     assert not live(make, tokens)
+
+
+def test_a_token_from_before_logins_had_a_uuid_is_followed_by_one_that_tells_its_login(make, ana, both, service, from_before):
+    """On a schema version before 11 a token has none; once the database has it, the next token does."""
+    old = from_before(service[0].refresh_tokens.first(Login(ana.session_id, None)))
+    second = refresh(both[0], old).json()
+    assert refresh(both[1], old).json()["refresh_token"] == second["refresh_token"]
+    newest = refresh(both[0], second).json()
+    assert (forget(make, old), forget(make, second)) == (1, 1)
+    assert refused(refresh(both[1], second), WRONG)
+    assert not live(make, newest)
 
 
 def test_a_token_that_another_release_gave_is_the_next_one_and_ours_is_not_given_beside_it(make, ana, both):
