@@ -119,7 +119,7 @@ def _add_housekeep_options(housekeeping: argparse.ArgumentParser) -> None:
 
 
 def _add_key_options(generating: argparse.ArgumentParser, rotating: argparse.ArgumentParser) -> None:
-    generating.add_argument("--replace", action="store_true", help="replace the present key, which ends every access token")
+    generating.add_argument("--replace", action="store_true", help="replace the present keys, which ends every access token")
     rotating.add_argument(
         "--publish-seconds",
         type=_count,

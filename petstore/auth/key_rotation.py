@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,12 +33,13 @@ def generate_key(folder: Path, bits: int = MINIMUM_BITS, name: str = KEY_FILE) -
     """Write a new RSA key to `folder`, readable by its owner only; beside the first one, refresh.pem. KeyFault when it exists."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / name
+    if name == KEY_FILE and not path.exists():
+        with suppress(FileExistsError):  # before private.pem, so that a service that finds that has both
+            _write(folder / REFRESH_FILE, refresh_pem(secrets.token_bytes(32)), os.link)
     try:
         _write(path, _new_pem(bits), os.link)  # a link never overwrites: two services that start at once get the same key
     except FileExistsError:
         raise KeyFault(f"{path} exists already; --replace makes a new key and ends every access token") from None
-    if name == KEY_FILE:
-        _keep_refresh_key(folder)
     return path
 
 
@@ -69,11 +71,10 @@ def _new_pem(bits: int) -> bytes:
 
 
 def replace_key(folder: Path, bits: int) -> None:
-    """Replace the signing key at once. Every access token becomes invalid, and a rotation that was under way is given up."""
-    with suppress(KeyFault):  # it may be replaced because it cannot be used
-        _keep_refresh_key(folder)
+    """Replace all keys at once, as they may have leaked. Every access token becomes invalid; a rotation under way is given up."""
     for path in (folder / NEXT_FILE, *retired(folder)):
         path.unlink(missing_ok=True)
+    _write(folder / REFRESH_FILE, refresh_pem(secrets.token_bytes(32)), os.replace)
     _write(folder / KEY_FILE, _new_pem(bits), os.replace)
 
 

@@ -3,7 +3,7 @@
     private.pem         signs and verifies
     next.pem            during a rotation: published and verifies; signs after the switch
     retired-<kid>.pem   during a rotation: public half of the key that signed before; verifies until its last token has expired
-    refresh.pem         makes refresh tokens (petstore.auth.refresh_tokens), and stays when the others change. Until it is there,
+    refresh.pem         makes refresh tokens (petstore.auth.refresh_tokens), and stays in a rotation. Until it is there,
                         private.pem gives the key: a folder of an older release serves, and all its copies have the same key
 
 The `kid` of a key is its RFC 7638 thumbprint.

@@ -17,7 +17,7 @@ from petstore.settings import Settings
 
 
 def generate_keys(settings: Settings, options: argparse.Namespace) -> None:
-    """Make the key that signs tokens. --replace puts it in place of the present one, which ends every access token."""
+    """Make the keys of tokens. --replace puts them in place of the present ones, which ends every access token."""
     _check_bits(options.bits)
     path = settings.keys / signing_keys.KEY_FILE
     if options.replace and path.exists():

@@ -201,6 +201,20 @@ def test_a_folder_of_keys_from_before_the_upgrade_gives_the_same_key_to_every_co
     assert before.refresh == copy.refresh
     key_rotation.generate_key(first, name=signing_keys.NEXT_FILE)
     key_rotation.switch(first)
-    key_rotation.replace_key(first, 2048)
     after = signing_keys.load_keys(first)
     assert (after.refresh, after.kid != before.kid) == (before.refresh, True)
+
+
+@pytest.mark.parametrize("from_before", [False, True])
+def test_who_has_a_signing_key_that_was_replaced_does_not_know_the_refresh_key(make, ana, with_settings, tmp_path, from_before):
+    key_rotation.generate_key(tmp_path)
+    if from_before:
+        (tmp_path / signing_keys.REFRESH_FILE).unlink()
+    leaked = signing_keys.load_keys(tmp_path)
+    with with_settings(keys=tmp_path) as (_, server), Client(server.address) as client:
+        token = login(client)
+        key_rotation.replace_key(tmp_path, 2048)
+        known = {leaked.refresh, signing_keys.load_refresh_key(tmp_path / "nothing", leaked.signing)}
+        assert signing_keys.load_keys(tmp_path).refresh not in known
+    with with_settings(keys=tmp_path) as (_, server), Client(server.address) as client:
+        assert refresh(client, token).status == 200  # no login ends
