@@ -154,7 +154,8 @@ def _add_shop(app: Bottle) -> None:
 def _add_invoices(app: Bottle) -> None:
     app.get("/invoices", callback=invoices.list_invoices, auth="user", query=("status", "from", "to", "limit", "after"),
             pages="invoice_summary", cached=True)
-    app.get("/invoices/<invoice_id>", callback=invoices.get_invoice, auth="user", returns="invoice", refuses=("not-found",))
+    app.get("/invoices/<invoice_id>", callback=invoices.get_invoice, auth="user", returns="invoice",
+            instead_of="GET /admin/invoices/<invoice_id>", refuses=("not-found",))
     changes = ("not-found", "transition-not-allowed", "stock-limit")
     app.post("/invoices/<invoice_id>/cancel", callback=invoices.cancel_invoice, auth="user", body="invoice_cancel",
              body_optional=True, returns="invoice", example=1, instead_of="DELETE /invoices/<invoice_id>", refuses=changes)
