@@ -166,7 +166,9 @@ class Settings:
     home: Path = _setting(
         Path("var"), Path, "folder of the embedded servers' data directories, and of a file that the workers of one machine share"
     )
-    keys: Path = _setting(Path("keys"), Path, "folder of the keys that sign tokens: private.pem, and others during a rotation")
+    keys: Path = _setting(
+        Path("keys"), Path, "folder of the keys of tokens: private.pem, refresh.pem, and others during a rotation"
+    )
     currency: str = _setting(
         "USD", _currency, "ISO 4217 code of the shop's currency; it is fixed when the schema is made, and checked at start"
     )
