@@ -31,18 +31,30 @@ def check_if_match(request: Request, product: Product) -> None:
     read = [(found[1], int(found[2] or product.stock)) for found in map(_PRODUCT_TAG.fullmatch, request.if_match) if found]
     stocks = [stock for digest, stock in read if _digest(request, replace(product, stock=stock)) == digest]
     if product.stock not in stocks:
-        raise _changed(product, only_stock=bool(stocks))
+        raise _refusal(product, _what(bool(read), bool(stocks)), only_stock=bool(stocks))
 
 
 def _digest(request: Request, product: Product) -> str:
     return new_hash(request.encode(product)).hexdigest()
 
 
-def _changed(product: Product, only_stock: bool) -> errors.PreconditionFailed:
-    what = "Only the stock of the product" if only_stock else "The product"
-    guard = "; or send its version in place of If-Match: purchases leave it alone" if only_stock else " to see what it is now"
+def _what(any_read: bool, only_stock: bool) -> str:
+    """What is wrong, and what to do. any_read: whether there is an ETag that a product may have had."""
+    if not any_read:
+        return (
+            'No ETag in your If-Match is one of a product (W/"..." never matches), and nothing was done: send that of the read.'
+        )
+    if only_stock:
+        return (
+            "Only the stock of the product has changed since you read it, and nothing was done: read it again; or send its"
+            " version in place of If-Match: purchases leave it alone."
+        )
+    return "The product has changed since you read it, and nothing was done: read it again to see what it is now."
+
+
+def _refusal(product: Product, detail: str, only_stock: bool) -> errors.PreconditionFailed:
     return errors.PreconditionFailed(
-        f"{what} has changed since you read it, and nothing was done: read it again{guard}.",
+        detail,
         errors=[{"parameter": "If-Match", "detail": "has not the ETag that the product has now"}],
         current_version=product.version,
         only_stock_changed=only_stock,
