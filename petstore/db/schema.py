@@ -83,7 +83,8 @@ def migrate(
     url: of a superuser or petstore_owner. MigrationError says which file could not be applied, and what stays of it.
     """
     with _locked(url, report) as conn:
-        conn.add_notice_handler(lambda notice: report(f"  {notice.message_primary}"))
+        # What a file says itself (RAISE) has a context. What does not exist, and so is not dropped, concerns nobody.
+        conn.add_notice_handler(lambda notice: report(f"  {notice.message_primary}") if notice.context else None)
         _become_owner(conn)
         wanted = pending(conn, to=to, migrations=migrations)
         _refuse_beside_older_releases(conn, wanted)
