@@ -105,13 +105,16 @@ def negotiated(response: HTTPResponse, environ: Mapping[str, Any]) -> HTTPRespon
 
 
 def holds_secret(facts: Mapping[str, Any]) -> bool:
-    """Whether the answers of a route hold a secret: a member whose JSON Schema has `"format": "password"`."""
+    """Whether the answers of a route hold a secret: a member whose JSON Schema has `"x-secret": true`.
+
+    (Not `"format": "password"`, of which generators make a type that is no string: a token could not be put into a header.)
+    """
     waiting = {str(facts.get(fact)) for fact in ("returns", "pages")} & SCHEMAS.keys()
     seen: set[str] = set()
     while waiting:
         seen.add(name := waiting.pop())
         text = json.dumps(SCHEMAS[name], separators=(",", ":"))
-        if '"format":"password"' in text:
+        if '"x-secret":true' in text:
             return True
         waiting |= set(re.findall(r'"\$ref":"(\w+)\.json', text)) - seen
     return False

@@ -126,6 +126,12 @@ def test_the_reference_tells_every_error_of_an_operation_in_one_line(anyone):
             assert shown[operation["operationId"]] == {name for example in examples for name in example.get("examples", ())}
 
 
+def test_the_reference_lists_what_an_answer_can_be(anyone):
+    shown = anyone.get("/docs").body.decode().partition('id="get_products"')[2].partition("<h4>Errors</h4>")[0]
+    assert "<ul><li><code>ProductPage</code>: " in shown
+    assert "<li><code>Product</code>: " in shown
+
+
 @pytest.mark.parametrize(
     ("schema", "words"),
     [

@@ -84,7 +84,7 @@ class Operation:
         names = " or ".join(map(link, names_in(what.get("schema", {})))) or with_code(", ".join(content))
         is_what = f": {names}" if names else ""
         headers = ", ".join(f"<code>{name}</code>" for name in answer.get("headers", ()) if name != "X-Request-ID")
-        told = f"<p>{markup.inline(answer['description'])}</p>" + (f"<p>Headers: {headers}</p>" if headers else "")
+        told = markup.prose(answer["description"]) + (f"<p>Headers: {headers}</p>" if headers else "")
         status_line = f'<p><strong class="ok">{status} {_STATUS.get(status, "")}</strong>{is_what}</p>'
         return status_line + told + "".join(_example(name, example) for name, example in what.get("examples", {}).items())
 
