@@ -45,9 +45,9 @@ def handler(report: Query) -> Callable[[Request], Document]:
         answer = {"name": report_name, "description": report.sentence, "items": shown, "truncated": len(shown) < len(items)}
         return request.document(answer)
 
-    file = f"The report sql/reports/{report.path.name}, which runs in psql, too"
+    about = "It is the file of this name in sql/reports, which runs in psql, too. An item is a row, its members are the columns."
     run.__name__ = f"report_{report_name}"
-    run.__doc__ = f"{report.sentence}\n\n{file}: a row is an item, with a member for each column."
+    run.__doc__ = f"{report.sentence}\n\n{about}"
     return run
 
 

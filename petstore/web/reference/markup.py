@@ -24,6 +24,11 @@ def path(text: str) -> str:
     return with_code(text).replace("/", "<wbr>/").removeprefix("<wbr>")
 
 
+def name(text: str) -> str:
+    """The name of a schema, such as InvoiceDetail, which a narrow window breaks between its words only."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "<wbr>", with_code(text))
+
+
 def _block(block: str) -> str:
     lines = block.splitlines()
     if not all(line.startswith("- ") for line in lines):

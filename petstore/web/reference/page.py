@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from petstore.cache.document import Document
-from petstore.web.pages import framed, with_code
+from petstore.web.pages import framed
 from petstore.web.reference import markup
 from petstore.web.reference.operation import Operation, body_field, slugs_of
 from petstore.web.reference.samples import body_of
@@ -65,7 +65,7 @@ def _schema(name: str, schemas: Schemas) -> str:
     schema = schemas.resolve({"$ref": name})
     about = markup.prose(schema.get("description", ""))
     inside = schemas.members(schema) or f"<p>{schemas.in_words(schema)}</p>"
-    return f'<details class="schema" id="schema-{name}"><summary><h3>{with_code(name)}</h3></summary>{about}{inside}</details>'
+    return f'<details class="schema" id="schema-{name}"><summary><h3>{markup.name(name)}</h3></summary>{about}{inside}</details>'
 
 
 def _anchor(tag: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from petstore.web.pages import with_code
-from petstore.web.reference.markup import inline
+from petstore.web.reference import markup
 
 Schema = Mapping[str, Any]
 _DEEP = 4  # levels of members inside members that are shown; the longest body has 2
@@ -76,13 +76,13 @@ class Schemas:
 def member(name: str, words: str, required: bool, about: str, inner: str = "") -> str:
     """A row about a member or a parameter. words, inner: HTML."""
     needed = ' <strong class="needed">required</strong>' if required else ""
-    text = f"<p>{inline(about)}</p>" if about else ""
+    text = f"<p>{markup.inline(about)}</p>" if about else ""
     return f'<li><code>{with_code(name)}</code> <span class="type">{words}</span>{needed}{text}{inner}</li>'
 
 
 def link(name: str) -> str:
     """A link to the section of a component."""
-    return f'<a href="#schema-{name}">{name}</a>'
+    return f'<a href="#schema-{name}">{markup.name(name)}</a>'
 
 
 def names_in(schema: Schema) -> list[str]:
