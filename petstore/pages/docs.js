@@ -206,7 +206,7 @@ function fold() {
 
 // Opens what the address names, and scrolls to it. Addresses of earlier releases were #/tag/operation.
 function follow() {
-  const target = byId(decodeURIComponent(location.hash).split("/").pop().replace(/^#/, ""));
+  const target = byId(location.hash.split("/").pop().replace(/^#/, ""));
   if (!target) return;
   if (target.tagName === "DETAILS") target.open = true;
   if (narrow.matches && target !== contents) contents.open = false;

@@ -256,6 +256,8 @@ def test_a_deep_link_opens_its_operation_and_nothing_covers_it(browser, size):
         in_sight(browser, "purchase_product")
         assert browser.one("#purchase_product form").is_displayed()
         assert sticks_out(browser, size) == 0
+    browser.open("/docs#%")  # the fixture looks into the console
+    browser.shows("h1", "Reference")
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
