@@ -59,7 +59,7 @@ async function send(path, body) {
   const answer = await response.json().catch(() => notOurs);
   if (response.ok) return answer;
   const fault = answer.errors?.[0];
-  const text = fault ? `The ${fault.pointer.slice(1)} ${fault.detail}` : answer.detail;
+  const text = fault?.pointer ? `The ${fault.pointer.slice(1)} ${fault.detail}` : answer.detail;
   throw Object.assign(new Error(text), { type: answer.type, pointer: fault?.pointer });
 }
 
@@ -155,7 +155,9 @@ async function submit(event) {
     const text = await response.text();
     const problem = show(place, response, text, Math.round(performance.now() - started));
     if (NO_LOGIN.includes(problem?.type) && tokens) forgetToken(problem.detail);
-    if (response.ok && /^\/(login|refresh)$/.test(target)) useToken(JSON.parse(text), tokens?.email ?? "the account tried here");
+    if (response.ok && /^\/(login|refresh)$/.test(target)) {
+      useToken(JSON.parse(text), JSON.parse(options.body).email ?? tokens?.email ?? "the account tried here");
+    }
   } catch (error) {
     const why = error instanceof TypeError ? `The request could not be sent: ${error.message}.` : error.message;
     place.replaceChildren(make("p", { className: "failed" }, why));

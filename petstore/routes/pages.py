@@ -25,7 +25,7 @@ def openapi(describe: Describe) -> Callable[[Request], Document]:
     def get_openapi(request: Request) -> Document:
         """This document.
 
-        Clients can be generated from it: docs/api.md says with what.
+        Clients can be generated from it.
         """
         if not built:
             built.append(request.document(describe()))
