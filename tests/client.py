@@ -40,10 +40,13 @@ class Response:
 
 
 class Client:
-    """One keep-alive connection, with or without a token. Every answer is held against the OpenAPI document."""
+    """One keep-alive connection, with or without a token. Every answer is held against the OpenAPI document.
 
-    def __init__(self, address: tuple[str, int], token: str | None = None) -> None:
-        self.address, self.token = address, token
+    of_this_release: False if another one answers, which has a document of its own.
+    """
+
+    def __init__(self, address: tuple[str, int], token: str | None = None, of_this_release: bool = True) -> None:
+        self.address, self.token, self._of_this_release = address, token, of_this_release
         self._connection = http.client.HTTPConnection(*address, timeout=30)
 
     def __enter__(self) -> Client:
@@ -70,7 +73,8 @@ class Client:
         response = Response(answer.status, answer.headers, answer.read())
         collector.remember(raw, response.body)
         _check(method, response)
-        contract.check(method, path, response.status, response.headers, response.content)
+        if self._of_this_release:
+            contract.check(method, path, response.status, response.headers, response.content)
         return response
 
     def get(self, path: str, **options: Any) -> Response:
