@@ -16,7 +16,7 @@ from tests.factories import PASSWORD
 
 LOGGERS = "petstore", "psycopg", "psycopg.pool", "redis", "waitress"
 SECRETS = re.compile(r"eyJ[\w-]{5,}\.eyJ|\bBearer |\$argon2id\$|\bAuthorization\b", re.IGNORECASE)
-TOKEN = 43  # characters of a refresh token
+TOKEN = 96  # characters of a refresh token
 _RUN = re.compile(rf"[\w-]{{{TOKEN},}}", re.ASCII)
 _MEMBERS = "password", "current_password", "new_password", "refresh_token", "access_token"
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.logs import collector, secrets_in, without_what_is_written_on_purpose
 
-TOKEN = "q3wYv1s0e8bXk2mZr7Tn4uLc9fHd6jPa5gKtVxNoIiE"
+TOKEN = "AAAAAAAAAAIfx3bZ1QlALa9FQ0I1gyvIBYdIdmySlrylw8YC5yIa6n0QmAegKx_WyQjOUeTZbVKyZRh55Rk2mxCEoJFqPP_Q"
 
 
 @pytest.mark.parametrize(
