@@ -167,8 +167,8 @@ def test_401_two_tabs_without_a_common_lock_refresh_at_once_and_both_go_on(
 
 @needs_node
 @needs_chromium
-def test_401_two_tabs_of_a_browser_refresh_once(compiled, make, ana, service, tmp_path, answered, other_connection):
-    """With localStorage and Web Locks."""
+def test_401_two_tabs_of_a_browser_share_one_refresh_token(compiled, make, ana, service, tmp_path, answered, other_connection):
+    """With localStorage and Web Locks; or twice, if the storage of the other tab is a moment late: then they get the same token."""
     make.product()
     client = re.sub("^export ", "", (compiled / "client.js").read_text("utf-8"), flags=re.MULTILINE)
     with chromium(tmp_path, "http://{}:{}".format(*service[1].address)) as browser:
@@ -197,7 +197,8 @@ def test_401_two_tabs_of_a_browser_refresh_once(compiled, make, ana, service, tm
             eventually(lambda: answered("POST /purchase_product 401") == 2)
         eventually(lambda: all(each("return window.made")))
         assert len({made["id"] for made in each("return window.made")}) == 2
-    assert answered("POST /refresh") == 1
+    assert answered("POST /refresh 200") == answered("POST /refresh") in (1, 2)
+    assert make.scalar("SELECT count(*) FROM refresh_tokens") == 2
     assert bought(make) == (2, 2)
 
 

@@ -66,9 +66,15 @@ def _edit_conflict(evidence: Evidence, one: Operation, first: float) -> bool:
 
 
 def _transition(evidence: Evidence, one: Operation, first: float) -> bool:
-    """The status that is told was the invoice's, and the one asked for may not follow it."""
-    current, register = one.answer["current"], evidence.status[one.asked["invoice_id"]]
-    return current in register.possible(first, one.ended) and one.asked["to"] not in {current, *NEXT[current]}
+    """The status that is told was the invoice's, and the one asked for may not follow it, or was reached for another reason.
+
+    Each request names itself as its reason.
+    """
+    current, invoice_id = one.answer["current"], one.asked["invoice_id"]
+    reasons = {event.reason for event in evidence.tables.invoice_events if event.invoice_id == invoice_id}
+    again = one.asked["to"] == current and one.answer["errors"][0]["pointer"] == "/reason" and one.name not in reasons
+    may_follow = one.asked["to"] in {current, *NEXT[current]}
+    return current in evidence.status[invoice_id].possible(first, one.ended) and (again or not may_follow)
 
 
 def _not_creditable(evidence: Evidence, one: Operation, first: float) -> bool:
