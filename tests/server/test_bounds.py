@@ -27,7 +27,12 @@ NEIGHBOUR = "127.0.0.2"
 
 
 def connect(address, source="127.0.0.1"):
-    return socket.create_connection(address, timeout=PATIENCE, source_address=(source, 0))
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # else the kernel may take all of a large answer
+    connection.settimeout(PATIENCE)
+    connection.bind((source, 0))
+    connection.connect(address)
+    return connection
 
 
 def is_closed(connection):
@@ -188,8 +193,8 @@ def test_who_is_being_answered_is_not_silent():
 
 
 def large(environ, start_response):
-    start_response("200 OK", [("Content-Length", "4000000")])
-    return [b"x" * 4_000_000]
+    start_response("200 OK", [("Content-Length", "8000000")])
+    return [b"x" * 8_000_000]
 
 
 def test_who_does_not_read_has_a_share_too():
