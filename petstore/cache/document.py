@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 
 
@@ -34,6 +35,11 @@ def document(
 ) -> Document:
     """A document. tag: its ETag; None for a hash of the body."""
     return Document(body, tag or etag(new_hash(body)), cache, content_type)
+
+
+def gzip_packer(level: int) -> zlib._Compress:
+    """What compresses to gzip, without name and time: equal bytes give equal bytes. level: of zlib, 1 to 9."""
+    return zlib.compressobj(level, wbits=31)
 
 
 def new_hash(begin: bytes = b"") -> hashlib.blake2b:

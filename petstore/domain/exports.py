@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from petstore import errors
-from petstore.cache.document import etag, new_hash
+from petstore.cache.document import etag, gzip_packer, new_hash
 from petstore.db import Connection
 from petstore.domain.invoices import full_invoices
 from petstore.limits.exports import Turn
@@ -28,7 +27,7 @@ from petstore.request import FileDocument, Request
 MAX_SECONDS = 600.0
 _INVOICES = 25  # of a batch: an invoice may have a hundred lines. Other tables come in the batches of db.run.stream
 _IN_MEMORY = 1_048_576  # bytes of an export that is kept in memory; a larger one is a file on disk, which has no name
-_LEVEL, _GZIP = 4, 31  # for zlib: a quick level; gzip, without name and time
+_LEVEL = 4  # of zlib: a quick one
 logger = logging.getLogger(__name__)
 
 
@@ -71,7 +70,7 @@ def _write(request: Request, file: ExportFile, conn: Connection) -> tuple[int, s
     """Write the export from its beginning, as an attempt before may have ended half-way; the size of the file, and the ETag."""
     file.seek(0)
     file.truncate()
-    hashed, packer = new_hash(), zlib.compressobj(_LEVEL, wbits=_GZIP) if request.takes_gzip else None
+    hashed, packer = new_hash(), gzip_packer(_LEVEL) if request.takes_gzip else None
     for piece in _pieces(request, conn):
         hashed.update(piece)
         file.write(packer.compress(piece) if packer else piece)

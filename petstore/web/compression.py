@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from bottle import HTTPResponse
 
+from petstore.cache.document import gzip_packer
 from petstore.web.headers import Headers, gzip_tag
 from petstore.web.validation import SCHEMAS
 
 LEAST_BYTES = 1024  # up to here an answer fits into one packet anyhow
-GZIP_WINDOW = 31  # for zlib: gzip, without name and time, so equal bytes give equal bytes
-_QUICK, _BEST = 6, 9  # levels: of what is compressed for a request; of what is compressed once
+_QUICK, _BEST = 6, 9  # levels of zlib: of what is compressed for a request; of what is compressed once
 _LONGEST = 256  # characters of an Accept-Encoding that is read: no client needs more
 _WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
@@ -47,26 +46,14 @@ def _prefers_gzip(header: str) -> bool:
 
 def compress(body: bytes, level: int = _QUICK) -> bytes:
     """The body in gzip."""
-    packer = zlib.compressobj(level, zlib.DEFLATED, GZIP_WINDOW)
+    packer = gzip_packer(level)
     return packer.compress(body) + packer.flush()
 
 
-class CompressedOnce:
-    """The bodies of pages and their files in gzip, by ETag: each is compressed once, as well as it can be, and kept."""
-
-    _MOST = 256
-
-    def __init__(self) -> None:
-        self._bodies: dict[str, bytes] = {}
-
-    def body(self, etag: str, body: bytes) -> bytes:
-        """The body with this ETag, in gzip."""
-        found = self._bodies.get(etag)
-        if found is None:
-            if len(self._bodies) >= self._MOST:
-                self._bodies.clear()
-            found = self._bodies[etag] = compress(body, _BEST)
-        return found
+@lru_cache(256)
+def compress_once(body: bytes) -> bytes:
+    """The body of a page, or of a file of the pages, in gzip: compressed once, as well as it can be, and kept."""
+    return compress(body, _BEST)
 
 
 def gzip_headers(headers: Headers, size: int) -> Headers:

@@ -42,7 +42,6 @@ class Responses:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._compressed_once = compression.CompressedOnce()
 
     def respond(self, request: Request, result: Document | FileDocument | Response, kind: Kind) -> HTTPResponse:
         """The response for what a handler has returned. It is kept in memory if it may be."""
@@ -71,7 +70,7 @@ class Responses:
             del response["Content-Length"]
             response.set_header("ETag", gzip_tag(document.etag) if in_gzip else document.etag)
         elif in_gzip:
-            once = self._compressed_once.body(document.etag, document.body) if kind.is_static else kept.in_gzip()[1]
+            once = compression.compress_once(document.body) if kind.is_static else kept.in_gzip()[1]
             compression.put_gzip(response, once)
         response_cache.store(self._services, environ, request.caller, kept, document.validity)
         return response
