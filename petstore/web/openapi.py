@@ -119,6 +119,10 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
         yield _IF_NONE_MATCH
 
 
+def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, **text(description, **schema)}
+
+
 _CONTACT = {"name": "The Petstore authors"}
 _LICENSE = {"name": "MIT", "identifier": "MIT"}
 _SECURITY = {
@@ -127,21 +131,10 @@ _SECURITY = {
     "bearerFormat": "JWT",
     "description": "The `access_token` of POST /login. It lives for `expires_in` seconds; POST /refresh gives the next one.",
 }
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    **text('yours, a new one for each thing that you want done; `"k"` is the same key as `k`', pattern=KEY_PATTERN),
-}
-_IF_MATCH = {
-    "name": "If-Match",
-    "in": "header",
-    "required": False,
-    **text("the ETag of the product that you have, or a list of ETags, or `*`: 412 if it has none of them now", minLength=1),
-}
-_IF_NONE_MATCH = {
-    "name": "If-None-Match",
-    "in": "header",
-    "required": False,
-    **text("the ETag that you have: 304 if it is still that"),
-}
+_IDEMPOTENCY_KEY = _header(
+    "Idempotency-Key", 'yours, a new one for each thing that you want done; `"k"` is the same key as `k`', pattern=KEY_PATTERN
+)
+_IF_MATCH = _header(
+    "If-Match", "the ETag of the product that you have, or a list of ETags, or `*`: 412 if it has none of them now", minLength=1
+)
+_IF_NONE_MATCH = _header("If-None-Match", "the ETag that you have: 304 if it is still that")

@@ -71,7 +71,7 @@ def successes(route: Route) -> dict[str, Any]:
     if status == 204:
         return {"204": success}
     coding = [] if holds_secret(facts) else ["Content-Encoding"]
-    found = {str(status): {"description": _meaning(facts), "headers": _headers([*names, *coding]), "content": _content(facts)}}
+    found = {str(status): {**success, "headers": _headers([*names, *coding]), "content": _content(facts)}}
     if route.method == "GET":
         found["304"] = {**success, "description": "It still has the ETag that you have."}
     return found
