@@ -11,6 +11,12 @@ from petstore.repository.sessions import Refreshed, RepeatedRefresh
 from tests.repository.test_accounts import LATEST, PHC, two
 
 FIRST, SECOND, THIRD, NEW, OTHER = (sha256(text).digest() for text in (b"1", b"2", b"3", b"new", b"other"))
+OVER = [  # how a login ends
+    "UPDATE sessions SET ended_at = now(), end_reason = '{end_reason}' WHERE id = {session_id}",
+    "UPDATE sessions SET created_at = now() - interval '2 d', expires_at = now() - interval '1 s' WHERE id = {session_id}",
+    "UPDATE users SET active = false WHERE id = {user_id}",
+    "UPDATE users SET token_version = 2 WHERE id = {user_id}",
+]
 
 
 def login(conn, user, token_hash=FIRST, **changes):
@@ -112,18 +118,10 @@ def test_a_refresh_token_is_traded_once_for_the_next_one_of_its_login(conn, make
     assert trade(conn, NEW, OTHER).session_id == session_id
 
 
-@pytest.mark.parametrize(
-    "over",
-    [
-        "UPDATE sessions SET ended_at = now(), end_reason = 'reuse' WHERE id = {session_id}",
-        "UPDATE sessions SET created_at = now() - interval '2 d', expires_at = now() - interval '1 s' WHERE id = {session_id}",
-        "UPDATE users SET active = false WHERE id = {user_id}",
-        "UPDATE users SET token_version = 2 WHERE id = {user_id}",
-    ],
-)
+@pytest.mark.parametrize("over", OVER)
 def test_a_login_that_is_over_lets_nobody_in_and_is_shown_as_over(conn, make, logins, over):
     ana, session_id = logins[FIRST]
-    make.conn.execute(over.format(user_id=ana.id, session_id=session_id))
+    make.conn.execute(over.format(user_id=ana.id, session_id=session_id, end_reason="reuse"))
 
     def role(token_hash):
         user, of_token = logins[token_hash]
@@ -195,18 +193,10 @@ def test_a_login_is_prolonged_to_a_year_after_it_at_most(conn, make, logins):
     assert other.expires_at == other.created_at + timedelta(days=365)
 
 
-@pytest.mark.parametrize(
-    "over",
-    [
-        "UPDATE sessions SET ended_at = now(), end_reason = 'logout' WHERE id = {session_id}",
-        "UPDATE sessions SET created_at = now() - interval '2 d', expires_at = now() - interval '1 s' WHERE id = {session_id}",
-        "UPDATE users SET active = false WHERE id = {user_id}",
-        "UPDATE users SET token_version = 2 WHERE id = {user_id}",
-    ],
-)
+@pytest.mark.parametrize("over", OVER)
 def test_a_refresh_token_of_a_login_that_is_over_is_not_traded(conn, make, logins, over):
     ana, session_id = logins[FIRST]
-    make.conn.execute(over.format(user_id=ana.id, session_id=session_id))
+    make.conn.execute(over.format(user_id=ana.id, session_id=session_id, end_reason="logout"))
     assert trade(conn, FIRST) is None
     assert trade(conn, THIRD, OTHER) is not None
     assert (trade(conn, SECOND) is None) is over.startswith("UPDATE users")

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.routes.lists import ids, walk
+from tests.routes.lists import assert_cursors_go_with_their_filters, ids, walk
 from tests.routes.test_audit_log import DAY
 
 
@@ -134,11 +134,7 @@ def test_a_cursor_of_invoices_is_good_with_its_own_filters_alone(books, admin, a
     ]
     filters += [f"&status=paid&user_id={ana.id}", "&from=2026-03-01&to=2026-03-12"]
     filters += ["&email=ana@example.com", "&email=bob@example.com", f"&email=ana@example.com&user_id={ana.id}"]
-    cursors = {chosen: admin.get(f"/admin/invoices?limit=1{chosen}").json()["next"] for chosen in filters}
-    assert all(cursors.values())
-    for chosen, other in itertools.product(filters, filters):
-        answer = admin.get(f"/admin/invoices?limit=3&after={cursors[other]}{chosen}")
-        assert answer.status == (200 if chosen == other else 400), (chosen, other)
+    cursors = assert_cursors_go_with_their_filters(admin, "/admin/invoices", filters)
     # The same moment is the same filter, however it is written.
     assert admin.get(f"/admin/invoices?from=2026-03-01T01:00:00%2B01:00&after={cursors['&from=2026-03-01']}").status == 200
     # ... and so is the same account.
